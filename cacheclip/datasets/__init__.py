@@ -1,0 +1,1 @@
+"""Where images, labels and class names come from: one data set or prefix a file."""

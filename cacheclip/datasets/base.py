@@ -1,0 +1,184 @@
+"""The contract of a data set, and the look-up of one by name.
+
+The folder is the registry: `digits` is the file `digits.py`, `folder/PATH` the file `folder.py`.
+Such a file holds `NAMES`, the names it answers to, and `load(request)`. To add a data set, add a
+file; nothing has to be registered.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+import cacheclip.datasets
+from cacheclip.errors import InputError
+
+Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
+"""One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""
+
+SPLITS = ("train", "val", "test")
+# The files of this folder that are no data set.
+MACHINERY = frozenset({"base", "images", "layout", "splits"})
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split, in the order in which they are stored.
+
+    Attributes:
+        ids: [n] names that stay the same when the data move; "/" between folders.
+        labels: [n] class numbers, 0 to C-1.
+        stamps: [n] what tells that a picture was replaced, "SIZE:MTIME_NS" or "sha256:HEX"; None
+            for sets whose pictures never change.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    stamps: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A resolved data set; it opens pictures, it does not decode them.
+
+    Attributes:
+        id: the resolved name, which enters keys, rows and tables ("coop/food101").
+        classnames: [C] as the data spell them; prompts replace "_" by " ".
+        templates: name of the prompt family that suits it (`cacheclip.prompts.templates`).
+        splits: "train", "val" and "test".
+        read: gives the picture of a sample id.
+        builtin: True for the sets with a name of their own, False for the user's folders.
+        notices: one line each, for the user to see.
+        root: the folder of the data, None where they ship with a package.
+    """
+
+    id: str
+    classnames: tuple[str, ...]
+    templates: str
+    splits: Mapping[str, Split]
+    read: Callable[[str], Source] = field(compare=False)
+    builtin: bool = True
+    notices: tuple[str, ...] = ()
+    root: Path | None = None
+
+    def open(self, split: str, row: int) -> Source:
+        """The picture of one row, for `images.read_rgb`; the file may be missing or broken."""
+        return self.read(self.splits[split].ids[row])
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as a data set's `load` receives it.
+
+    Attributes:
+        name: the name with its prefix in lower case.
+        data_root: the folder that holds the data sets.
+        download: whether missing data may be fetched.
+        alias: the name that a folder's data set shall have instead of the folder's own.
+        hash_files: whether stamps are contents (SHA-256) instead of size and time.
+    """
+
+    name: str
+    data_root: Path
+    download: bool = False
+    alias: str | None = None
+    hash_files: bool = False
+
+
+def resolve(
+    name: str,
+    *,
+    data_root: Path,
+    download: bool = False,
+    alias: str | None = None,
+    hash_files: bool = False,
+) -> DataSet:
+    """Find a data set by name, or by an existing folder's path.
+
+    Names are exact, prefixes ("coop/", "torch/", "folder/") may have any case. A data set's name
+    goes before a folder of that name: `./digits` is the folder.
+
+    Args:
+        name: "clipart", "torch/food101", "folder/PATH", or the path of a folder of class folders.
+        data_root: the folder that holds the data sets which do not ship with the package.
+        download: fetch the data if they are missing and can be fetched.
+        alias: for a folder, the NAME in its id "folder/NAME"; by default the folder's own.
+        hash_files: for a folder, stamp pictures by content instead of by size and time.
+
+    Raises:
+        InputError: there is no such data set, or its data are missing or faulty.
+    """
+    known, module = _find(name)
+    is_folder = name != "" and Path(name).expanduser().is_dir()
+    if module is None and is_folder:
+        known, module = _find(f"folder/{name}")
+    if module is None:
+        raise _unknown(name)
+    root = data_root.expanduser().absolute()
+    dataset: DataSet = module.load(Request(known, root, download, alias, hash_files))
+    if alias is not None and dataset.builtin:
+        raise InputError(
+            f"{dataset.id} cannot be renamed to {alias!r}",
+            where="the name given for the data set",
+            fix="leave the name out; it is for folders: "
+            "cacheclip extract --dataset folder/PATH --name NAME",
+        )
+    if dataset.builtin and is_folder:
+        notice = f"{name} is the data set of that name; the folder here is ./{name}"
+        dataset = replace(dataset, notices=(*dataset.notices, notice))
+    return dataset
+
+
+def available() -> list[str]:
+    """The names that `resolve` knows, with "folder/PATH" for the folders; imports each file."""
+    return sorted(name for stem in _stems() for name in _module(stem).NAMES)
+
+
+def _find(name: str) -> tuple[str, ModuleType | None]:
+    """The name with its prefix in lower case, and the file that answers to it, if one does.
+
+    That is the file called like the prefix ("folder/PATH"), or the one called like the last part
+    ("coop/food101", "food101").
+    """
+    head, slash, rest = name.partition("/")
+    prefix = head.lower()
+    known = f"{prefix}/{rest}" if slash else name
+    stems = _stems()
+    if rest and prefix in stems and f"{prefix}/PATH" in _module(prefix).NAMES:
+        return known, _module(prefix)
+    last = rest if slash else name
+    if last in stems and known in _module(last).NAMES:
+        return known, _module(last)
+    return name, None
+
+
+def _stems() -> list[str]:
+    listed = (module.name for module in pkgutil.iter_modules(cacheclip.datasets.__path__))
+    return sorted(stem for stem in listed if stem not in MACHINERY)
+
+
+def _module(stem: str) -> ModuleType:
+    return importlib.import_module(f"cacheclip.datasets.{stem}")
+
+
+def _unknown(name: str) -> InputError:
+    names = available()
+    exists = f"cacheclip extract --dataset with one of {', '.join(names)}, or with a folder's path"
+    path = Path(name).expanduser()
+    if path.is_file():
+        what, fix = f"{name!r} is a file, not a data set", exists
+    elif name.startswith((".", "/", "~")):
+        what, fix = f"there is no folder {name!r}", f"check the path; {exists}"
+    else:
+        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.8)
+        hint = f"did you mean {near[0]}? " if near else ""
+        what, fix = f"there is no data set {name!r}", hint + exists
+    where = f"the name given for the data set; no folder {path.absolute()} either"
+    return InputError(what, where=where, fix=fix)

@@ -1,0 +1,129 @@
+"""Splits that depend on nothing but the sample ids, and CoOp's split files."""
+
+import gzip
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cacheclip.datasets.base import SPLITS, Split
+from cacheclip.errors import InputError
+
+
+def hash_rank(ids: Iterable[str]) -> list[str]:
+    """The ids ordered by the SHA-256 of their UTF-8 bytes: an order that no library can change."""
+    return sorted(ids, key=lambda sample: hashlib.sha256(sample.encode()).digest())
+
+
+def hash_split(
+    ids: Sequence[str], labels: Sequence[int], cuts: Sequence[str] = ("test", "val")
+) -> dict[str, list[int]]:
+    """Cut parts of a fifth each out of every class, by hash rank; what is left is "train".
+
+    Of each class the first fifth of the ranks (to the nearest whole number, at least one) is the
+    first cut, the next fifth the second; `train` keeps at least one, so that a class of two has no
+    row in the second cut and a class of one none in both.
+
+    Args:
+        ids: [n] sample ids.
+        labels: [n] class numbers.
+        cuts: names of the parts, the most needed first.
+
+    Returns:
+        For "train" and each cut its rows, ascending.
+    """
+    row_of = {sample: row for row, sample in enumerate(ids)}
+    classes: defaultdict[int, list[str]] = defaultdict(list)
+    for sample, label in zip(ids, labels, strict=True):
+        classes[label].append(sample)
+    parts: dict[str, list[int]] = {name: [] for name in ("train", *cuts)}
+    for members in classes.values():
+        ranked = [row_of[sample] for sample in hash_rank(members)]
+        fifth = max(1, (len(ranked) + 2) // 5)
+        for name in cuts:
+            taken = min(fifth, len(ranked) - 1)
+            parts[name] += ranked[:taken]
+            ranked = ranked[taken:]
+        parts["train"] += ranked
+    return {name: sorted(rows) for name, rows in parts.items()}
+
+
+def take(ids: Sequence[str], labels: Sequence[int], rows: Iterable[int]) -> Split:
+    """The split made of these rows, in their order."""
+    rows = list(rows)
+    return Split(tuple(ids[row] for row in rows), tuple(labels[row] for row in rows))
+
+
+@dataclass(frozen=True)
+class CoopSplit:
+    """A CoOp split file: class names in label order, and the splits in the file's own order."""
+
+    classnames: tuple[str, ...]
+    splits: dict[str, Split]
+
+
+def read_coop_split(path: Path) -> CoopSplit:
+    """Read a split_zhou_*.json or .json.gz: three lists of [path, label, class name].
+
+    The order of the items is part of the data (few-shot index lists count on it): it is kept.
+
+    Raises:
+        InputError: the file is unreadable, a path leaves the image folder or occurs twice, or the
+            labels are not 0 to C-1 with one name each.
+    """
+    content = _read_json(path)
+    if not isinstance(content, dict) or set(content) != set(SPLITS):
+        raise _faulty(path, "is no object with exactly the keys train, val and test")
+    names: dict[int, str] = {}
+    seen: set[str] = set()
+    splits: dict[str, Split] = {}
+    for split in SPLITS:
+        items = content[split]
+        if not isinstance(items, list):
+            raise _faulty(path, f"has no list under {split!r}")
+        for number, item in enumerate(items):
+            fault = _fault(item, names, seen)
+            if fault:
+                raise _faulty(path, f"{split}[{number}] = {json.dumps(item)[:120]}: {fault}")
+        splits[split] = Split(tuple(item[0] for item in items), tuple(item[1] for item in items))
+    if sorted(names) != list(range(len(names))):
+        raise _faulty(path, f"has {len(names)} classes, but labels up to {max(names)}")
+    return CoopSplit(tuple(names[label] for label in sorted(names)), splits)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        data = path.read_bytes()
+        return json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+    except (OSError, EOFError, ValueError) as error:
+        raise _faulty(path, f"cannot be read ({error})") from error
+
+
+def _fault(item: object, names: dict[int, str], seen: set[str]) -> str:
+    """What is wrong with one item, "" if nothing; adds it to `names` and `seen`."""
+    match item:
+        case [str(path), int(label), str(name)] if not isinstance(label, bool) and label >= 0:
+            pass
+        case _:
+            return "not [path, label, class name]"
+    parts = PurePosixPath(path).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\\" in path:
+        return "the path leaves the image folder"
+    if path in seen:
+        return "the path occurs twice"
+    if names.setdefault(label, name) != name:
+        return f"label {label} is also called {names[label]!r}"
+    seen.add(path)
+    return ""
+
+
+def _faulty(path: Path, what: str) -> InputError:
+    return InputError(
+        f"CoOp's split file {what}",
+        where=str(path),
+        fix="fetch the file again (CoOp's DATASETS.md has the link), or remove it and use the "
+        "official split: cacheclip extract --dataset torch/NAME",
+    )
