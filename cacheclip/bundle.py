@@ -1,0 +1,89 @@
+"""A bundle: all that an adapted classifier is, in one safetensors file without pickle.
+
+The head's tensors, and as JSON in the file's metadata what is needed to use it: class names, the
+encoder and its preprocessing by identity, the layers to compute, settings, and provenance. It
+names only what the fit read, and holds no date, so the same fit gives the same bytes.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from cacheclip.disk import canonical_json, publishing
+from cacheclip.errors import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An adapted classifier.
+
+    Attributes:
+        method: method name.
+        method_version: its version at the fit.
+        static: its static settings.
+        hparams: all effective settings.
+        layers: what `predict` must compute of a picture, as the method's `needs` names it.
+        classnames: one a logit, in order.
+        encoder: the encoder block of the store's key.
+        preprocess: the preprocess block of the store's key.
+        provenance: data set, template, shots, seeds, draw id, policy, stores read.
+        head: the method's params without the variant axis.
+    """
+
+    method: str
+    method_version: int
+    static: dict[str, float | int | str]
+    hparams: dict[str, float | int | str]
+    layers: list[str]
+    classnames: list[str]
+    encoder: dict[str, Any]
+    preprocess: dict[str, Any]
+    provenance: dict[str, Any]
+    head: dict[str, NDArray[Any]]
+
+    def write(self, path: Path) -> None:
+        """Publish the bundle at `path`."""
+        about = {k: v for k, v in asdict(self).items() if k != "head"} | {"format": FORMAT}
+        head = {name: np.ascontiguousarray(x) for name, x in sorted(self.head.items())}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with publishing(path) as temporary:
+            temporary.write_bytes(save(head, {"cacheclip": canonical_json(about)}))
+
+    @classmethod
+    def read(cls, path: Path) -> "Bundle":
+        """The bundle at `path`.
+
+        Raises:
+            InputError: there is none, or the file is not a bundle of this format.
+        """
+        if not path.is_file():
+            raise InputError(
+                "there is no such bundle",
+                where=str(path),
+                fix="`cacheclip fit` leaves one and says where",
+            )
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = json.loads((file.metadata() or {})["cacheclip"])
+                head = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, json.JSONDecodeError):
+            raise InputError(
+                "this file is not a cacheclip bundle",
+                where=str(path),
+                fix="give the file that `cacheclip fit` named",
+            ) from None
+        if about.pop("format") != FORMAT:
+            raise InputError(
+                "this bundle was written by another version of cacheclip",
+                where=str(path),
+                fix="run `cacheclip fit` again, or use the version that wrote it",
+            )
+        return cls(head=head, **about)

@@ -1,0 +1,115 @@
+"""Few-shot draws: which images of a class a run may learn from, and which it may choose on.
+
+Within a class the sample ids are ranked by sha256(seed, id) and the first K are taken. So a draw
+depends on nothing but the seed and the ids, the K-shot draw lies within the 2K-shot draw of the
+same seed, and no library's generator can change it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cacheclip.disk import digest
+from cacheclip.errors import InputError
+
+VAL_SHOTS = 4  # CoOp's min(K, 4) validation images a class
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The images of one split that a draw may take: ids, labels, and their rows in the store."""
+
+    ids: Sequence[str]
+    labels: Sequence[int]
+    rows: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw: rows into the train and val stores, class by class, each class in rank order."""
+
+    shots: int
+    seed: int
+    support: tuple[int, ...]
+    support_labels: tuple[int, ...]
+    support_ids: tuple[str, ...]
+    val: tuple[int, ...]
+    val_labels: tuple[int, ...]
+    val_ids: tuple[str, ...]
+
+    @property
+    def draw_id(self) -> str:
+        """Names the draw: a hash of its support and validation ids in order."""
+        return digest({"support": self.support_ids, "val": self.val_ids})[:16]
+
+    def record(self) -> dict[str, object]:
+        """The draw as `draws/<draw_id>.json` keeps it."""
+        return {
+            "draw_id": self.draw_id,
+            "shots": self.shots,
+            "seed": self.seed,
+            "support": list(self.support_ids),
+            "val": list(self.val_ids),
+        }
+
+
+def few_shot(
+    train: Pool, val: Pool, classnames: Sequence[str], shots: int, seed: int, *, where: str
+) -> Draw:
+    """Draw `shots` training images and min(shots, 4) validation images of every class.
+
+    A validation split that lacks a class altogether gives no validation images at all.
+
+    Args:
+        train: what support images may come from.
+        val: what validation images may come from; may be empty.
+        classnames: one name a label, for the message.
+        shots: support images a class, at least 1.
+        seed: the draw's seed.
+        where: the data set, for the message.
+
+    Raises:
+        InputError: a class has fewer than `shots` training images.
+    """
+    if shots < 1:
+        raise InputError(f"{shots} shots", where=where, fix="use --shots 1 or more")
+    by_class = _ranked(train, len(classnames), seed)
+    short = [(name, len(k)) for name, k in zip(classnames, by_class, strict=True) if len(k) < shots]
+    if short:
+        raise _too_few(short, len(classnames), shots, where)
+    support = [k for ranked in by_class for k in ranked[:shots]]
+    val_by_class = _ranked(val, len(classnames), seed)
+    if not all(val_by_class):
+        val_by_class = []
+    chosen = [k for ranked in val_by_class for k in ranked[: min(shots, VAL_SHOTS)]]
+    return Draw(
+        shots=shots,
+        seed=seed,
+        support=tuple(train.rows[k] for k in support),
+        support_labels=tuple(train.labels[k] for k in support),
+        support_ids=tuple(train.ids[k] for k in support),
+        val=tuple(val.rows[k] for k in chosen),
+        val_labels=tuple(val.labels[k] for k in chosen),
+        val_ids=tuple(val.ids[k] for k in chosen),
+    )
+
+
+def _ranked(pool: Pool, n_classes: int, seed: int) -> list[list[int]]:
+    """Positions in the pool, one list a class, by rank of sha256(seed, id)."""
+    by_class: list[list[tuple[bytes, int]]] = [[] for _ in range(n_classes)]
+    for k, (name, label) in enumerate(zip(pool.ids, pool.labels, strict=True)):
+        if label >= 0:  # -1 marks an unlabelled image
+            rank = hashlib.sha256(f"{seed}\n{name}".encode()).digest()
+            by_class[label].append((rank, k))
+    return [[k for _, k in sorted(members)] for members in by_class]
+
+
+def _too_few(short: list[tuple[str, int]], n_classes: int, shots: int, where: str) -> InputError:
+    named = ", ".join(f"{name} {n}" for name, n in short[:5]) + (", ..." if short[5:] else "")
+    most = min(n for _, n in short)
+    offer = f"use --shots {most} or fewer, or add images" if most else "add images to these classes"
+    return InputError(
+        f"{len(short)} of {n_classes} classes have fewer than {shots} training images",
+        where=f"{where}, split train ({named})",
+        fix=offer,
+    )

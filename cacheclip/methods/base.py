@@ -1,0 +1,132 @@
+"""The contract of every method.
+
+A method is pure: its constructor stores the settings that change shapes and nothing is learned on
+it. What a run learned is `params`, a dict of tensors with a leading axis V of variants, and
+`logits(params, query)` is a function of those alone: a bundle is params and settings, no more.
+
+    ClosedForm   solve(task) -> params
+    Trained      init(task, random) -> params, loss(params, batch) -> [V]; the loop is the engine's
+
+The folder is the registry: the file `tip_adapter.py` holds the one class of `tip-adapter`.
+"""
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from cacheclip.errors import UsageError
+from cacheclip.task import Batch, Generators, Query, Task
+
+Params = dict[str, Tensor]
+Value = float | int | str
+Settings = dict[str, Value]
+
+RECIPE = ("lr", "epochs", "batch_size", "optimizer", "weight_decay", "schedule")
+
+
+class Method(ABC):
+    """One way to turn a support set into logits.
+
+    Class attributes:
+        paper: arXiv number, or where the method comes from.
+        version: raised whenever results change.
+        needs: layers that it reads, as `Query` names them.
+        text: text ensembles that it reads, as `task.class_text` names them.
+        draws: whether it reads support pictures at all.
+        setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
+            set; `online`: on the pictures before it in the stream.
+        static: settings that change shapes or steps; variants that share them share a stack.
+        vector: settings that are one number a variant, handed over as [V] tensors.
+        defaults: the `fixed` constants.
+        grid: what a selecting policy tries; each tuple runs from nearest to zero-shot outwards, the
+            first name varies slowest.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    needs: ClassVar[tuple[str, ...]] = ("image",)
+    text: ClassVar[tuple[str, ...]] = ()
+    draws: ClassVar[bool] = True
+    setting: ClassVar[Literal["inductive", "transductive", "online"]] = "inductive"
+    static: ClassVar[tuple[str, ...]] = ()
+    vector: ClassVar[tuple[str, ...]] = ()
+    defaults: ClassVar[Mapping[str, Value]] = {}
+    grid: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if inspect.isabstract(cls) or ABC in cls.__bases__:
+            return
+        cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
+        known = {*cls.static, *cls.vector}
+        if not cls.paper or set(cls.defaults) != known or not set(cls.grid) <= known:
+            raise TypeError(f"{cls.__name__}: paper, defaults and grid must fit static and vector")
+
+    def __init__(self, **static: Value) -> None:
+        self.settings: Settings = {name: self.defaults[name] for name in self.static} | static
+
+    @classmethod
+    def fixed(cls, shots: int, logit_scale: float) -> Settings:
+        """The constants used when nothing is chosen, for this many shots and this logit scale."""
+        return dict(cls.defaults)
+
+    @abstractmethod
+    def logits(self, params: Params, query: Query) -> Tensor:
+        """Class scores [V, n, C] of query pictures [n, ...] or [V, n, ...]."""
+
+
+class ClosedForm(Method, ABC):
+    """A method whose params come out of one computation."""
+
+    @abstractmethod
+    def solve(self, task: Task) -> Params:
+        """The params of every variant."""
+
+
+class Trained(Method, ABC):
+    """A method that gradient steps fit; `trainable` names the params that move."""
+
+    trainable: ClassVar[tuple[str, ...]] = ()
+    drop_last: ClassVar[bool] = False  # skip an epoch's partial batch where a full one exists
+
+    @abstractmethod
+    def init(self, task: Task, random: Generators) -> Params:
+        """The params of every variant before the first step."""
+
+    @abstractmethod
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        """The mean loss of each variant's batch: [V]."""
+
+
+def names() -> list[str]:
+    """All methods, as the command line spells them."""
+    files = Path(__file__).parent.glob("*.py")
+    return sorted(f.stem.replace("_", "-") for f in files if f.stem not in ("base", "__init__"))
+
+
+def get(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    if name not in names():
+        raise UsageError(
+            f"no method {name!r}",
+            where="the methods of this version",
+            fix=f"one of {', '.join(names())}",
+        )
+    module = importlib.import_module(f"cacheclip.methods.{name.replace('-', '_')}")
+    found = [
+        c
+        for c in vars(module).values()
+        if inspect.isclass(c) and issubclass(c, Method) and c.__module__ == module.__name__
+    ]
+    method: type[Method] = found[0]
+    return method

@@ -1,0 +1,25 @@
+"""The nearest class mean: cosine to the mean of the class's unit support features."""
+
+from torch import Tensor
+
+from cacheclip.heads.cosine import cosine_logits
+from cacheclip.methods.base import ClosedForm, Params
+from cacheclip.task import Query, Task
+
+
+class NearestMean(ClosedForm):
+    """Prototype classifier: w_c = mean of the support rows of class c; needs no text."""
+
+    paper = "1703.05175"
+
+    def solve(self, task: Task) -> Params:
+        """The class means."""
+        x = task.support()["image"]  # [V, N, D]
+        sums = x.new_zeros(task.variants, task.n_classes, x.shape[-1])  # [V, C, D]
+        index = task.labels.unsqueeze(-1).expand(x.shape)
+        sums.scatter_add_(1, index, x)  # a mean's direction is its sum's
+        return {"weight": sums, "logit_scale": x.new_full((len(x),), task.logit_scale)}
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        """[V, n, C]."""
+        return cosine_logits(query, params["weight"], params["logit_scale"])

@@ -1,0 +1,47 @@
+"""Tip-Adapter without training: a key/value cache of the support set votes beside zero-shot."""
+
+from torch import Tensor
+
+from cacheclip.heads.cache import cache_votes
+from cacheclip.heads.cosine import cosine_logits
+from cacheclip.methods.base import ClosedForm, Params
+from cacheclip.task import Query, Task
+
+
+class TipAdapter(ClosedForm):
+    """Logits s (x T^T + alpha / 100 exp(-beta (1 - x K^T)) Y) (2111.03930, equations 4 and 5).
+
+    Keys K are the unit support features of the plain view, values Y their one-hot labels. The
+    paper's alpha belongs to a logit scale s of 100; here it keeps its meaning at every scale. The
+    constants are the paper's for ImageNet.
+    """
+
+    paper = "2111.03930"
+    text = ("norm-mean",)
+    vector = ("alpha", "beta")
+    defaults = {"alpha": 1.0, "beta": 5.5}
+    grid = {
+        "alpha": (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0),
+        "beta": (1.0, 2.0, 3.5, 5.5, 8.0, 12.0, 20.0, 35.0),
+    }
+
+    def solve(self, task: Task) -> Params:
+        """The cache: nothing is computed, the support set is the model."""
+        text = task.class_text("norm-mean")
+        return {
+            "weight": text,
+            "logit_scale": text.new_full((len(text),), task.logit_scale),
+            "keys": task.support()["image"],
+            "labels": task.labels,
+            "alpha": task.settings["alpha"] * (task.logit_scale / 100),
+            "beta": task.settings["beta"],
+        }
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        """[V, n, C]."""
+        zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])
+        n_classes = params["weight"].shape[1]
+        votes = cache_votes(
+            query["image"], params["keys"], params["labels"], params["beta"], n_classes
+        )
+        return zero_shot + params["alpha"][:, None, None] * votes

@@ -1,0 +1,23 @@
+"""What is measured on logits: accuracies as fractions."""
+
+import torch
+from torch import Tensor
+
+
+def top1(logits: Tensor, labels: Tensor) -> Tensor:
+    """The share of rows whose largest logit is the label's; ties go to the lowest class.
+
+    Args:
+        logits: [V, n, C].
+        labels: [n] shared by all variants, or [V, n].
+
+    Returns:
+        [V] float64 fractions.
+    """
+    return (logits.argmax(-1) == labels).double().mean(-1)
+
+
+def true_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """The log of the softmax probability of each row's label; logits [V, n, C] -> [V, n]."""
+    index = labels.expand(logits.shape[:-1]).unsqueeze(-1)  # [V, n, 1]
+    return torch.log_softmax(logits.float(), -1).gather(-1, index).squeeze(-1)

@@ -1,0 +1,110 @@
+"""The one definition of a result row, and the log that rows are appended to."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from cacheclip.disk import append_line, digest
+from cacheclip.errors import StoreError
+
+PROTOCOL_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, as `--json` prints it and `results.jsonl` keeps it. Accuracies are fractions."""
+
+    dataset: Annotated[str, "id of the data set learned from, split family included"]
+    eval_dataset: Annotated[str, "id of the data set tested on"]
+    classes: Annotated[str, "classes that count: all, base or new"]
+    model: Annotated[str, "open_clip model name of the encoder"]
+    pretrained: Annotated[str, "its weights: tag or file name"]
+    encoders: Annotated[list[str], "MODEL@PRETRAINED of every encoder read"]
+    template: Annotated[str, "name of the prompt template family"]
+    method: Annotated[str, "method name"]
+    method_version: Annotated[int, "raised whenever a method's results change"]
+    recipe: Annotated[str | None, "as-paper or as-code, where a method knows both"]
+    hparams: Annotated[dict[str, float | int | str], "effective settings after defaults and choice"]
+    shots: Annotated[int, "support images a class"]
+    seed: Annotated[int | None, "seed of the draw; null where nothing is drawn"]
+    init_seed: Annotated[int | None, "seed of the start and of the data order"]
+    select: Annotated[str, "policy that chose the settings"]
+    draw: Annotated[str, "sampling procedure of the support set"]
+    draw_id: Annotated[str | None, "hash of the ordered support and validation ids"]
+    test_id: Annotated[str, "hash of the ordered test ids"]
+    views: Annotated[str | None, "views read beside the plain one"]
+    keys: Annotated[str | None, "views that a key/value cache is made of"]
+    n_classes: Annotated[int, "classes"]
+    n_train: Annotated[int, "support images"]
+    n_val: Annotated[int, "validation images that the choice read"]
+    n_test: Annotated[int, "test images"]
+    n_failed: Annotated[int, "images of the splits read that could not be encoded"]
+    top1_val: Annotated[float | None, "validation accuracy of what was chosen"]
+    top1_test: Annotated[float | None, "test accuracy"]
+    curve: Annotated[list[dict[str, Any]] | None, "each candidate's hparams and top1_val"]
+    store_key: Annotated[str, "digest of the stores this row read"]
+    stores: Annotated[dict[str, str], "store -> key digest"]
+    labels: Annotated[str, "digest of labels and class names"]
+    protocol_version: Annotated[int, "raised whenever draws, choice or scoring change"]
+    seconds: Annotated[float, "stack_seconds over stack_size"]
+    stack_seconds: Annotated[float, "time to fit, choose and score the stack this row ran in"]
+    stack_size: Annotated[int, "variants in that stack"]
+    device: Annotated[str, "device it ran on"]
+    version: Annotated[str, "cacheclip's version"]
+    time: Annotated[str, "when the row was written, UTC"]
+    error: Annotated[str | None, "why this cell has no result"] = None
+
+    @property
+    def row_id(self) -> str:
+        """Digest of all that decides the result; information beside it does not count.
+
+        What a policy chose follows from its candidates, so they count in the place of its choice.
+        """
+        candidates = [entry["hparams"] for entry in self.curve or []] or [self.hparams]
+        decides = {name: getattr(self, name) for name in _DECIDES}
+        return digest(decides | {"candidates": candidates})[:16]
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as `--json` prints it."""
+        return {"row_id": self.row_id} | asdict(self)
+
+
+_DECIDES = (
+    *("dataset", "eval_dataset", "classes", "template", "method", "method_version", "recipe"),
+    *("shots", "seed", "init_seed", "select", "draw", "draw_id", "test_id", "views"),
+    *("keys", "stores", "labels", "protocol_version"),
+)
+
+
+def documented() -> dict[str, str]:
+    """Every JSON field and what it says, in order."""
+    own = {"row_id": "digest of all that decides the result"}
+    hints = get_type_hints(Row, include_extras=True)
+    return own | {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+def append(path: Path, rows: Sequence[Row]) -> None:
+    """Add rows to the log at `path`; nothing is ever overwritten."""
+    for row in rows:
+        append_line(path, json.dumps(row.as_json(), allow_nan=False))
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """All rows of the log, oldest first.
+
+    Raises:
+        StoreError: a line is not JSON.
+    """
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            raise StoreError(
+                "a line of the results log is not JSON",
+                where=f"{path}, line {number}",
+                fix="delete that line; rows are independent of each other",
+            ) from None

@@ -1,0 +1,1 @@
+"""How a run's settings are chosen, one policy a file."""

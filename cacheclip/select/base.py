@@ -1,0 +1,78 @@
+"""The contract of a selection policy, and the look-up by file name.
+
+A policy says which candidates a method has. They are compared by validation accuracy and nothing
+else: nothing that a choice is handed holds a test label.
+"""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import ClassVar
+
+from cacheclip.errors import UsageError
+from cacheclip.methods.base import Method, Settings, Value
+
+Choices = Mapping[str, tuple[Value, ...]]
+
+
+class Policy(ABC):
+    """One way to choose; `selects` says whether candidates compete for one row."""
+
+    name: ClassVar[str]
+    selects: ClassVar[bool]
+
+    @abstractmethod
+    def candidates(
+        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
+    ) -> list[Settings]:
+        """All settings to run, from nearest to zero-shot outwards."""
+
+
+def first_best(val_top1: Sequence[float]) -> int:
+    """Which candidate wins: the best, and of equals the one nearest to zero-shot.
+
+    With one validation image a class ties are the norm, so a later candidate must be strictly
+    better.
+    """
+    return max(range(len(val_top1)), key=lambda k: (val_top1[k], -k))
+
+
+def combinations(base: Settings, axes: Choices) -> list[Settings]:
+    """Every combination of the axes over the base settings, the first axis slowest.
+
+    Numbers run upwards, which is from nearest to zero-shot outwards for every setting that has such
+    a direction; words keep the order given.
+    """
+    ordered = {name: _upwards(values) for name, values in axes.items()}
+    return [
+        dict(base) | dict(zip(ordered, values, strict=True))
+        for values in product(*ordered.values())
+    ]
+
+
+def _upwards(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    numbers = [v for v in values if not isinstance(v, str)]
+    return tuple(sorted(numbers)) if len(numbers) == len(values) else values
+
+
+def names() -> list[str]:
+    """All policies, as the command line spells them."""
+    files = Path(__file__).parent.glob("*.py")
+    return sorted(f.stem.replace("_", "-") for f in files if f.stem not in ("base", "__init__"))
+
+
+def get(name: str) -> Policy:
+    """The policy of that name.
+
+    Raises:
+        UsageError: there is no such policy.
+    """
+    if name not in names():
+        raise UsageError(
+            f"no selection policy {name!r}", where="--select", fix=f"one of {', '.join(names())}"
+        )
+    module = importlib.import_module(f"cacheclip.select.{name.replace('-', '_')}")
+    policy: Policy = module.POLICY
+    return policy

@@ -1,0 +1,236 @@
+"""One contract for every method: the shipped ones, a toy with views, and an online toy."""
+
+import sys
+import types
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from cacheclip.engine import stack as engine
+from cacheclip.heads.cosine import cosine_logits
+from cacheclip.methods import base
+from cacheclip.methods.base import ClosedForm, Method, Params, Settings, Trained
+from cacheclip.task import Generators, Query, Task, class_text, unit
+
+C, D, SHOTS, VIEWS = 5, 7, 2, 3
+
+
+class MeanOfViews(ClosedForm):
+    """Keys as Tip-Adapter makes them: raw views averaged, then normalised."""
+
+    paper = "a toy of this test"
+    needs = ("image", "image/views")
+    text = ("per-prompt",)
+
+    def solve(self, task: Task) -> Params:
+        keys = unit(task.support()["image/views"].mean(2))  # [V, N, D]
+        weight = keys.new_zeros(task.variants, task.n_classes, keys.shape[-1])
+        weight.scatter_add_(1, task.labels.unsqueeze(-1).expand(keys.shape), keys)
+        return {"weight": weight, "logit_scale": keys.new_full((len(keys),), task.logit_scale)}
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        return cosine_logits(query, params["weight"], params["logit_scale"])
+
+
+class RunningMean(ClosedForm):
+    """Online: each picture is compared with the mean of those before it, itself included."""
+
+    paper = "a toy of this test"
+    text = ("norm-mean",)
+    setting = "online"
+
+    def solve(self, task: Task) -> Params:
+        text = task.class_text("norm-mean")
+        return {"weight": text, "logit_scale": text.new_full((len(text),), task.logit_scale)}
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        count = torch.arange(1, len(query) + 1, dtype=query["image"].dtype)[:, None]
+        mean = query["image"].cumsum(-2) / count
+        return cosine_logits(Query({"image": unit(query["image"] - mean / 2)}), **params)
+
+
+METHODS = [base.get(name) for name in base.names()] + [MeanOfViews, RunningMean]
+
+
+@pytest.fixture(params=METHODS, ids=lambda m: m.name if m in METHODS[:-2] else m.__name__)
+def method(request: pytest.FixtureRequest) -> type[Method]:
+    found: type[Method] = request.param
+    return found
+
+
+def pictures(n: int, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    raw = torch.randn(n, VIEWS + 1, D, generator=g, dtype=torch.float64).to(dtype)
+    return {"image": unit(raw[:, 0]), "image/views": raw[:, 1:] * 3}
+
+
+def make_task(
+    method: type[Method],
+    settings: Sequence[Settings],
+    draws: Sequence[int],
+    dtype: torch.dtype = torch.float64,
+    order: Sequence[int] | None = None,
+) -> Task:
+    """V variants; draw d reads rows d, d + 1, ... of a class, of four there are."""
+    pool = pictures(4 * C, 1, dtype)
+    shots = SHOTS if method.draws else 0
+    support = [[c * 4 + (d + k) % 4 for c in range(C) for k in range(shots)] for d in draws]
+    classes = list(order) if order is not None else list(range(C))
+    labels = [[classes.index(row // 4) for row in rows] for rows in support]
+    g = torch.Generator().manual_seed(2)
+    prompts = torch.randn(C, 2, D, generator=g, dtype=torch.float64).to(dtype) + 1
+    return Task(
+        pool={name: pool[name] for name in method.needs},
+        rows=torch.tensor(support, dtype=torch.int64).reshape(len(draws), -1),
+        labels=torch.tensor(labels, dtype=torch.int64).reshape(len(draws), -1),
+        text=class_text(prompts[classes], method.text),
+        settings={
+            name: torch.tensor([float(s[name]) for s in settings], dtype=dtype)
+            for name in method.vector
+        },
+        logit_scale=40.0,
+        n_classes=C,
+    )
+
+
+def query_of(method: type[Method], n: int, dtype: torch.dtype = torch.float64) -> Query:
+    layers = pictures(n, 3, dtype)
+    return Query({name: layers[name] for name in method.needs})
+
+
+def candidates(method: type[Method]) -> list[Settings]:
+    """Three settings that differ in every vector setting's grid value where there is one."""
+    made = []
+    for k in range(3):
+        settings = method.fixed(SHOTS, 40.0)
+        made.append(settings | {n: v[(k + 1) % len(v)] for n, v in method.grid.items()})
+    return made
+
+
+def run(method: type[Method], task: Task, seeds: Sequence[int], query: Query) -> Tensor:
+    epochs: dict[str, int] = {"epochs": 4} if issubclass(method, Trained) else {}
+    built = method(**epochs)
+    params = engine.fit(built, task, seeds, lambda share: None)
+    return torch.cat([x for _, _, x in engine.logits_in_parts(built, params, query)], 1)
+
+
+def test_the_constructor_only_stores(method: type[Method]) -> None:
+    built = method()
+    assert built.settings == {name: method.defaults[name] for name in method.static}
+    assert vars(built) == {"settings": built.settings}
+
+
+def test_fitting_leaves_nothing_on_the_method(method: type[Method]) -> None:
+    built = method(epochs=2) if issubclass(method, Trained) else method()
+    before = dict(vars(built), settings=dict(built.settings))
+    engine.fit(built, make_task(method, candidates(method)[:1], [0]), [1], lambda share: None)
+    assert vars(built) == before
+
+
+def test_params_have_a_leading_variant_axis_and_logits_are_finite(method: type[Method]) -> None:
+    task = make_task(method, candidates(method), [0, 1, 2])
+    params = engine.fit(method(), task, [1, 2, 3], lambda share: None)
+    assert all(len(x) == 3 for x in params.values())
+    logits = method().logits(params, query_of(method, 6))
+    assert logits.shape == (3, 6, C)
+    assert logits.isfinite().all()
+
+
+def test_same_seed_same_bits(method: type[Method]) -> None:
+    task = make_task(method, candidates(method), [0, 1, 2])
+    query = query_of(method, 6)
+    assert torch.equal(run(method, task, [1, 2, 3], query), run(method, task, [1, 2, 3], query))
+
+
+def test_variants_together_equal_one_by_one(method: type[Method]) -> None:
+    settings, query = candidates(method), query_of(method, 6)
+    together = run(method, make_task(method, settings, [0, 1, 2]), [1, 2, 3], query)
+    for v in range(3):
+        alone = run(method, make_task(method, [settings[v]], [v]), [v + 1], query)
+        torch.testing.assert_close(together[v : v + 1], alone, rtol=0, atol=1e-9)
+
+
+def test_permuting_the_classes_permutes_the_columns(method: type[Method]) -> None:
+    order, query = [3, 0, 4, 1, 2], query_of(method, 6)
+    plain = run(method, make_task(method, candidates(method), [0, 1, 2]), [1, 2, 3], query)
+    task = make_task(method, candidates(method), [0, 1, 2], order=order)
+    torch.testing.assert_close(
+        run(method, task, [1, 2, 3], query), plain[..., order], rtol=0, atol=1e-6
+    )
+
+
+def test_a_query_may_be_shared_or_one_a_variant(method: type[Method]) -> None:
+    task = make_task(method, candidates(method), [0, 1, 2])
+    params = engine.fit(method(), task, [1, 2, 3], lambda share: None)
+    shared = query_of(method, 6)
+    own = Query({name: torch.stack([x] * 3) for name, x in shared.layers.items()})
+    torch.testing.assert_close(
+        method().logits(params, shared), method().logits(params, own), rtol=0, atol=1e-12
+    )
+
+
+def test_a_logit_depends_on_what_the_setting_says(method: type[Method]) -> None:
+    task = make_task(method, candidates(method), [0, 1, 2])
+    params = engine.fit(method(), task, [1, 2, 3], lambda share: None)
+    query = query_of(method, 6)
+    whole = method().logits(params, query)
+    if method.setting == "inductive":
+        tail = method().logits(params, query.part(3, 6))
+        torch.testing.assert_close(tail, whole[:, 3:], rtol=0, atol=1e-12)
+    if method.setting == "online":
+        head = method().logits(params, query.part(0, 3))
+        torch.testing.assert_close(head, whole[:, :3], rtol=0, atol=1e-12)
+
+
+def test_only_declared_layers_can_be_read(method: type[Method]) -> None:
+    query = query_of(method, 2)
+    with pytest.raises(KeyError, match="needs"):
+        query["patches"]
+
+
+def test_params_survive_a_bundle(method: type[Method]) -> None:
+    """Logits are a function of params alone, so a copy of the params answers alike."""
+    task = make_task(method, candidates(method), [0, 1, 2], torch.float32)
+    params = engine.fit(method(), task, [1, 2, 3], lambda share: None)
+    query = query_of(method, 6, torch.float32)
+    copied = {name: torch.from_numpy(x.numpy().copy()) for name, x in params.items()}
+    assert torch.equal(method().logits(params, query), method().logits(copied, query))
+
+
+def test_one_shot_one_variant_works(method: type[Method]) -> None:
+    task = make_task(method, candidates(method)[:1], [0])
+    one = Task(
+        pool=task.pool,
+        rows=task.rows[:, ::SHOTS],
+        labels=task.labels[:, ::SHOTS],
+        text=task.text,
+        settings=task.settings,
+        logit_scale=task.logit_scale,
+        n_classes=C,
+    )
+    assert run(method, one, [1], query_of(method, 1)).shape == (1, 1, C)
+
+
+def test_no_variant_reads_another(method: type[Method]) -> None:
+    """The engine differentiates the sum of the losses: each variant's part must be its own."""
+    if not issubclass(method, Trained):
+        return
+    built = method()
+    task = make_task(method, candidates(method), [0, 1, 2])
+    params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
+    moving = [params[name].requires_grad_() for name in built.trainable]
+    loss = built.loss(params, task.batch(torch.arange(C * SHOTS).expand(3, -1)))
+    assert loss.shape == (3,)
+    for gradient in torch.autograd.grad(loss[1], moving):
+        assert gradient[1].abs().sum() > 0
+        assert not gradient[0].any()
+        assert not gradient[2].any()
+
+
+def test_a_class_that_breaks_the_contract_is_refused_where_it_is_written() -> None:
+    module = types.ModuleType("broken_method")
+    sys.modules["broken_method"] = module
+    with pytest.raises(TypeError, match="paper, defaults and grid"):
+        type("Broken", (ClosedForm,), {"solve": None, "logits": None, "vector": ("alpha",)})

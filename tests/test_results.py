@@ -1,0 +1,126 @@
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cacheclip import results
+from cacheclip.errors import StoreError
+from cacheclip.results import Row
+from cacheclip.study.table import summary
+
+FILLED: dict[str, Any] = {
+    "dataset": "clipart",
+    "eval_dataset": "clipart",
+    "classes": "all",
+    "model": "nano",
+    "pretrained": "v1",
+    "encoders": ["nano@v1"],
+    "template": "picture",
+    "method": "tip-adapter",
+    "method_version": 1,
+    "recipe": None,
+    "hparams": {"alpha": 1.0},
+    "shots": 4,
+    "seed": 1,
+    "init_seed": None,
+    "select": "fixed",
+    "draw": "ranked",
+    "draw_id": "d",
+    "test_id": "t",
+    "views": None,
+    "keys": None,
+    "n_classes": 20,
+    "n_train": 80,
+    "n_val": 0,
+    "n_test": 500,
+    "n_failed": 0,
+    "top1_val": None,
+    "top1_test": 0.5,
+    "curve": None,
+    "store_key": "s",
+    "stores": {"train/image": "k"},
+    "labels": "l",
+    "protocol_version": 1,
+    "seconds": 0.1,
+    "stack_seconds": 0.3,
+    "stack_size": 3,
+    "device": "cpu",
+    "version": "0",
+    "time": "now",
+}
+
+
+def row(**changes: Any) -> Row:
+    return Row(**(FILLED | changes))
+
+
+DECIDING: dict[str, Any] = {
+    "dataset": "digits",
+    "template": "photo",
+    "method": "clip-adapter",
+    "method_version": 2,
+    "hparams": {"alpha": 2.0},
+    "shots": 8,
+    "seed": 2,
+    "init_seed": 5,
+    "select": "fewshot-val",
+    "draw": "coop",
+    "draw_id": "e",
+    "test_id": "u",
+    "stores": {"train/image": "l"},
+    "labels": "m",
+    "protocol_version": 2,
+    "curve": [{"hparams": {"alpha": 3.0}, "top1_val": 0.1}],
+}
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_the_row_id_changes_with_what_decides(name: str) -> None:
+    assert row(**{name: DECIDING[name]}).row_id != row().row_id
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seconds", 9.0), ("device", "cuda"), ("version", "1"), ("time", "later"), ("top1_test", 0.6)],
+)
+def test_the_row_id_does_not_change_with_information(name: str, value: Any) -> None:
+    assert row(**{name: value}).row_id == row().row_id
+
+
+def test_every_field_is_documented_and_printed() -> None:
+    assert set(results.documented()) == {f.name for f in dataclasses.fields(Row)} | {"row_id"}
+    assert set(row().as_json()) == set(results.documented())
+
+
+def test_the_log_only_grows(tmp_path: Path) -> None:
+    log = tmp_path / "results.jsonl"
+    results.append(log, [row()])
+    before = log.read_bytes()
+    results.append(log, [row(seed=2), row(seed=3)])
+    assert log.read_bytes().startswith(before)
+    assert [r["seed"] for r in results.read(log)] == [1, 2, 3]
+
+
+def test_a_torn_line_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "results.jsonl"
+    log.write_text(json.dumps(row().as_json()) + "\n{torn\n")
+    with pytest.raises(StoreError, match="line 2"):
+        list(results.read(log))
+
+
+def test_the_summary_gives_mean_and_spread_and_zero_shot_in_every_column() -> None:
+    rows = [
+        row(method="zero-shot", shots=0, seed=None, top1_test=0.4),
+        *(row(shots=k, seed=s, top1_test=0.5 + s / 100) for k in (1, 4) for s in (1, 2, 3)),
+    ]
+    headers, cells = summary(rows)
+    assert headers == ["method", "1 shot", "4 shots"]
+    assert cells == [["zero-shot", "40.0", "40.0"], ["tip-adapter", "52.0 ± 1.0", "52.0 ± 1.0"]]
+
+
+def test_the_summary_parts_fixed_settings_and_marks_failures() -> None:
+    rows = [row(hparams={"alpha": 1.0}), row(hparams={"alpha": 2.0}, top1_test=None, error="e")]
+    _, cells = summary(rows)
+    assert cells == [["tip-adapter alpha=1.0", "50.0"], ["tip-adapter alpha=2.0", "failed"]]
