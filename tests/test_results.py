@@ -95,19 +95,19 @@ def test_every_field_is_documented_and_printed() -> None:
 
 
 def test_the_log_only_grows(tmp_path: Path) -> None:
-    log = tmp_path / "results.jsonl"
-    results.append(log, [row()])
+    log = tmp_path / results.LOG
+    results.append(tmp_path, [row()])
     before = log.read_bytes()
-    results.append(log, [row(seed=2), row(seed=3)])
+    results.append(tmp_path, [row(seed=2), row(seed=3)])
     assert log.read_bytes().startswith(before)
-    assert [r["seed"] for r in results.read(log)] == [1, 2, 3]
+    assert [r["seed"] for r in results.read(tmp_path)] == [1, 2, 3]
 
 
 def test_a_torn_line_is_named(tmp_path: Path) -> None:
-    log = tmp_path / "results.jsonl"
+    log = tmp_path / results.LOG
     log.write_text(json.dumps(row().as_json()) + "\n{torn\n")
     with pytest.raises(StoreError, match="line 2"):
-        list(results.read(log))
+        list(results.read(tmp_path))
 
 
 def test_the_summary_gives_mean_and_spread_and_zero_shot_in_every_column() -> None:

@@ -1,0 +1,34 @@
+"""What spans both stages: the demo."""
+
+from collections.abc import Callable
+
+from cacheclip.extract.plan import ExtractRequest
+from cacheclip.extract.run import run as extract
+from cacheclip.store.home import Home
+from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
+from cacheclip.study.table import Table, summary
+
+DEMO_SHOTS = (1, 4, 16)
+DEMO_SEEDS = (1, 2, 3)
+DEMO_COMPARE = "cacheclip compare --dataset clipart --shots 1,4,16 --seeds 3"
+
+
+def demo(
+    home: Home, progress: Callable[[str, float, float], None], talk: Callable[[str], None]
+) -> Table:
+    """Extract `clipart` with `nano`, compare the methods, and give the table.
+
+    Args:
+        home: where stores and results go; what is there already is not made again.
+        progress: called with what is being done, how much is done, and how much there is.
+        talk: called with a line for the user.
+    """
+    report = extract(ExtractRequest(dataset="clipart"), home, progress)
+    for notice in report.notices:
+        talk(notice)
+    talk(f"extract: {report.encoded} pictures encoded, {report.reused} were there")
+    request = Request(DEFAULT_METHODS, DEMO_SHOTS, DEMO_SEEDS, None, ())
+    comparison = Comparison(request, home.find("clipart", report.model), home)
+    talk(f"compare: {comparison.plan}")
+    rows = comparison.run(lambda done: progress("runs", done, comparison.variants))
+    return summary([row for _, row in rows])

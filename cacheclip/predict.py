@@ -1,0 +1,128 @@
+"""A bundle and pictures to answers, through the encoder that the bundle names and no other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cacheclip.bundle import Bundle
+from cacheclip.datasets.folder import EXTENSIONS
+from cacheclip.datasets.images import ImageError, read_rgb
+from cacheclip.encoders.base import Encoder, EncoderSpec, load
+from cacheclip.errors import InputError, StoreError
+from cacheclip.methods import base as methods
+from cacheclip.task import Query, unit
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a picture shows: classes by falling probability, or why it could not be read."""
+
+    image: str
+    top: tuple[tuple[str, float], ...]
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer as `--json` prints it."""
+        best = {"class": self.top[0][0], "probability": self.top[0][1]} if self.top else {}
+        ranked = [{"class": name, "probability": p} for name, p in self.top]
+        return {"image": self.image} | best | {"top": ranked, "error": self.error}
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files given, and the pictures below the folders given, in order.
+
+    Raises:
+        InputError: a path does not exist, or there is no picture at all.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            below = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in EXTENSIONS)
+            found += [p for p in below if p.is_file() and not p.name.startswith(".")]
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise InputError("there is no such picture", where=str(path), fix="check the path")
+    if not found:
+        raise InputError(
+            "no picture found",
+            where=", ".join(map(str, paths)),
+            fix=f"pictures end in {' '.join(sorted(EXTENSIONS))}",
+        )
+    return found
+
+
+def open_encoder(bundle: Bundle, pretrained: str | None) -> Encoder:
+    """The encoder that the bundle names.
+
+    Args:
+        bundle: names model, weights and preprocessing.
+        pretrained: the weights file, where the encoder's weights are no tag of open_clip.
+
+    Raises:
+        StoreError: the encoder found is not the one that made the bundle's features.
+    """
+    wanted = bundle.encoder
+    spec = EncoderSpec(
+        model=wanted["name"],
+        pretrained=pretrained or wanted["pretrained"],
+        preprocess=bundle.preprocess,
+    )
+    encoder = load(spec)
+    differing = [
+        f"{name} {wanted[name]!s:.20} != {encoder.identity[name]!s:.20}"
+        for name in ("weights_sha256", "quickgelu")
+        if encoder.identity[name] != wanted[name]
+    ]
+    if dict(encoder.preprocess) != bundle.preprocess:
+        differing.append("preprocessing")
+    if differing:
+        raise StoreError(
+            "this encoder did not make the features that the bundle was fitted on",
+            where=f"{wanted['name']}, {'; '.join(differing)}",
+            fix=f"give the weights that were used: --pretrained {wanted['pretrained']}",
+        )
+    return encoder
+
+
+def predict(
+    bundle: Bundle, encoder: Encoder, images: Sequence[Path], top_k: int
+) -> Iterator[Answer]:
+    """Answers in the order of the images; a picture that cannot be read gets an error."""
+    for first in range(0, len(images), BATCH):
+        part = images[first : first + BATCH]
+        pixels: dict[int, Tensor] = {}
+        errors: dict[int, str] = {}
+        for k, path in enumerate(part):
+            try:
+                pixels[k] = encoder.transform(read_rgb(path))
+            except ImageError as error:
+                errors[k] = str(error)
+        tops = (
+            _classify(bundle, encoder, torch.stack(list(pixels.values())), top_k) if pixels else []
+        )
+        answers = dict(zip(pixels, tops, strict=True))
+        for k, path in enumerate(part):
+            yield Answer(str(path), answers.get(k, ()), errors.get(k))
+
+
+def _classify(
+    bundle: Bundle, encoder: Encoder, pixels: Tensor, top_k: int
+) -> list[tuple[tuple[str, float], ...]]:
+    layers = {name: torch.from_numpy(x) for name, x in encoder.encode_images(pixels).items()}
+    layers["image-norm"] = layers["image"].norm(dim=-1, keepdim=True)
+    layers["image"] = unit(layers["image"])
+    method = methods.get(bundle.method)(**bundle.static)
+    params = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
+    logits = method.logits(params, Query({name: layers[name] for name in bundle.layers}))[0]
+    p, classes = logits.softmax(-1).topk(min(top_k, logits.shape[-1]))
+    return [
+        tuple((bundle.classnames[c], value) for c, value in zip(*row, strict=True))
+        for row in zip(classes.tolist(), p.tolist(), strict=True)
+    ]

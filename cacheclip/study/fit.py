@@ -1,0 +1,57 @@
+"""Stage two for one classifier: fit it, score it, leave a bundle."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cacheclip.errors import CacheclipError, UsageError
+from cacheclip.results import Row
+from cacheclip.store.home import FeatureSet, Home
+from cacheclip.study import rows
+from cacheclip.study.compare import Comparison, Request
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A row and where its bundle lies; None where a method has no head to keep."""
+
+    row: Row
+    bundle: Path | None
+
+
+def fit(
+    request: Request,
+    features: FeatureSet,
+    home: Home,
+    out: Path | None,
+    progress: Callable[[float], None],
+) -> Fitted:
+    """Fit one method on one draw.
+
+    Args:
+        request: one method, one shot count, one seed.
+        features: the feature set.
+        home: where row, predictions and bundle go.
+        out: where the bundle goes instead.
+        progress: called with the share that is done.
+
+    Raises:
+        UsageError: several values of a setting under a policy that does not choose.
+        CacheclipError: the fit failed.
+    """
+    comparison = Comparison(request, features, home)
+    (block,) = comparison.blocks
+    if len(block.cells) > 1:
+        raise UsageError(
+            f"{len(block.cells)} combinations of settings, and --select fixed does not choose",
+            where="--set",
+            fix="use --select fewshot-val, or `cacheclip compare` for a row each",
+        )
+    ((outcome, row),) = comparison.run(lambda done: progress(done / block.variants))
+    if isinstance(outcome.result, CacheclipError):
+        raise outcome.result
+    if block.method.setting != "inductive":
+        return Fitted(row, None)
+    path = out or home.root / "bundles" / f"{row.row_id}.safetensors"
+    rows.bundle(block, outcome, outcome.result, comparison.data).write(path)
+    return Fitted(row, path)

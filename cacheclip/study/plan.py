@@ -1,0 +1,116 @@
+"""From what was asked to cells, blocks and stacks.
+
+A cell is one row of the result: a method, shots, a seed, and the candidates that compete for it.
+A block is all cells of one method and shot count on one feature set. Within a block the variants
+that share static settings form a stack and run at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cacheclip.methods.base import Method, Settings
+from cacheclip.select.base import Policy
+from cacheclip.study.settings import Choices
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row to be: candidates are all settings that compete for it, zero-shot-most first."""
+
+    seed: int | None
+    candidates: tuple[Settings, ...]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Variants that run at once: (cell, candidate) by position in their block."""
+
+    static: Settings
+    variants: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """All cells of one method and shot count."""
+
+    method: type[Method]
+    shots: int
+    policy: Policy
+    cells: tuple[Cell, ...]
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """The variants grouped by static settings, in order of their first variant."""
+        groups: dict[tuple[tuple[str, object], ...], list[tuple[int, int]]] = {}
+        for c, cell in enumerate(self.cells):
+            for k, settings in enumerate(cell.candidates):
+                key = tuple((name, settings[name]) for name in self.method.static)
+                groups.setdefault(key, []).append((c, k))
+        made = []
+        for variants in groups.values():
+            c, k = variants[0]
+            settings = self.cells[c].candidates[k]
+            static = {name: settings[name] for name in self.method.static}
+            made.append(Stack(static, tuple(variants)))
+        return made
+
+    @property
+    def variants(self) -> int:
+        """Runs in all stacks together."""
+        return sum(len(cell.candidates) for cell in self.cells)
+
+
+def blocks(
+    chosen: Sequence[type[Method]],
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    policy: Policy,
+    choices: dict[str, Choices],
+    logit_scale: float,
+) -> list[Block]:
+    """The blocks of a study on one feature set, methods in the order given.
+
+    A method that reads no support picture (zero-shot) is one cell, whatever the shots and seeds.
+    """
+    made = []
+    for method in chosen:
+        for k in shots if method.draws else [0]:
+            candidates = policy.candidates(method, choices[method.name], k, logit_scale)
+            rivals = [candidates] if policy.selects else [[c] for c in candidates]
+            cells = [
+                Cell(seed, tuple(group))
+                for seed in (seeds if method.draws else [None])
+                for group in rivals
+            ]
+            made.append(Block(method, k, policy, tuple(cells)))
+    return made
+
+
+def sentence(plan: Sequence[Block]) -> str:
+    """What is about to run: "46 runs: zero-shot 1; nearest-mean 9 (3 shots x 3 seeds); ..."."""
+    by_size: dict[str, list[str]] = {}
+    for name in dict.fromkeys(block.method.name for block in plan):
+        own = [block for block in plan if block.method.name == name]
+        by_size.setdefault(_size(own), []).append(name)
+    parts = [
+        f"{', '.join(names)} {size.replace(' ', ' each ', 1) if len(names) > 1 else size}".strip()
+        for size, names in by_size.items()
+    ]
+    runs = sum(block.variants for block in plan)
+    stacks = sum(len(block.stacks) for block in plan)
+    return f"{_count(runs, 'run')}: {'; '.join(parts)}; in {_count(stacks, 'stack')}"
+
+
+def _size(own: Sequence[Block]) -> str:
+    """One method's runs and what they are a product of; ends in a space where there is no more."""
+    runs = sum(block.variants for block in own)
+    if not own[0].method.draws:
+        return f"{runs} "
+    seeds = len({cell.seed for cell in own[0].cells})
+    settings = own[0].variants // seeds
+    product = f"{_count(len(own), 'shot')} x {_count(seeds, 'seed')}"
+    return f"{runs} ({product}{f' x {settings} settings' if settings > 1 else ''})"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -1,0 +1,63 @@
+"""`--set name=value[,value...]`: which method a setting belongs to and what its values are."""
+
+from collections.abc import Sequence
+
+from cacheclip.errors import InputError, UsageError
+from cacheclip.methods.base import Method, Value
+
+Choices = dict[str, tuple[Value, ...]]
+
+
+def parse(given: Sequence[str], methods: Sequence[type[Method]]) -> dict[str, Choices]:
+    """The values given for each method's settings: method name -> setting -> values.
+
+    A name that several of the methods have must be scoped, `clip-adapter.alpha=0.2`: what one
+    method calls alpha is not what another calls alpha.
+
+    Raises:
+        UsageError: no `=`, no chosen method has the setting, or several have it.
+        InputError: a value of the wrong kind.
+    """
+    choices: dict[str, Choices] = {method.name: {} for method in methods}
+    for text in given:
+        full_name, equals, values = text.partition("=")
+        if not equals or not values:
+            raise UsageError(
+                f"--set {text} gives no value", where="--set", fix="write --set name=value"
+            )
+        scope, _, name = full_name.rpartition(".")
+        method = _owner(scope, name, text, methods)
+        choices[method.name][name] = tuple(_value(method, name, v) for v in values.split(","))
+    return choices
+
+
+def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) -> type[Method]:
+    if scope and scope not in [m.name for m in methods]:
+        raise UsageError(
+            f"--set {text} is for {scope!r}, which is not among the chosen methods",
+            where="--set",
+            fix=f"scope it to one of {', '.join(m.name for m in methods)}",
+        )
+    owners = [m for m in methods if name in m.defaults and scope in ("", m.name)]
+    if not owners:
+        known = "; ".join(f"{m.name}: {', '.join(m.defaults) or 'none'}" for m in methods)
+        raise UsageError(f"no chosen method has a setting {name!r}", where="--set", fix=known)
+    if len(owners) > 1:
+        scoped = " or ".join(f"--set {m.name}.{text}" for m in owners)
+        raise UsageError(
+            f"{len(owners)} chosen methods have a setting {name!r}", where="--set", fix=scoped
+        )
+    return owners[0]
+
+
+def _value(method: type[Method], name: str, text: str) -> Value:
+    kind = type(method.defaults[name])
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = {int: "a whole number", float: "a number"}[kind]
+        raise InputError(
+            f"{name} = {text!r} is not {wanted}",
+            where=f"--set, method {method.name}",
+            fix=f"its default is {method.defaults[name]}",
+        ) from None

@@ -1,0 +1,54 @@
+"""Result rows as the table that people read: methods down, shots across, percent."""
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+from cacheclip.results import Row
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def summary(rows: Sequence[Row]) -> Table:
+    """Headers and cells; mean and standard deviation of test accuracy over seeds.
+
+    Zero-shot reads no shots, so its one figure stands in every column. Rows whose settings were
+    chosen by validation share a line; under `fixed` each combination of settings has its own.
+    """
+    shots = sorted({row.shots for row in rows} - {0}) or [0]
+    lines: dict[tuple[str, str], dict[int, list[Row]]] = {}
+    for row in rows:
+        varied = _settings(row, rows) if row.select == "fixed" else ""
+        columns = lines.setdefault((row.method, varied), {})
+        for k in [row.shots] if row.shots else shots:
+            columns.setdefault(k, []).append(row)
+    headers = ["method", *(f"{k} shot{'s' if k > 1 else ''}" for k in shots)]
+    cells = [
+        [f"{method} {varied}".rstrip(), *(_cell(columns.get(k, [])) for k in shots)]
+        for (method, varied), columns in lines.items()
+    ]
+    return headers, cells
+
+
+def line(row: Row) -> list[str]:
+    """One row: method, shots, settings, validation and test accuracy."""
+    settings = " ".join(f"{name}={value}" for name, value in row.hparams.items())
+    return [row.method, str(row.shots), settings, _percent(row.top1_val), _percent(row.top1_test)]
+
+
+def _settings(row: Row, rows: Sequence[Row]) -> str:
+    """The settings in which rows of the same method and shots differ."""
+    peers = [r.hparams for r in rows if (r.method, r.shots) == (row.method, row.shots)]
+    varied = [n for n in row.hparams if len({p.get(n) for p in peers}) > 1]
+    return " ".join(f"{name}={row.hparams[name]}" for name in varied)
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    values = [100 * row.top1_test for row in rows if row.top1_test is not None]
+    if not values:
+        return "failed" if rows else ""
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread}"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f}"

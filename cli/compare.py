@@ -1,0 +1,71 @@
+"""`cacheclip compare`: a fair table of methods x settings x shots x seeds from the cache."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from cacheclip.cli import options, output
+
+
+@click.command("compare")
+@click.option(
+    "--dataset", "datasets", type=options.Names(), help="Data sets. [default: extracted last]"
+)
+@options.model
+@options.pretrained
+@click.option("--methods", type=options.Names(), help="Methods. [default: all]")
+@click.option("--shots", type=options.Numbers(), default="1,2,4,8,16", show_default=True)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
+)
+@options.select
+@options.set_
+@options.home
+@options.as_json
+def command(
+    datasets: tuple[str, ...] | None,
+    model: str | None,
+    pretrained: str | None,
+    methods: tuple[str, ...] | None,
+    shots: tuple[int, ...],
+    seeds: int,
+    select: str | None,
+    set_: tuple[str, ...],
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare methods over shots, seeds and settings; every row goes to the results log.
+
+    Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
+    """
+    from cacheclip.results import LOG
+    from cacheclip.store.home import Home
+
+    place = Home.resolve(home)
+    sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    from cacheclip.study.compare import DEFAULT_METHODS, FLOOR, Comparison, Request
+    from cacheclip.study.table import summary
+
+    chosen = methods or DEFAULT_METHODS
+    shown = chosen if as_json else (*FLOOR, *chosen)
+    request = Request(shown, shots, tuple(range(1, seeds + 1)), select, set_)
+    printed, failures = [], []
+    for features in sets:
+        output.talk(*features.notices)
+        comparison = Comparison(request, features, place)
+        output.talk(f"{features.dataset}: {comparison.plan}")
+        with output.progress() as advance:
+            rows = [
+                row for _, row in comparison.run(lambda n, c=comparison: advance("runs", n, c.variants))
+            ]
+        printed += [row.as_json() for row in rows]
+        failures += comparison.failures
+        if not as_json:
+            output.table(*summary(rows))
+    if as_json:
+        output.data(printed)
+    output.talk(*dict.fromkeys(f"a cell failed\n{error}" for error in failures))
+    output.talk(f"results: {place.root / LOG}", "next: cacheclip fit --method METHOD --shots K")
+    if len(failures) == len(printed):
+        sys.exit(failures[0].exit_code)

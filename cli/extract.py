@@ -1,0 +1,69 @@
+"""`cacheclip extract`: stage one, the frozen encoder once over a data set."""
+
+from pathlib import Path
+
+import click
+
+from cacheclip.cli import options, output
+
+
+@click.command("extract")
+@click.option("--dataset", required=True, metavar="NAME|FOLDER", help="Data set or class folders.")
+@click.option("--name", "alias", help="Name for a folder's data set. [default: the folder's own]")
+@options.model
+@options.pretrained
+@click.option(
+    "--preprocess-from", metavar="TAG|JSON", help="Preprocessing that fits a weights file."
+)
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    envvar="CACHECLIP_DATA",
+    show_envvar=True,
+    help="Folder that holds food-101 and the like.",
+)
+@click.option("--download", is_flag=True, help="Fetch the data set where it is missing.")
+@click.option("--template", metavar="FAMILY|FILE", help="Prompt templates. [default: the set's]")
+@click.option("--device", metavar="cpu|cuda", help="[default: the GPU where there is one]")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="[default: fp32 on a CPU; on a GPU fp16, or bf16 where that overflows]",
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Pictures encoded at once.")
+@click.option("--rows-per-shard", type=click.IntRange(1), default=8192, show_default=True)
+@click.option(
+    "--max-failures", metavar="N|P%", help="Bad pictures allowed. [default: 0.1%, own folders 1%]"
+)
+@click.option("--retry-failed", is_flag=True, help="Try the pictures again that failed before.")
+@click.option("--hash-files", is_flag=True, help="Notice replaced pictures by their content.")
+@options.home
+@options.as_json
+def command(home: Path | None, as_json: bool, **request: object) -> None:
+    """Encode a data set's pictures and prompts once, into stores that everything else reads.
+
+    What is there already is not encoded again; a run that was cut short goes on.
+
+    \b
+    Examples: cacheclip extract --dataset clipart
+              cacheclip extract --dataset ~/photos/birds
+              cacheclip extract --dataset food101 --download
+    """
+    from cacheclip.extract.plan import ExtractRequest
+    from cacheclip.extract.run import run
+    from cacheclip.store.home import Home
+
+    place = Home.resolve(home)
+    with output.progress() as advance:
+        report = run(ExtractRequest(**request), place, advance)  # type: ignore[arg-type]
+    output.talk(*report.notices)
+    if as_json:
+        output.data(report.as_json())
+        return
+    click.echo(
+        f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} pictures encoded, "
+        f"{report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
+    )
+    output.talk(f"home: {place.root}", "next: cacheclip fit --shots 16")

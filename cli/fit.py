@@ -1,0 +1,59 @@
+"""`cacheclip fit`: one classifier from the cache, with its accuracy and a bundle."""
+
+from pathlib import Path
+
+import click
+
+from cacheclip.cli import options, output
+
+
+@click.command("fit")
+@click.option("--dataset", metavar="NAME", help="Data set. [default: the one extracted last]")
+@options.model
+@options.pretrained
+@click.option("--method", default="clip-adapter", show_default=True, help="Method name.")
+@click.option("--shots", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
+@options.select
+@options.set_
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file.")
+@options.home
+@options.as_json
+def command(
+    dataset: str | None,
+    model: str | None,
+    pretrained: str | None,
+    method: str,
+    shots: int,
+    seed: int,
+    select: str | None,
+    set_: tuple[str, ...],
+    out: Path | None,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Fit one method on a few-shot draw, test it, and leave a bundle for predict.
+
+    Example: cacheclip fit --shots 16
+    """
+    from cacheclip.store.home import Home
+
+    place = Home.resolve(home)
+    features = place.find(dataset, model, pretrained)  # before torch is paid for
+    output.talk(*features.notices)
+    from cacheclip.study.compare import Request
+    from cacheclip.study.fit import fit
+    from cacheclip.study.table import line
+
+    request = Request((method,), (shots,), (seed,), select, set_)
+    with output.progress() as advance:
+        fitted = fit(request, features, place, out, lambda share: advance(f"% of {method}", 100 * share, 100))
+    row = fitted.row
+    if as_json:
+        output.data(row.as_json() | {"bundle": str(fitted.bundle) if fitted.bundle else None})
+    else:
+        output.table(["method", "shots", "settings", "val %", "test %"], [line(row)])
+    if fitted.bundle:
+        output.talk(f"bundle: {fitted.bundle}", f"next: cacheclip predict {fitted.bundle} IMAGE...")
+    else:
+        output.talk(f"{method} answers for a whole test set or stream, so it leaves no bundle")

@@ -1,0 +1,68 @@
+"""The `cacheclip` group, and the one place where an error becomes an exit code."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from cacheclip import __version__
+from cacheclip.errors import CacheclipError
+
+SECTIONS = {
+    "Work": ("extract", "fit", "compare", "predict"),
+    "Cache": ("ls", "info"),
+    "Machine": ("doctor", "demo"),
+}
+
+
+class Commands(click.Group):
+    """Loads a command's file when it is asked for, so that no command pays for another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, section by section."""
+        return [name for names in SECTIONS.values() for name in names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, from the file of that name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"cacheclip.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help page's lists."""
+        for section, names in SECTIONS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(name, c.get_short_help_str(90)) for name, c in commands if c is not None]
+                )
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cacheclip")
+def cacheclip() -> None:
+    """Few-shot adaptation of CLIP on cached features: pay for the frozen encoders once.
+
+    Stage one: cacheclip extract. Stage two, in seconds: cacheclip fit, cacheclip compare.
+    Data go to stdout, talk to stderr; --json gives data for machines.
+    """
+
+
+def main() -> None:
+    """Run a command; print a user's error in three lines and exit with its documented code."""
+    try:
+        cacheclip.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CacheclipError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

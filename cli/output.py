@@ -1,0 +1,73 @@
+"""What commands print: JSON and tables on stdout; talk and progress on stderr."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def data(value: Any) -> None:
+    """Print JSON for machines."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def talk(*lines: str) -> None:
+    """Say something to the person at the keyboard."""
+    for line in lines:
+        click.echo(line, err=True)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a plain table: the first column to the left, the others to the right."""
+    if not rows:
+        return
+    widths = [max(len(r[k]) for r in [headers, *rows]) for k in range(len(headers))]
+    for cells in (headers, ["-" * w for w in widths], *rows):
+        line = [
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        click.echo("  ".join(line).rstrip())
+
+
+def inline(value: Any) -> str:
+    """A value of JSON in one line for people: `name value, name value`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inline(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(inline, value))
+    return "-" if value is None else str(value)
+
+
+@contextmanager
+def progress() -> Iterator["Callable[[str, float, float], None]"]:
+    """A bar on stderr, shown only on a terminal; call the result with (what, done, total)."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=what, completed=int(done), total=int(total)
+        )

@@ -1,0 +1,84 @@
+import pytest
+
+from cacheclip.errors import InputError, UsageError
+from cacheclip.methods import base as methods
+from cacheclip.methods.base import Method
+from cacheclip.select import base as policies
+from cacheclip.select.base import first_best
+from cacheclip.study.plan import Block, blocks, sentence
+from cacheclip.study.settings import parse
+
+
+def chosen(*names: str) -> list[type[Method]]:
+    return [methods.get(name) for name in names]
+
+
+def plan(names: list[str], given: list[str], select: str = "fixed") -> list[Block]:
+    found = chosen(*names)
+    policy = policies.get(select)
+    return blocks(found, [1, 4, 16], [1, 2, 3], policy, parse(given, found), 100.0)
+
+
+def test_a_setting_that_several_methods_have_must_be_scoped() -> None:
+    both = chosen("tip-adapter", "clip-adapter")
+    with pytest.raises(UsageError) as caught:
+        parse(["alpha=0.2"], both)
+    assert "--set tip-adapter.alpha=0.2 or --set clip-adapter.alpha=0.2" in caught.value.fix
+    assert parse(["clip-adapter.alpha=0.2,0.4"], both)["clip-adapter"] == {"alpha": (0.2, 0.4)}
+    assert parse(["alpha=0.2"], both[:1])["tip-adapter"] == {"alpha": (0.2,)}
+
+
+@pytest.mark.parametrize(
+    "text", ["alpha", "alpha=", "gamma=1", "linear-probe.C=1", "tip-adapter.lr=1"]
+)
+def test_a_setting_that_cannot_be_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse([text], chosen("tip-adapter"))
+
+
+def test_a_value_of_the_wrong_kind_is_named() -> None:
+    with pytest.raises(InputError, match="whole number"):
+        parse(["epochs=2.5"], chosen("clip-adapter"))
+    with pytest.raises(InputError, match="not a number"):
+        parse(["alpha=high"], chosen("tip-adapter"))
+
+
+def test_the_plan_counts_runs_and_stacks() -> None:
+    names = ["zero-shot", "nearest-mean", "linear-probe", "tip-adapter", "clip-adapter"]
+    said = sentence(plan(names, ["clip-adapter.alpha=0.2,0.4"]))
+    assert said == (
+        "46 runs: zero-shot 1; nearest-mean, linear-probe, tip-adapter 9 each (3 shots x 3 "
+        "seeds); clip-adapter 18 (3 shots x 3 seeds x 2 settings); in 13 stacks"
+    )
+
+
+def test_static_settings_part_stacks_and_vector_settings_do_not() -> None:
+    (one, *_) = plan(["clip-adapter"], ["alpha=0.1,0.2", "lr=1e-3,1e-2", "epochs=2,4"])
+    assert [len(stack.variants) for stack in one.stacks] == [12, 12]
+    assert {stack.static["epochs"] for stack in one.stacks} == {2, 4}
+
+
+def test_fixed_makes_rows_and_fewshot_val_makes_candidates() -> None:
+    (fixed, *_) = plan(["clip-adapter"], ["alpha=0.8,0.2"])
+    assert [len(cell.candidates) for cell in fixed.cells] == [1] * 6
+    (chosen_by_val, *_) = plan(["clip-adapter"], ["alpha=0.8,0.2"], "fewshot-val")
+    assert [len(cell.candidates) for cell in chosen_by_val.cells] == [2] * 3
+    # from nearest to zero-shot outwards, however they were given
+    assert [c["alpha"] for c in chosen_by_val.cells[0].candidates] == [0.2, 0.8]
+
+
+def test_fixed_constants_depend_on_the_shots() -> None:
+    epochs = [block.cells[0].candidates[0]["epochs"] for block in plan(["clip-adapter"], [])]
+    assert epochs == [50, 100, 200]
+
+
+def test_only_a_strictly_better_candidate_wins() -> None:
+    assert first_best([0.5, 0.5, 0.4]) == 0
+    assert first_best([0.5, 0.6, 0.6]) == 1
+
+
+def test_an_unknown_policy_or_method_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="fewshot-val, fixed"):
+        policies.get("test-oracle")
+    with pytest.raises(UsageError, match="zero-shot"):
+        methods.get("tip_adapter")
