@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -52,7 +51,7 @@ class Bundle:
     def write(self, path: Path) -> None:
         """Publish the bundle at `path`."""
         about = {k: v for k, v in asdict(self).items() if k != "head"} | {"format": FORMAT}
-        head = {name: np.ascontiguousarray(x) for name, x in sorted(self.head.items())}
+        head = {name: x.copy(order="C") for name, x in sorted(self.head.items())}
         path.parent.mkdir(parents=True, exist_ok=True)
         with publishing(path) as temporary:
             temporary.write_bytes(save(head, {"cacheclip": canonical_json(about)}))

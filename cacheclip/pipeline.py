@@ -1,6 +1,7 @@
 """What spans both stages: the demo."""
 
 from collections.abc import Callable
+from functools import partial
 
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run as extract
@@ -27,8 +28,8 @@ def demo(
     for notice in report.notices:
         talk(notice)
     talk(f"extract: {report.encoded} pictures encoded, {report.reused} were there")
-    request = Request(DEFAULT_METHODS, DEMO_SHOTS, DEMO_SEEDS, None, ())
+    request = Request(DEFAULT_METHODS, DEMO_SHOTS, DEMO_SEEDS)
     comparison = Comparison(request, home.find("clipart", report.model), home)
     talk(f"compare: {comparison.plan}")
-    rows = comparison.run(lambda done: progress("runs", done, comparison.variants))
+    rows = comparison.run(partial(progress, "runs"))
     return summary([row for _, row in rows])

@@ -58,23 +58,28 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def open_encoder(bundle: Bundle, pretrained: str | None) -> Encoder:
+def open_encoder(
+    bundle: Bundle, model: str | None = None, pretrained: str | None = None
+) -> Encoder:
     """The encoder that the bundle names.
 
     Args:
         bundle: names model, weights and preprocessing.
-        pretrained: the weights file, where the encoder's weights are no tag of open_clip.
+        model: where a model that is a folder lies now, `local-dir:PATH`.
+        pretrained: where weights that are a file lie now.
 
     Raises:
         StoreError: the encoder found is not the one that made the bundle's features.
     """
     wanted = bundle.encoder
-    spec = EncoderSpec(
-        model=wanted["name"],
-        pretrained=pretrained or wanted["pretrained"],
-        preprocess=bundle.preprocess,
+    from_file = pretrained is not None and Path(pretrained).is_file()
+    encoder = load(
+        EncoderSpec(
+            model=model or wanted["name"],
+            pretrained=None if model else pretrained or wanted["pretrained"],
+            preprocess_from=bundle.preprocess if from_file else None,
+        )
     )
-    encoder = load(spec)
     differing = [
         f"{name} {wanted[name]!s:.20} != {encoder.identity[name]!s:.20}"
         for name in ("weights_sha256", "quickgelu")

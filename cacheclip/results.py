@@ -10,6 +10,7 @@ from cacheclip.disk import append_line, digest
 from cacheclip.errors import StoreError
 
 PROTOCOL_VERSION = 1
+LOG = "results.jsonl"  # in the home folder
 
 
 @dataclass(frozen=True)
@@ -85,18 +86,19 @@ def documented() -> dict[str, str]:
     return own | {name: hint.__metadata__[0] for name, hint in hints.items()}
 
 
-def append(path: Path, rows: Sequence[Row]) -> None:
-    """Add rows to the log at `path`; nothing is ever overwritten."""
+def append(home: Path, rows: Sequence[Row]) -> None:
+    """Add rows to the log of a home folder; nothing is ever overwritten."""
     for row in rows:
-        append_line(path, json.dumps(row.as_json(), allow_nan=False))
+        append_line(home / LOG, json.dumps(row.as_json(), allow_nan=False))
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """All rows of the log, oldest first.
+def read(home: Path) -> Iterator[dict[str, Any]]:
+    """All rows of a home folder's log, oldest first.
 
     Raises:
         StoreError: a line is not JSON.
     """
+    path = home / LOG
     if not path.exists():
         return
     for number, line in enumerate(path.read_text().splitlines(), 1):

@@ -1,6 +1,7 @@
 """`cacheclip compare`: a fair table of methods x settings x shots x seeds from the cache."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,12 +11,25 @@ from cacheclip.cli import options, output
 
 @click.command("compare")
 @click.option(
-    "--dataset", "datasets", type=options.Names(), help="Data sets. [default: extracted last]"
+    "--dataset",
+    "datasets",
+    metavar="NAME[,NAME]",
+    callback=options.names,
+    help="Data sets. [default: the one extracted last]",
 )
 @options.model
 @options.pretrained
-@click.option("--methods", type=options.Names(), help="Methods. [default: all]")
-@click.option("--shots", type=options.Numbers(), default="1,2,4,8,16", show_default=True)
+@click.option(
+    "--methods", metavar="NAME[,NAME]", callback=options.names, help="Methods. [default: all]"
+)
+@click.option(
+    "--shots",
+    metavar="K[,K]",
+    callback=options.numbers,
+    default="1,2,4,8,16",
+    show_default=True,
+    help="Support images a class.",
+)
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
 )
@@ -24,10 +38,10 @@ from cacheclip.cli import options, output
 @options.home
 @options.as_json
 def command(
-    datasets: tuple[str, ...] | None,
+    datasets: tuple[str, ...],
     model: str | None,
     pretrained: str | None,
-    methods: tuple[str, ...] | None,
+    methods: tuple[str, ...],
     shots: tuple[int, ...],
     seeds: int,
     select: str | None,
@@ -56,9 +70,7 @@ def command(
         comparison = Comparison(request, features, place)
         output.talk(f"{features.dataset}: {comparison.plan}")
         with output.progress() as advance:
-            rows = [
-                row for _, row in comparison.run(lambda n, c=comparison: advance("runs", n, c.variants))
-            ]
+            rows = [row for _, row in comparison.run(partial(advance, "runs"))]
         printed += [row.as_json() for row in rows]
         failures += comparison.failures
         if not as_json:

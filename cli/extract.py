@@ -42,7 +42,7 @@ from cacheclip.cli import options, output
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool, **request: object) -> None:
-    """Encode a data set's pictures and prompts once, into stores that everything else reads.
+    r"""Encode a data set's pictures and prompts once, into stores that everything else reads.
 
     What is there already is not encoded again; a run that was cut short goes on.
 
@@ -63,7 +63,7 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
         output.data(report.as_json())
         return
     click.echo(
-        f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} pictures encoded, "
-        f"{report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
+        f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} pictures "
+        f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )
     output.talk(f"home: {place.root}", "next: cacheclip fit --shots 16")

@@ -1,5 +1,6 @@
 """`cacheclip fit`: one classifier from the cache, with its accuracy and a bundle."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -47,7 +48,7 @@ def command(
 
     request = Request((method,), (shots,), (seed,), select, set_)
     with output.progress() as advance:
-        fitted = fit(request, features, place, out, lambda share: advance(f"% of {method}", 100 * share, 100))
+        fitted = fit(request, features, place, out, partial(advance, "runs"))
     row = fitted.row
     if as_json:
         output.data(row.as_json() | {"bundle": str(fitted.bundle) if fitted.bundle else None})

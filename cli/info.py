@@ -24,8 +24,8 @@ def command(
 
     Example: cacheclip info clipart
     """
-    from cacheclip.store.home import Home
     from cacheclip.store.about import about
+    from cacheclip.store.home import Home
 
     features = Home.resolve(home).find(dataset, model, pretrained)
     output.talk(*features.notices)

@@ -33,38 +33,17 @@ set_: Decorator = click.option(
 )
 
 
-class Numbers(click.ParamType):
-    """Whole numbers of 1 or more, with commas between them."""
-
-    name = "N[,N]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """The numbers, each once."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(dict.fromkeys(int(part) for part in str(value).split(",")))
-        except ValueError:
-            self.fail(f"{value!r} is not whole numbers with commas between them", param, ctx)
-        if min(numbers) < 1:
-            self.fail(f"{min(numbers)} is less than 1", param, ctx)
-        return numbers
+def numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Callback of an option: whole numbers of 1 or more with commas between them, each once."""
+    try:
+        found = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not whole numbers with commas between") from None
+    if min(found) < 1:
+        raise click.BadParameter(f"{min(found)} is less than 1")
+    return found
 
 
-class Names(click.ParamType):
-    """Names, with commas between them."""
-
-    name = "NAME[,NAME]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """The names, each once."""
-        if isinstance(value, tuple):
-            return value
-        names = tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
-        if not names:
-            self.fail("no name given", param, ctx)
-        return names
+def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Callback of an option: names with commas between them, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in (value or "").split(",") if part.strip()))

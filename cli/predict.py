@@ -11,14 +11,21 @@ from cacheclip.cli import options, output
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes named.")
+@options.model
 @options.pretrained
 @options.as_json
 def command(
-    bundle: Path, images: tuple[Path, ...], top: int, pretrained: str | None, as_json: bool
+    bundle: Path,
+    images: tuple[Path, ...],
+    top: int,
+    model: str | None,
+    pretrained: str | None,
+    as_json: bool,
 ) -> None:
     """Classify IMAGES, files or folders, with the BUNDLE that fit left.
 
-    Pictures go through the encoder that the bundle names; another one is refused.
+    Pictures go through the encoder that the bundle names; another one is refused. --model
+    local-dir:PATH and --pretrained FILE say where it lies now.
 
     Example: cacheclip predict bundle.safetensors photos/
     """
@@ -28,7 +35,7 @@ def command(
     from cacheclip.predict import find_images, open_encoder, predict
 
     found = find_images(images)
-    encoder = open_encoder(head, pretrained)
+    encoder = open_encoder(head, model, pretrained)
     answers = []
     with output.progress() as advance:
         for answer in predict(head, encoder, found, top):
@@ -40,7 +47,12 @@ def command(
     output.table(
         ["image", "class", "probability", "then"],
         [
-            [a.image, a.top[0][0], f"{a.top[0][1]:.3f}", ", ".join(f"{name} {p:.3f}" for name, p in a.top[1:])]
+            [
+                a.image,
+                a.top[0][0],
+                f"{a.top[0][1]:.3f}",
+                ", ".join(f"{name} {p:.3f}" for name, p in a.top[1:]),
+            ]
             if a.top
             else [a.image, "-", "-", a.error or ""]
             for a in answers

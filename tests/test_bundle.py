@@ -18,7 +18,11 @@ def make() -> Bundle:
         encoder={"name": "nano", "logit_scale": 40.0},
         preprocess={"size": 128},
         provenance={"dataset": "clipart"},
-        head={"weight": np.eye(2, 3, dtype=np.float32)[::-1], "labels": np.arange(2)},
+        head={
+            "weight": np.eye(2, 3, dtype=np.float32)[::-1],
+            "labels": np.arange(2),
+            "alpha": np.array(0.5, np.float32),
+        },
     )
 
 
@@ -28,6 +32,7 @@ def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
     back = Bundle.read(path)
     for name, x in make().head.items():
         np.testing.assert_array_equal(back.head[name], x)
+        assert back.head[name].shape == x.shape
     assert back.classnames == ["ant", "bee"]
     assert back.encoder == make().encoder
 

@@ -28,9 +28,9 @@ class Request:
 
     methods: tuple[str, ...]
     shots: tuple[int, ...]
-    seeds: tuple[int, ...]
-    select: str | None
-    set: tuple[str, ...]
+    seeds: tuple[int, ...] = (1,)
+    select: str | None = None
+    set: tuple[str, ...] = ()
 
 
 class Comparison:
@@ -57,17 +57,19 @@ class Comparison:
         """Runs in all blocks together."""
         return sum(block.variants for block in self.blocks)
 
-    def run(self, progress: Callable[[float], None]) -> Iterator[tuple[Outcome, Row]]:
+    def run(
+        self, progress: Callable[[float, int], None] = lambda done, total: None
+    ) -> Iterator[tuple[Outcome, Row]]:
         """Run block by block; each row is in the log before it is given out.
 
         Args:
-            progress: called with the number of variants done.
+            progress: called with how many variants are done, and how many there are.
         """
         done = 0
         for block in self.blocks:
 
             def advance(share: float, done: int = done, size: int = block.variants) -> None:
-                progress(done + share * size)
+                progress(done + share * size, self.variants)
 
             outcomes = run(block, self.data, advance)
             made = [rows.row(block, outcome, self.data) for outcome in outcomes]

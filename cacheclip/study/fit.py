@@ -23,8 +23,8 @@ def fit(
     request: Request,
     features: FeatureSet,
     home: Home,
-    out: Path | None,
-    progress: Callable[[float], None],
+    out: Path | None = None,
+    progress: Callable[[float, int], None] = lambda done, total: None,
 ) -> Fitted:
     """Fit one method on one draw.
 
@@ -33,7 +33,7 @@ def fit(
         features: the feature set.
         home: where row, predictions and bundle go.
         out: where the bundle goes instead.
-        progress: called with the share that is done.
+        progress: called with how many variants are done, and how many there are.
 
     Raises:
         UsageError: several values of a setting under a policy that does not choose.
@@ -47,7 +47,7 @@ def fit(
             where="--set",
             fix="use --select fewshot-val, or `cacheclip compare` for a row each",
         )
-    ((outcome, row),) = comparison.run(lambda done: progress(done / block.variants))
+    ((outcome, row),) = comparison.run(progress)
     if isinstance(outcome.result, CacheclipError):
         raise outcome.result
     if block.method.setting != "inductive":

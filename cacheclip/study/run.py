@@ -61,10 +61,12 @@ def run(block: Block, data: SetData, progress: Callable[[float], None]) -> list[
     done = 0
     for whole in block.stacks:
         live = [(c, k) for c, k in whole.variants if not isinstance(draws[c], CacheclipError)]
-        start, share = done / block.variants, len(whole.variants) / block.variants
+
+        def advance(share: float, done: int = done, size: int = len(whole.variants)) -> None:
+            progress((done + share * size) / block.variants)
+
         if live:
-            stack = Stack(whole.static, tuple(live))
-            _fit(block, stack, data, draws, races, lambda x, a=start, b=share: progress(a + b * x))
+            _fit(block, Stack(whole.static, tuple(live)), data, draws, races, advance)
         done += len(whole.variants)
         progress(done / block.variants)
     outcomes = [
@@ -129,11 +131,12 @@ def _validate(
             continue
         query, labels = data.val_query(draw)
         own = {name: x[first:last] for name, x in params.items()}
-        hits = sum(
+        hits = [
             top1(logits, labels[a:b]) * (b - a)
             for a, b, logits in engine.logits_in_parts(method, own, query)
-        )
-        for (_, k), accuracy in zip(positions, (hits / len(labels)).tolist(), strict=True):
+        ]
+        accuracies = (torch.stack(hits).sum(0) / len(labels)).tolist()
+        for (_, k), accuracy in zip(positions, accuracies, strict=True):
             races[c].val[k] = accuracy
 
 

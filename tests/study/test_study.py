@@ -20,7 +20,7 @@ QUICK = ("clip-adapter.epochs=3",)
 
 def compare(home: Home, request: Request) -> list[Row]:
     comparison = Comparison(request, home.find(), home)
-    return [row for _, row in comparison.run(lambda done: None)]
+    return [row for _, row in comparison.run()]
 
 
 def request(
@@ -48,7 +48,7 @@ def test_test_labels_change_the_score_and_nothing_else(
     own = request((method,), (4,), (1,), set_=QUICK if method == "clip-adapter" else ())
 
     def run(out: Path) -> tuple[Row, bytes]:
-        fitted = fit(own, home.find(), home, out, lambda share: None)
+        fitted = fit(own, home.find(), home, out)
         assert fitted.bundle == out
         return fitted.row, out.read_bytes()
 
@@ -66,7 +66,7 @@ def test_test_labels_change_the_score_and_nothing_else(
 
 
 def test_a_bundle_names_nothing_of_the_test_split(home: Home, tmp_path: Path) -> None:
-    fitted = fit(request(("tip-adapter",), (4,), (1,), set_=()), home.find(), home, None, print)
+    fitted = fit(request(("tip-adapter",), (4,), (1,), set_=()), home.find(), home)
     assert fitted.bundle
     bundle = Bundle.read(fitted.bundle)
     assert set(bundle.provenance["stores"]) == {"train/image", "val/image", "text"}
@@ -144,7 +144,7 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(home: Home) -> None:
     comparison = Comparison(
         request(("zero-shot", "nearest-mean"), (4, 16), (1,), None, ()), home.find(), home
     )
-    rows = [row for _, row in comparison.run(lambda done: None)]
+    rows = [row for _, row in comparison.run()]
     assert [(row.method, row.shots, row.error is None) for row in rows] == [
         ("zero-shot", 0, True),
         ("nearest-mean", 4, True),
@@ -166,12 +166,12 @@ def test_a_fit_that_is_not_finite_is_a_failed_cell_beside_good_ones(home: Home) 
 def test_fit_refuses_several_rows_and_names_compare(home: Home) -> None:
     several = request(("clip-adapter",), (4,), (1,), "fixed", ("alpha=0.2,0.4",))
     with pytest.raises(UsageError, match="cacheclip compare"):
-        fit(several, home.find(), home, None, lambda share: None)
+        fit(several, home.find(), home)
 
 
 def test_fit_with_too_few_images_offers_what_is_possible(home: Home) -> None:
     with pytest.raises(InputError, match="--shots 6 or fewer"):
-        fit(request(("nearest-mean",), (7,), (1,), None, ()), home.find(), home, None, print)
+        fit(request(("nearest-mean",), (7,), (1,), None, ()), home.find(), home)
 
 
 def test_pictures_that_failed_are_left_out_and_counted(

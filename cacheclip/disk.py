@@ -1,0 +1,268 @@
+"""Canonical JSON and digests, publishing, locks: the only file that writes under a final name.
+
+Whatever is published here is either wholly there or not there: it is written beside its place,
+synced, renamed, and the folder synced after it.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cacheclip.errors import StoreError
+
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_REFUSALS = {
+    errno.ENOSPC: ("no space left on the disk", "free some space, then run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
+    errno.EACCES: ("no permission to write", "choose a folder of your own with --home"),
+    errno.EPERM: ("no permission to write", "choose a folder of your own with --home"),
+    errno.EROFS: ("the disk is read-only", "choose another folder with --home"),
+}
+_LOCK_POLL = 0.05  # seconds between two tries for a lock that somebody holds
+
+
+def canonical_json(obj: Any) -> str:
+    """The one JSON text of `obj`: sorted keys, no blanks, ASCII, floats by repr.
+
+    Raises:
+        ValueError: a float is not finite.
+    """
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(obj: Any) -> str:
+    """SHA-256 of the canonical JSON of `obj`, 64 hex digits."""
+    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_lines(lines: Iterable[str]) -> str:
+    """SHA-256 over the UTF-8 of every line and a line feed, 64 hex digits.
+
+    Raises:
+        ValueError: a line holds a line feed, so that two lists could have the same digest.
+    """
+    total = hashlib.sha256()
+    for line in lines:
+        if "\n" in line:
+            raise ValueError(f"a line feed within a line: {line!r}")
+        total.update(line.encode() + b"\n")
+    return total.hexdigest()
+
+
+@contextmanager
+def publishing(
+    path: Path, *, exclusive: bool = False, staging: Path | None = None
+) -> Iterator[Path]:
+    """Give a path to write a new file at; when the block ends well, the file appears at `path`.
+
+    The file is synced, renamed to `path` and the folder synced; when the block fails, nothing is
+    left behind.
+
+    Args:
+        path: the final name; its folder is made.
+        exclusive: never replace a file: the first to publish wins.
+        staging: the folder, on the same file system, for the unfinished file. By default it lies
+            beside `path`.
+
+    Raises:
+        FileExistsError: `exclusive`, and there is a file at `path` already.
+        StoreError: the disk is full or refuses the file.
+    """
+    folder = staging or path.parent
+    temporary = folder / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    try:
+        with _refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            if exclusive:
+                _link(temporary, path)
+            else:
+                temporary.replace(path)
+            _sync(path.parent)
+    finally:
+        with suppress(OSError):  # on a disk that fails, the first error is the one that counts
+            temporary.unlink(missing_ok=True)
+
+
+def publish_bytes(
+    path: Path, data: bytes, *, exclusive: bool = False, staging: Path | None = None
+) -> None:
+    """Publish a file of these bytes; see `publishing`."""
+    with (
+        publishing(path, exclusive=exclusive, staging=staging) as temporary,
+        temporary.open("xb") as file,
+    ):
+        file.write(data)
+
+
+def publish_text(path: Path, text: str, *, staging: Path | None = None) -> None:
+    """Publish a text file in UTF-8."""
+    publish_bytes(path, text.encode(), staging=staging)
+
+
+def publish_json(path: Path, obj: Any, *, staging: Path | None = None) -> None:
+    """Publish a JSON file for people to read: indented, keys in the order given."""
+    text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False)
+    publish_text(path, text + "\n", staging=staging)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        StoreError: it is not JSON, or may not be read.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except PermissionError:
+        raise StoreError(
+            "no permission to read", where=str(path), fix=f"chmod u+r {shlex.quote(str(path))}"
+        ) from None
+    except ValueError:
+        raise StoreError(
+            "this file is not JSON", where=str(path), fix=f"rm {path}; what made it makes it anew"
+        ) from None
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log in one write, synced; several processes may do so at once.
+
+    Raises:
+        StoreError: the disk is full or refuses the file.
+    """
+    with _refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX)
+            size = os.fstat(log).st_size
+            if size and os.pread(log, 1, size - 1) != b"\n":
+                line = "\n" + line  # a writer that died within its line must not spoil ours
+            os.write(log, f"{line}\n".encode())
+            os.fsync(log)
+        finally:
+            os.close(log)
+
+
+@contextmanager
+def lock(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold the advisory lock `path` during the block; it is gone with the process, even killed.
+
+    Args:
+        path: the lock file; it stays afterwards, for only the lock on it counts.
+        wait: seconds to wait for whoever holds it.
+
+    Raises:
+        StoreError: somebody else holds it; the message names who.
+    """
+    with _refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    _held.add(descriptor)
+    try:
+        _acquire(descriptor, path, time.monotonic() + wait)
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, canonical_json(holder).encode(), 0)
+        yield
+    finally:
+        _close(descriptor)
+
+
+_held: set[int] = set()  # descriptors of the locks of this process
+
+
+def _close(descriptor: int) -> None:
+    if descriptor in _held:  # not in a forked child, where the number may be another file's by now
+        _held.remove(descriptor)
+        os.close(descriptor)
+
+
+def _close_in_child() -> None:
+    """A lock is shared with forked children: one that outlives us must not keep it."""
+    for descriptor in tuple(_held):
+        _close(descriptor)
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+def _acquire(descriptor: int, path: Path, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise _held_by(descriptor, path) from None
+            time.sleep(_LOCK_POLL)
+        else:
+            return
+
+
+def _held_by(descriptor: int, path: Path) -> StoreError:
+    try:
+        holder = json.loads(os.pread(descriptor, 1000, 0))
+        since = datetime.fromisoformat(holder["since"]).strftime("%H:%M")
+        who = f"pid {holder['pid']} on {holder['host']} since {since}"
+    except (ValueError, KeyError, TypeError):
+        who = "another process that has just begun"
+    return StoreError(
+        f"held by {who}", where=str(path), fix="wait until it ends, then run the same command again"
+    )
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Say in our words what the system says of a disk that is full or closed to us."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        what, fix = _REFUSALS[error.errno]
+        raise StoreError(what, where=str(path), fix=fix) from error
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give the file its name unless the name is taken."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if path.exists():  # without hard links it takes the caller's lock to make this safe
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.replace(path)

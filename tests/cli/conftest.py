@@ -1,0 +1,133 @@
+"""A folder of small pictures, a small random encoder, and a home extracted with both."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cacheclip.extract.plan import ExtractRequest
+from cacheclip.extract.run import run as extract
+from cacheclip.store.home import Home
+
+CLASSES = {"blue": (30, 30, 220), "green": (30, 200, 30), "red": (220, 30, 30)}
+CONFIG = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+PREPROCESS = {
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+Shell = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class World:
+    pictures: Path
+    model: str
+    weights: Path
+    preprocess: Path
+    home: Path
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("world")
+    random = np.random.default_rng(0)
+    for name, colour in CLASSES.items():
+        (root / "colours" / name).mkdir(parents=True)
+        for k in range(15):
+            noisy = np.array(colour) + random.normal(0, 40, size=(24, 24, 3))
+            pixels = noisy.clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "colours" / name / f"{k:02}.png")
+    folder = root / "tiny"
+    folder.mkdir()
+    described = {"model_cfg": CONFIG, "preprocess_cfg": PREPROCESS}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    (root / "preprocess.json").write_text(json.dumps(PREPROCESS))
+    weights = folder / "open_clip_pytorch_model.bin"
+    _save_random_weights(weights)
+    model = f"local-dir:{folder}"
+    home = Home(root / "home")
+    extract(ExtractRequest(dataset=str(root / "colours"), model=model), home)
+    return World(root / "colours", model, weights, root / "preprocess.json", home.root)
+
+
+def _save_random_weights(path: Path) -> None:
+    import torch
+
+    from cacheclip.encoders import open_clip_
+
+    open_clip_.register("tests-cli-tiny", CONFIG)
+    with open_clip_._quiet():
+        import open_clip
+
+        built = open_clip.create_model("tests-cli-tiny")
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in built.named_parameters():
+        if parameter.ndim > 1 or name.endswith("bias"):
+            parameter.data.normal_(0, 0.1, generator=generator)
+    torch.save(built.state_dict(), path)
+
+
+@pytest.fixture
+def shell(world: World, tmp_path: Path) -> Shell:
+    """Run the installed command as a user would; no hub answers, and no home but the test's."""
+
+    def run(*arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "CACHECLIP_HOME": str(home or world.home),
+            "HF_ENDPOINT": "http://127.0.0.1:9",
+            "HF_HOME": str(tmp_path / "hub"),
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "cacheclip", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    return run
+
+
+@pytest.fixture
+def cli(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], "Answer"]:
+    """Run a command in this process, with the exit code and three lines of the real `main`."""
+    monkeypatch.setenv("CACHECLIP_HOME", str(world.home))
+
+    def run(arguments: Sequence[str]) -> Answer:
+        import contextlib
+        import io
+
+        from cacheclip.cli.main import main
+
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        monkeypatch.setattr(sys, "argv", ["cacheclip", *arguments])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        return Answer(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str

@@ -1,0 +1,91 @@
+"""The documents say what the program does: tables and commands are held against it."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cacheclip.cli.main import SECTIONS
+from cacheclip.results import documented
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+ROWS = ROOT / "docs" / "rows.md"
+
+
+def rows_document() -> str:
+    lines = [f"| `{name}` | {doc} |" for name, doc in documented().items()]
+    head = (
+        "# Result rows\n\nWhat `--json` prints and `results.jsonl` keeps, made from `results.Row`."
+        " Accuracies are\nfractions, times are seconds.\n\n| field | what it is |\n|---|---|\n"
+    )
+    return head + "\n".join(lines) + "\n"
+
+
+def test_the_table_of_fields_is_the_rows_own() -> None:
+    if os.environ.get("UPDATE_DOCS"):
+        ROWS.write_text(rows_document())
+    assert ROWS.read_text() == rows_document(), "run UPDATE_DOCS=1 pytest tests/test_docs.py"
+
+
+def test_every_command_has_a_line_in_the_readme() -> None:
+    for name in (name for names in SECTIONS.values() for name in names):
+        assert f"`cacheclip {name}`" in README
+
+
+def test_architecture_can_be_read_in_one_sitting_and_names_every_room() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert len(text.splitlines()) <= 60
+    folders = [p.name for p in (ROOT / "cacheclip").iterdir() if (p / "__init__.py").exists()]
+    files = [p.name for p in (ROOT / "cacheclip").glob("[a-z]*.py")]
+    for room in [*(f"`{name}/`" for name in folders), *(f"`{name}`" for name in files)]:
+        assert room in text
+
+
+@pytest.mark.parametrize("line", re.findall(r"^cacheclip .*$", README, re.MULTILINE))
+def test_every_command_line_in_the_readme_parses(line: str) -> None:
+    """Options that the README shows exist: click reads them all before anything runs."""
+    from cacheclip.cli.main import cacheclip
+
+    name, *arguments = shlex.split(line.split("#")[0])[1:]
+    command = cacheclip.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    command.make_context(name, arguments)
+
+
+def test_the_demo_then_fit_then_predict(tmp_path: Path) -> None:
+    """What `make demo` calls, twice, and what it says to try next."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"CACHECLIP_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            [sys.executable, "-m", "cacheclip", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    first = run("demo")
+    assert "977 pictures encoded" in first.stderr
+    table = first.stdout
+    assert [line.split()[0] for line in table.splitlines()[3:]] == [
+        *("zero-shot", "nearest-mean", "linear-probe", "tip-adapter", "clip-adapter")
+    ]
+    again = run("demo")
+    assert "0 pictures encoded, 977 were there" in again.stderr
+    assert again.stdout == table
+    assert "clipart" in run("fit", "--shots", "16").stderr
+    (bundle,) = (tmp_path / "home" / "bundles").iterdir()
+    picture = tmp_path / "mine.png"
+    from PIL import Image
+
+    Image.new("RGB", (80, 60), "red").save(picture)
+    assert "mine.png" in run("predict", str(bundle), str(picture)).stdout
