@@ -73,7 +73,7 @@ def take(params: Params, variants: Sequence[int]) -> Params:
 
 def _variants_at_once(method: Method, task: Task) -> int:
     """Variants that fit the working memory: support rows thrice, or params and optimizer state."""
-    row = sum(x[0].numel() * x.element_size() for x in task.pool.values())
+    row = sum(x.shape[1:].numel() * x.element_size() for x in task.pool.values())
     size = task.rows.shape[1] * (3 * row + 16 * task.n_classes)
     if isinstance(method, Trained):
         width = max(x.shape[-1] for x in task.pool.values())

@@ -1,0 +1,39 @@
+"""A feature set in words."""
+
+from typing import Any
+
+from cacheclip.store.features import FeatureSet
+
+
+def about(features: FeatureSet) -> dict[str, Any]:
+    """A feature set in full: encoder, preprocessing, classes, splits, failed pictures."""
+    splits = {
+        split: {"rows": store.rows, "failed": store.failed}
+        for (split, layer), store in features.images.items()
+        if layer == "image"
+    }
+    failed = [
+        {"split": split, "id": ids[failure.row], "code": failure.code, "text": failure.text}
+        for (split, layer), store in features.images.items()
+        if layer == "image" and store.failed
+        for ids in [store.ids()]
+        for failure in store.failures()
+    ]
+    return {
+        "dataset": features.dataset,
+        "model": features.encoder["name"],
+        "pretrained": features.encoder["pretrained"],
+        "encoder": dict(features.encoder),
+        "preprocess": dict(features.preprocess),
+        "compute": dict(features.compute),
+        "store_dtype": features.store_dtype,
+        "layers": sorted({layer for _, layer in features.images}),
+        "template": features.text.template if features.text else None,
+        "classnames": list(features.labels.classnames),
+        "splits": splits,
+        "failed": failed,
+        "stores": {
+            f"{split}/{layer}": str(s.path) for (split, layer), s in features.images.items()
+        },
+        "extract": features.extract_command,
+    }

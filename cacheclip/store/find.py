@@ -1,0 +1,175 @@
+"""Which feature set a command means, what else it could have meant, and what to run if none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cacheclip.errors import StoreError
+from cacheclip.store.features import PRECISIONS, Begun, Candidate, FeatureSet
+from cacheclip.store.key import extract_command
+
+DEFAULT_DATASET = "clipart"  # ships with the package, so that the command always works
+
+Log = Sequence[Mapping[str, Any]]
+
+
+def matching(name: str | None, ids: Sequence[str], log: Log) -> list[str]:
+    """The ids of data sets that a name may mean.
+
+    Args:
+        name: an id, the folder that was extracted, or the last part of an id; None means any.
+        ids: those that there are.
+        log: the extractions, oldest first.
+    """
+    if name is None:
+        return list(ids)
+    if name in ids:
+        return [name]
+    folder = str(Path(name.removeprefix("folder/")).expanduser().absolute())
+    rooted = {line["dataset"] for line in log if line["root"] == folder}
+    return [own for own in ids if own in rooted] or [
+        own for own in ids if own.rpartition("/")[2] == name
+    ]
+
+
+def choose(
+    found: Sequence[Candidate],
+    log: Log,
+    *,
+    dataset: str | None,
+    model: str | None,
+    pretrained: str | None,
+) -> FeatureSet | None:
+    """The set extracted last among those that fit; of its twins the one computed most precisely.
+
+    Args:
+        found: the candidates of the data sets that `dataset` may mean.
+        log: the extractions, oldest first.
+        dataset: what was asked for.
+        model: name of the encoder, None for any.
+        pretrained: its weights, None for any.
+
+    Returns:
+        The set with its notices, or None where nothing fits.
+
+    Raises:
+        StoreError: what fits is incomplete or damaged.
+    """
+    age = {line["set"]: k for k, line in enumerate(log)}
+
+    def last(candidate: Candidate) -> tuple[int, str]:
+        return age.get(candidate.features.digest, -1), candidate.features.digest
+
+    fitting = [c for c in found if _is(c.features.encoder, model, pretrained)]
+    if not fitting:
+        return None
+    # What was whole once and is damaged now must not give way to another set without a word;
+    # what was never finished may.
+    whole = [c for c in fitting if c.usable or c.features.digest in age]
+    newest = max(whole or fitting, key=last)
+    if not newest.usable:
+        raise newest.error()
+    sets = [candidate.features for candidate in whole if candidate.usable]
+    twins = [own for own in sets if _twins(own, newest.features)]
+    chosen = min(twins, key=lambda twin: PRECISIONS.index(twin.compute["dtype"]))
+    return replace(chosen, notices=_notices(chosen, sets, twins, named=dataset is not None))
+
+
+def missing(
+    home: Path,
+    ids: Sequence[str],
+    stores: Sequence[Begun],
+    *,
+    dataset: str | None,
+    model: str | None,
+    pretrained: str | None,
+) -> StoreError:
+    """The error where no feature set fits.
+
+    Args:
+        home: the home folder.
+        ids: all data sets that there are.
+        stores: what was begun of the data sets that `dataset` may mean.
+        dataset: what was asked for.
+        model: name of the encoder.
+        pretrained: its weights.
+    """
+    fitting = [one for one in stores if _is(one.header.key["encoder"], model, pretrained)]
+    if fitting:
+        return _unfinished(fitting)
+    of = "" if dataset is None else f" of {dataset}"
+    there = ", ".join(ids)
+    if dataset is not None and stores:
+        of += " by the encoder asked for"
+        encoders = {_name(store.header.key["encoder"]) for store in stores}
+        there = f"{dataset} by {', '.join(sorted(encoders))}"
+    return StoreError(
+        f"there are no features{of} yet",
+        where=f"{home} ({f'has {there}' if there else 'nothing is there'})",
+        fix=extract_command(dataset or DEFAULT_DATASET, {"model": model, "pretrained": pretrained}),
+    )
+
+
+def _unfinished(stores: Sequence[Begun]) -> StoreError:
+    """The error of an extraction that was cut off before it wrote any labels."""
+    header = stores[0].header
+    same = (header.key["data"]["id"], header.key["encoder"])
+    own = [s for s in stores if (s.header.key["data"]["id"], s.header.key["encoder"]) == same]
+    done, total = sum(store.done for store in own), sum(store.total for store in own)
+    return StoreError(
+        f"the features of {same[0]} are incomplete: {done} of {total} shards done",
+        where=f"{own[0].path.parent.parent}, encoder {_name(same[1])}",
+        fix=header.extract_command,
+    )
+
+
+def _name(encoder: Mapping[str, Any]) -> str:
+    return f"{encoder['name']}@{encoder['pretrained']}"
+
+
+def _is(encoder: Mapping[str, Any], model: str | None, pretrained: str | None) -> bool:
+    """Whether this is the encoder asked for; a checkpoint file also goes by its name alone."""
+    own = encoder["pretrained"]
+    weights = pretrained is None or own in (pretrained, Path(pretrained).name)
+    return model in (None, encoder["name"]) and weights
+
+
+def _twins(one: FeatureSet, other: FeatureSet) -> bool:
+    """Whether two sets differ in nothing but the precision they were computed in."""
+
+    def rest(features: FeatureSet) -> tuple[Any, ...]:
+        return features.dataset, features.encoder, features.preprocess, features.store_dtype
+
+    return rest(one) == rest(other)
+
+
+def _notices(
+    chosen: FeatureSet, sets: Sequence[FeatureSet], twins: Sequence[FeatureSet], *, named: bool
+) -> tuple[str, ...]:
+    notices = []
+    datasets = sorted({own.dataset for own in sets} - {chosen.dataset})
+    if datasets:
+        notices.append(
+            f"data set {chosen.dataset}, extracted last; others with --dataset: "
+            f"{', '.join(datasets)}"
+        )
+    elif not named:
+        notices.append(f"data set {chosen.dataset}, the only one extracted")
+    rest = [own for own in sets if own.dataset == chosen.dataset and own not in twins]
+    encoders = sorted({own.name for own in rest} - {chosen.name})
+    if encoders:
+        notices.append(
+            f"encoder {chosen.name}, extracted last; others with --model: {', '.join(encoders)}"
+        )
+    elif rest:
+        notices.append(
+            f"{len(rest) + 1} feature sets of {chosen.dataset} by {chosen.name}; "
+            "took the one extracted last"
+        )
+    precisions = sorted({twin.compute["dtype"] for twin in twins} - {chosen.compute["dtype"]})
+    if precisions:
+        notices.append(
+            f"computed in {chosen.compute['dtype']}; also there: {', '.join(precisions)}"
+        )
+    return tuple(notices)

@@ -1,0 +1,145 @@
+"""One HDF5 file of a store: its bytes, and how they are read with nothing taken on trust.
+
+Every data set carries fletcher32, every header of format v110 has a checksum of its own, and
+strings are bytes and offsets, for HDF5 leaves variable-length strings unprotected. So a flipped bit
+is an error or changes nothing.
+"""
+
+import hashlib
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cacheclip.errors import StoreError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+# Newer formats cannot be opened by HDF5 1.12, older ones have headers without checksums.
+_LIBVER = ("v110", "v110")
+_CHUNK_BYTES = 1 << 20
+_DAMAGE = (
+    *(OSError, RuntimeError, KeyError, ValueError),
+    *(TypeError, AttributeError, OverflowError, MemoryError),
+)
+
+
+def file_image(arrays: Arrays, attributes: Mapping[str, int | str]) -> bytes:
+    """The bytes of an HDF5 file: a function of its contents alone, made in memory.
+
+    Args:
+        arrays: the data sets. What has two axes or more is cut into chunks of about 1 MiB of whole
+            rows, the rest is one chunk each.
+        attributes: numbers and texts about the file as a whole.
+    """
+    # With the core driver and no backing store the name is only a label.
+    with h5py.File("image", "w", driver="core", backing_store=False, libver=_LIBVER) as file:
+        for name, array in sorted(arrays.items()):
+            file.create_dataset(
+                name, data=array, chunks=_chunks(array), fletcher32=True, track_times=False
+            )
+        for name, value in sorted(attributes.items()):
+            file.attrs[name] = np.bytes_(value) if isinstance(value, str) else np.int64(value)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def content_sha256(arrays: Arrays) -> str:
+    """SHA-256 over names, types, shapes and bytes of the arrays in name order."""
+    total = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
+
+
+def packed(name: str, texts: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Texts as two arrays, `name_blob` uint8 and `name_off` int64 [n + 1]."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    blob = b"".join(encoded) or b"\0"  # HDF5 has no chunks of nothing
+    return {f"{name}_blob": np.frombuffer(blob, np.uint8), f"{name}_off": offsets}
+
+
+def unpacked(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
+    """The texts that `packed` took."""
+    data = blob.tobytes()
+    bounds = offsets.tolist()
+    return [data[a:b].decode() for a, b in pairwise(bounds)]
+
+
+@contextmanager
+def checked(path: Path, fix: str) -> Iterator[h5py.File]:
+    """Open a published file for reading; whatever HDF5 finds wrong with it names the file.
+
+    Args:
+        path: the file.
+        fix: the command that makes a damaged file anew.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    try:
+        # Nothing under a final name is ever written to, so no lock is needed; without the chunk
+        # cache, bytes go straight into the caller's array, which halves the time.
+        with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
+            yield file
+    except FileNotFoundError:
+        raise StoreError("a file of this store is missing", where=str(path), fix=fix) from None
+    except PermissionError:
+        fix = f"chmod u+r {shlex.quote(str(path))}"
+        raise StoreError("no permission to read", where=str(path), fix=fix) from None
+    except _DAMAGE as error:
+        raise damaged(path, str(error), fix) from error
+
+
+def damaged(path: Path, why: str, fix: str) -> StoreError:
+    """The error of a file that is not what was written."""
+    first = why.strip().splitlines()[0] if why.strip() else "unreadable"
+    return StoreError(f"this file is damaged: {first}", where=str(path), fix=fix)
+
+
+def read(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A whole data set, which must have this type and shape (-1: any length).
+
+    Raises:
+        ValueError: it has not.
+    """
+    data = expected(file, name, dtype, shape)
+    return np.asarray(data[()])
+
+
+def expected(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> h5py.Dataset:
+    """A data set, unread, which must have this type and shape (-1: any length).
+
+    Raises:
+        ValueError: it has not, or is not checksummed.
+    """
+    data = file[name]
+    same = len(data.shape) == len(shape) and all(
+        want in (-1, have) for want, have in zip(shape, data.shape, strict=True)
+    )
+    if data.dtype != np.dtype(dtype) or not same or not data.fletcher32:
+        raise ValueError(f"{name} is {data.dtype} {data.shape}, not {dtype} {shape}")
+    return data
+
+
+def attribute(file: h5py.File, name: str) -> int | str:
+    """A number or text that `file_image` was given."""
+    value = file.attrs[name]
+    return value.decode() if isinstance(value, bytes) else int(value)
+
+
+def _chunks(array: NDArray[Any]) -> tuple[int, ...]:
+    if array.ndim < 2:
+        return array.shape
+    row_bytes = array[0].nbytes
+    rows = max(1, min(len(array), _CHUNK_BYTES // row_bytes))
+    return (rows, *array.shape[1:])

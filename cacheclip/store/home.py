@@ -1,0 +1,234 @@
+"""The home folder: where stores, labels and the log of extractions lie, and what stage two finds.
+
+    <home>/stores/<data set>/labels.json
+    <home>/stores/<data set>/<split>/<layer>-<key12>/
+    <home>/stores/<data set>/-/text-<key12>/
+    <home>/extractions.jsonl
+    <home>/memo/<digest>.json
+
+Nothing in it holds the home's own path, so it may be moved.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from cacheclip.disk import append_line, canonical_json, publish_json, read_json
+from cacheclip.errors import InputError, StoreError
+from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, begun, candidates
+from cacheclip.store.find import choose, matching, missing
+from cacheclip.store.key import Key, store_name
+from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
+from cacheclip.store.reader import Store
+from cacheclip.store.schema import KEY_FILE, TEXT
+
+__all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
+
+ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
+
+
+@dataclass(frozen=True)
+class Home:
+    """A home folder; it need not exist before something is written.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: Path
+
+    @classmethod
+    def resolve(cls, option: str | Path | None = None) -> "Home":
+        """The home that `--home` names, else $CACHECLIP_HOME, else the user's data folder."""
+        chosen = (
+            option or os.environ.get("CACHECLIP_HOME") or platformdirs.user_data_path("cacheclip")
+        )
+        return cls(Path(chosen).expanduser().absolute())
+
+    def refuse_within(self, pictures: Path) -> None:
+        """Refuse to be a home inside a folder of pictures, which it would become part of.
+
+        Raises:
+            InputError: it lies there.
+        """
+        if self.root.resolve().is_relative_to(pictures.resolve()):
+            raise InputError(
+                "the home folder lies within the data folder",
+                where=f"{self.root} in {pictures}",
+                fix="choose a folder elsewhere with --home",
+            )
+
+    def dataset_folder(self, dataset: str) -> Path:
+        """Where all of a data set lies."""
+        parts = dataset.split("/")
+        if len(parts) > ID_DEPTH or any(part.strip(". ") in ("", NO_SPLIT) for part in parts):
+            raise InputError(
+                f"{dataset!r} cannot be the id of a data set",
+                where=str(self.root),
+                fix="cacheclip datasets",
+            )
+        return self.root.joinpath("stores", *parts)
+
+    def store_path(self, dataset: str, split: str, layer: str, digest: str) -> Path:
+        """The folder of an image store."""
+        return self.dataset_folder(dataset) / split / store_name(layer, digest)
+
+    def text_path(self, dataset: str, digest: str) -> Path:
+        """The folder of a text store."""
+        return self.dataset_folder(dataset) / NO_SPLIT / store_name(TEXT, digest)
+
+    def write_labels(self, labels: Labels) -> None:
+        """Publish the labels of a data set; its stores stay as they are."""
+        write_labels(self.dataset_folder(labels.dataset), labels)
+
+    def labels(self, dataset: str) -> Labels:
+        """The labels of a data set.
+
+        Raises:
+            StoreError: there are none, or the file is not such a record.
+        """
+        return read_labels(self.dataset_folder(dataset))
+
+    def datasets(self) -> list[str]:
+        """The ids of all data sets of which something is here, finished or not."""
+        stores = self.root / "stores"
+        found = set()
+        for depth in range(1, ID_DEPTH + 1):
+            own = "/".join(["*"] * depth)
+            found |= {file.parent for file in stores.glob(f"{own}/{LABELS_FILE}")}
+            found |= {file.parents[2] for file in stores.glob(f"{own}/*/*/{KEY_FILE}")}
+        return sorted(folder.relative_to(stores).as_posix() for folder in found)
+
+    def stores_like(self, key: Key) -> list[Store]:
+        """The complete stores of a data set that differ from `key` in split and samples alone."""
+
+        def same(other: Mapping[str, Any]) -> bool:
+            parts = ("layer", "encoder", "preprocess", "compute", "store", "views")
+            return all(other.get(part) == key[part] for part in parts)
+
+        found = []
+        folder = self.dataset_folder(key["data"]["id"])
+        for file in sorted(folder.glob(f"*/{key['layer']}-*/{KEY_FILE}")):
+            try:
+                store = Store.open(file.parent)
+            except StoreError:
+                continue  # incomplete or damaged: no rows to take
+            if same(store.key):
+                found.append(store)
+        return found
+
+    def record_extraction(
+        self,
+        *,
+        dataset: str,
+        model: str,
+        pretrained: str | None,
+        set_digest: str,
+        text_digest: str | None,
+        root: Path | None,
+    ) -> None:
+        """Note that these features were asked for last, even if nothing had to be encoded.
+
+        Args:
+            dataset: id of the data set.
+            model: name of the encoder.
+            pretrained: its weights.
+            set_digest: of the feature set.
+            text_digest: of its text store.
+            root: where the pictures lay.
+        """
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "dataset": dataset,
+            "model": model,
+            "pretrained": pretrained,
+            "set": set_digest,
+            "text": text_digest,
+            "root": None if root is None else str(root),
+        }
+        append_line(self._log, canonical_json(line))
+
+    def extractions(self) -> list[dict[str, Any]]:
+        """The log of extractions, oldest first."""
+        if not self._log.exists():
+            return []
+        lines = []
+        for line in self._log.read_text().splitlines():
+            try:
+                content = json.loads(line)
+            except ValueError:
+                continue  # torn by a crash; the log only orders what is there
+            if isinstance(content, dict) and content.keys() >= {"dataset", "set", "text", "root"}:
+                lines.append(content)
+        return lines
+
+    def last_extraction(self) -> dict[str, Any] | None:
+        """The last line of that log."""
+        return next(reversed(self.extractions()), None)
+
+    def memo(self, digest: str) -> Any | None:
+        """What was remembered under a digest; None if nothing was."""
+        try:
+            return read_json(self._memo(digest))
+        except (FileNotFoundError, StoreError):
+            return None  # a memo only saves time
+
+    def remember(self, digest: str, obj: Any) -> None:
+        """Remember what JSON can hold under a digest."""
+        publish_json(self._memo(digest), obj)
+
+    def feature_sets(self) -> list[FeatureSet]:
+        """All feature sets that stage two can use, by data set and encoder."""
+        sets = [c.features for c in self._candidates(self.datasets()) if c.usable]
+        return sorted(sets, key=lambda s: (s.dataset, s.name, s.compute["dtype"], s.digest))
+
+    def find(
+        self,
+        dataset: str | None = None,
+        model: str | None = None,
+        pretrained: str | None = None,
+    ) -> FeatureSet:
+        """The feature set that a command means; its `notices` say what else it could have meant.
+
+        Args:
+            dataset: an id, the last part of one, or the folder that was extracted; by default
+                what was extracted last.
+            model: name of the encoder; by default the one extracted last.
+            pretrained: its weights.
+
+        Raises:
+            StoreError: nothing fits or it is incomplete; the fix is the command that makes it.
+        """
+        log, ids = self.extractions(), self.datasets()
+        named = matching(dataset, ids, log)
+        found = self._candidates(named)
+        wanted = {"dataset": dataset, "model": model, "pretrained": pretrained}
+        chosen = choose(found, log, **wanted)
+        if chosen is None:
+            stores = [store for own in named for store in begun(self.dataset_folder(own))]
+            raise missing(self.root, ids, stores, **wanted)
+        return chosen
+
+    @property
+    def _log(self) -> Path:
+        return self.root / "extractions.jsonl"
+
+    def _memo(self, digest: str) -> Path:
+        return self.root / "memo" / f"{digest}.json"
+
+    def _candidates(self, datasets: Sequence[str]) -> list[Candidate]:
+        texts: dict[str, list[str]] = {}
+        for line in self.extractions():
+            texts.setdefault(line["set"], []).append(line["text"])
+        found: list[Candidate] = []
+        for dataset in datasets:
+            folder = self.dataset_folder(dataset)
+            if (folder / LABELS_FILE).exists():  # written last, by the first whole extraction
+                found += candidates(folder, read_labels(folder), texts)
+        return found

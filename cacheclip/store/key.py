@@ -1,0 +1,273 @@
+"""Keys: all that decides what is in a store, as plain readable data, and nothing else.
+
+No path, date, device, version or batch size is part of a key, and no label: the pictures decide.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cacheclip.disk import canonical_json, digest, publish_json, read_json, sha256_lines
+from cacheclip.errors import StoreError
+from cacheclip.store.schema import (
+    FORMAT,
+    KEY_FILE,
+    LAYERS,
+    STAGING_FOLDER,
+    STORE_DTYPES,
+    TEXT,
+)
+
+Key = dict[str, Any]
+KEY_DIGITS = 12  # of the digest, in folder names
+
+
+def image_key(
+    *,
+    layer: str,
+    encoder: Mapping[str, Any],
+    preprocess: Mapping[str, Any],
+    compute: Mapping[str, Any],
+    store_dtype: str,
+    dataset: str,
+    split: str,
+    ids: Sequence[str],
+    files_sha256: str | None = None,
+    views: Mapping[str, Any] | None = None,
+) -> Key:
+    """The key of the features of one layer of one split.
+
+    Args:
+        layer: one of `LAYERS`.
+        encoder: library, name, pretrained, weights_sha256, quickgelu, embed_dim, logit_scale,
+            logit_bias. It must not depend on the precision computed in.
+        preprocess: all that turns a picture into pixels.
+        compute: `dtype`, the precision that the encoder computed in.
+        store_dtype: one of `STORE_DTYPES`.
+        dataset: the resolved id of the data set, never a path.
+        split: `train`, `val` or `test`.
+        ids: sample ids in order.
+        files_sha256: see `files_sha256`; None where the ids alone name the pictures for good.
+        views: recipe, count and seed of augmented views; None for the plain picture.
+    """
+    if layer not in LAYERS or store_dtype not in STORE_DTYPES:
+        raise ValueError(f"no such layer or store dtype: {layer}, {store_dtype}")
+    key = {
+        "layer": layer,
+        "encoder": dict(encoder),
+        "preprocess": dict(preprocess),
+        "compute": dict(compute),
+        "store": {"dtype": store_dtype, "normalized": False},
+        "data": {
+            "id": dataset,
+            "split": split,
+            "samples": len(ids),
+            "samples_sha256": samples_sha256(ids),
+            "files_sha256": files_sha256,
+        },
+        "views": None if views is None else dict(views),
+    }
+    return _plain(key)
+
+
+def text_key(
+    *,
+    encoder: Mapping[str, Any],
+    compute: Mapping[str, Any],
+    prompts: Sequence[Sequence[str]],
+    classnames: Sequence[str],
+    template: str,
+) -> Key:
+    """The key of the features of C classes x T prompts.
+
+    Args:
+        encoder: as in `image_key`.
+        compute: as in `image_key`.
+        prompts: [C][T] texts.
+        classnames: C names.
+        template: name of the template family, for people and result rows.
+    """
+    key = {
+        "layer": TEXT,
+        "encoder": dict(encoder),
+        "compute": dict(compute),
+        "store": {"dtype": "float16", "normalized": False},
+        "text": {
+            "template": template,
+            "classes": len(classnames),
+            "prompts": len(prompts[0]),
+            "classnames_sha256": digest(list(classnames)),
+            "prompts_sha256": digest([list(row) for row in prompts]),
+        },
+    }
+    return _plain(key)
+
+
+def _plain(key: Mapping[str, Any]) -> Key:
+    """The key as it will be read again: lists for tuples, so that keys compare equal."""
+    plain: Key = json.loads(canonical_json(key))
+    return plain
+
+
+def key_digest(key: Mapping[str, Any]) -> str:
+    """What names a key: SHA-256 of its canonical JSON, 64 hex digits."""
+    return digest(key)
+
+
+def samples_sha256(ids: Sequence[str]) -> str:
+    """The identity of an ordered list of samples."""
+    return sha256_lines(ids)
+
+
+def files_sha256(ids: Sequence[str], stamps: Sequence[str]) -> str:
+    """The identity of the files behind the samples.
+
+    Args:
+        ids: sample ids in order.
+        stamps: one a sample, what changes when its file does: size and mtime, or a content hash.
+    """
+    return digest([[name, stamp] for name, stamp in zip(ids, stamps, strict=True)])
+
+
+def set_digest(
+    *,
+    encoder: Mapping[str, Any],
+    preprocess: Mapping[str, Any],
+    compute: Mapping[str, Any],
+    store_dtype: str,
+    dataset: str,
+) -> str:
+    """What makes stores one feature set: all of the key but layer, split, samples and views."""
+    return digest(
+        {
+            "encoder": encoder,
+            "preprocess": preprocess,
+            "compute": compute,
+            "store_dtype": store_dtype,
+            "dataset": dataset,
+        }
+    )
+
+
+def set_digest_of(key: Mapping[str, Any]) -> str:
+    """The `set_digest` of the key of an image store."""
+    return set_digest(
+        encoder=key["encoder"],
+        preprocess=key["preprocess"],
+        compute=key["compute"],
+        store_dtype=key["store"]["dtype"],
+        dataset=key["data"]["id"],
+    )
+
+
+def store_name(layer: str, key_digest: str) -> str:
+    """The folder name of a store, `image-0123456789ab`."""
+    return f"{layer}-{key_digest[:KEY_DIGITS]}"
+
+
+def extract_command(
+    dataset: str, asked: Mapping[str, Any] | None = None, *, root: str | None = None
+) -> str:
+    """The command line that computes these features.
+
+    Args:
+        dataset: the stored id.
+        asked: option -> value, those that are None or False are left out.
+        root: where the user's own pictures lie, for ids that are names and not places.
+    """
+    words = ["cacheclip", "extract", "--dataset", dataset]
+    family, _, name = dataset.partition("/")
+    if root is not None and family in ("folder", "csv"):
+        words[-1] = root
+        if Path(root).name != name:
+            words += ["--name", name]
+    for option, value in (asked or {}).items():
+        if value is not None and value is not False:
+            words.append("--" + option.replace("_", "-"))
+            words += [] if value is True else [str(value)]
+    return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What key.json says: `key` decides, `info` is for people.
+
+    Attributes:
+        key: from `image_key` or `text_key`.
+        digest: of the key.
+        info: versions, device, date; `root`, where the pictures lay, and `asked`, the options that
+            `extract` was given, make its command line.
+    """
+
+    key: Key
+    digest: str
+    info: dict[str, Any]
+
+    @property
+    def extract_command(self) -> str:
+        """The command line that makes this store."""
+        encoder = self.key["encoder"]
+        dataset = self.key["data"]["id"] if "data" in self.key else self.info.get("dataset", "NAME")
+        own = {"model": encoder["name"], "pretrained": encoder["pretrained"]}
+        return extract_command(dataset, self.info.get("asked") or own, root=self.info.get("root"))
+
+
+def read_header(folder: Path) -> Header:
+    """What the key.json of a store says.
+
+    Raises:
+        StoreError: there is none, or it is not as it was written.
+    """
+    file = folder / KEY_FILE
+    if not file.exists():
+        raise StoreError("there is no store here", where=str(folder), fix="cacheclip ls")
+    content = read_json(file)
+    try:
+        version = content["format"]
+        header = Header(content["key"], content["digest"], dict(content["info"]))
+        whole = key_digest(header.key) == header.digest
+    except (KeyError, TypeError, ValueError):
+        version, whole = FORMAT, False
+    if version != FORMAT:
+        raise StoreError(
+            f"this store has format {version}, and this version of cacheclip reads {FORMAT}",
+            where=str(file),
+            fix="use the version that wrote it",
+        )
+    if not whole:
+        raise StoreError(
+            "the key does not have the digest it was written with",
+            where=str(file),
+            fix=f"rm {shlex.quote(str(file))}, then run `cacheclip extract` again",
+        )
+    return header
+
+
+def publish_header(folder: Path, key: Key, info: Mapping[str, Any]) -> Header:
+    """Write key.json, or see that the one there says the same of the key.
+
+    Raises:
+        StoreError: the folder belongs to another key.
+    """
+    if (folder / KEY_FILE).exists():
+        header = read_header(folder)
+        if header.digest != key_digest(key):
+            old = shlex.quote(str(folder))
+            raise StoreError(
+                "this folder belongs to another key",
+                where=str(folder / KEY_FILE),
+                fix=f"mv {old} {old}-old, then run the same command again",
+            )
+        return header
+    header = Header(key, key_digest(key), dict(info))
+    content = {"format": FORMAT, "key": key, "digest": header.digest, "info": header.info}
+    publish_json(folder / KEY_FILE, content, staging=folder / STAGING_FOLDER)
+    return header
+
+
+def repair(file: Path, command: str) -> str:
+    """The command line that makes a damaged file of a store anew, and only that file."""
+    return f"rm {shlex.quote(str(file))} && {command}"

@@ -1,0 +1,264 @@
+"""Reading a store: one checked way, shard by shard into one array."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cacheclip.disk import read_json
+from cacheclip.errors import StoreError
+from cacheclip.store import hdf5, shard
+from cacheclip.store.key import Header, Key, read_header, repair, samples_sha256
+from cacheclip.store.schema import (
+    DONE_FILE,
+    DONE_FOLDER,
+    IDS_FILE,
+    PLAN_FILE,
+    Failure,
+    ShardRecord,
+    from_json,
+)
+
+
+class IncompleteStoreError(StoreError):
+    """Some shards are not there yet."""
+
+    def __init__(self, done: int, total: int, *, where: str, fix: str) -> None:
+        super().__init__(f"incomplete: {done} of {total} shards done", where=where, fix=fix)
+        self.done = done
+        self.total = total
+
+
+@dataclass(frozen=True)
+class Features:
+    """Vectors of one layer.
+
+    Attributes:
+        features: [n, D] float32; zeros where a row failed.
+        norm: [n] float32, L2 norm of the encoder's vector, before rounding; 0 where a row failed.
+        ok: [n] bool, False where a row failed.
+    """
+
+    features: NDArray[np.float32]
+    norm: NDArray[np.float32]
+    ok: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A complete store of image features. `Store.open` makes one.
+
+    Attributes:
+        path: its folder.
+        header: its key.json.
+        records: one a shard, in order.
+    """
+
+    path: Path
+    header: Header
+    records: tuple[ShardRecord, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """Open a store without opening its shards: their sizes are checked, not their contents.
+
+        Raises:
+            IncompleteStoreError: shards are missing that nobody has finished yet.
+            StoreError: no store, not this format, or a file that is missing or of another size.
+        """
+        header = read_header(path)
+        command = header.extract_command
+        if not (path / DONE_FILE).exists():
+            finished = len(list((path / DONE_FOLDER).glob("*.json")))
+            raise IncompleteStoreError(finished, _planned(path), where=str(path), fix=command)
+        done = read_json(path / DONE_FILE)
+        try:
+            records = tuple(from_json(ShardRecord, record) for record in done["shards"])
+            ours = done["key_digest"] == header.digest
+        except (KeyError, TypeError):
+            ours = False
+        if (
+            not ours
+            or not records
+            or [record.first for record in records] != _starts(records)
+            or _rows(records) != header.key["data"]["samples"]
+        ):
+            why = "not the records of this store"
+            raise hdf5.damaged(path / DONE_FILE, why, repair(path / DONE_FILE, command))
+        store = cls(path, header, records)
+        for record in records:
+            store._check_size(record)
+        return store
+
+    @property
+    def key(self) -> Key:
+        """All that decides what is in the store."""
+        return self.header.key
+
+    @property
+    def digest(self) -> str:
+        """Digest of the key."""
+        return self.header.digest
+
+    @property
+    def layer(self) -> str:
+        """`image` or `pre-projection`."""
+        return str(self.key["layer"])
+
+    @property
+    def rows(self) -> int:
+        """Rows, failed ones included."""
+        return _rows(self.records)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.records[0].dim
+
+    @property
+    def failed(self) -> int:
+        """Rows without a vector."""
+        return sum(record.failed for record in self.records)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the shards on disk."""
+        return sum(record.bytes for record in self.records)
+
+    @property
+    def extract_command(self) -> str:
+        """The command line that completes or repairs this store."""
+        return self.header.extract_command
+
+    def ids(self) -> list[str]:
+        """The sample ids, in row order.
+
+        Raises:
+            StoreError: the file of ids is missing or damaged.
+        """
+        with self._ids_file() as file:
+            ids = shard.read_texts(file, "id", self.rows)
+            if samples_sha256(ids) != self.key["data"]["samples_sha256"]:
+                raise ValueError("its ids are not those of the key")
+        return ids
+
+    def stamps(self) -> list[str] | None:
+        """What each sample's file was known by when it was encoded; None if by its id alone.
+
+        Raises:
+            StoreError: the file of ids is missing or damaged.
+        """
+        with self._ids_file() as file:
+            return shard.read_texts(file, "stamp", self.rows) if "stamp_off" in file else None
+
+    def failures(self) -> list[Failure]:
+        """The rows that have no vector, and why.
+
+        Raises:
+            StoreError: a shard is missing or damaged.
+        """
+        found = []
+        for record in self.records:
+            if record.failed:
+                with self._shard(record) as file:
+                    found += shard.read_failures(file, record)
+        return found
+
+    def load(self, *, normalize: bool = True) -> Features:
+        """Read all rows, every byte checked.
+
+        Args:
+            normalize: give unit vectors; raw ones otherwise.
+
+        Raises:
+            StoreError: a shard is missing or damaged.
+        """
+        return self._read(self.records, normalize=normalize)
+
+    def read_rows(self, rows: Sequence[int]) -> Features:
+        """Read some rows, raw, in the order given; only the shards that hold them are opened.
+
+        Raises:
+            StoreError: one of these shards is missing or damaged.
+        """
+        index = np.asarray(rows, np.int64)
+        bounds = np.array([record.first for record in self.records[1:]], np.int64)
+        holders = np.searchsorted(bounds, index, side="right")  # [k] which shard
+        features = np.empty((len(index), self.dim), np.float32)
+        norm = np.empty(len(index), np.float32)
+        ok = np.empty(len(index), np.bool_)
+        for holder in np.unique(holders).tolist():
+            record = self.records[holder]
+            found = self._read((record,), normalize=False)
+            here = holders == holder
+            local = index[here] - record.first
+            features[here], norm[here], ok[here] = (
+                found.features[local],
+                found.norm[local],
+                found.ok[local],
+            )
+        return Features(features, norm, ok)
+
+    def _read(self, records: Sequence[ShardRecord], *, normalize: bool) -> Features:
+        rows, start = _rows(records), records[0].first
+        features = np.empty((rows, self.dim), np.float32)
+        norm = np.empty(rows, np.float32)
+        ok = np.empty(rows, np.bool_)
+        most = max(record.rows for record in records)
+        buffer = np.empty((most, self.dim), self.key["store"]["dtype"])
+        for record in records:
+            here = slice(record.first - start, record.first - start + record.rows)
+            with self._shard(record) as file:
+                norm[here], ok[here] = shard.read_rows(
+                    file, record, buffer, features[here], normalize=normalize
+                )
+        return Features(features, norm, ok)
+
+    @contextmanager
+    def _shard(self, record: ShardRecord) -> Iterator[h5py.File]:
+        path = self._check_size(record)
+        with hdf5.checked(path, self._repair(path)) as file:
+            shard.check_header(file, record, self.digest, record.content_sha256)
+            yield file
+
+    @contextmanager
+    def _ids_file(self) -> Iterator[h5py.File]:
+        path = self.path / IDS_FILE
+        with hdf5.checked(path, self._repair(path)) as file:
+            yield file
+
+    def _check_size(self, record: ShardRecord) -> Path:
+        path = self.path / record.file
+        if not path.exists():
+            raise StoreError(
+                "a shard of this store is missing", where=str(path), fix=self.extract_command
+            )
+        size = path.stat().st_size
+        if size != record.bytes:
+            why = f"{size:,} bytes, not {record.bytes:,}"
+            raise hdf5.damaged(path, why, self._repair(path))
+        return path
+
+    def _repair(self, path: Path) -> str:
+        return repair(path, self.extract_command)
+
+
+def _planned(path: Path) -> int:
+    """How many shards the store will have; 0 if no plan was made yet that can be read."""
+    try:
+        return len(read_json(path / PLAN_FILE)["shards"])
+    except (FileNotFoundError, StoreError, KeyError, TypeError):
+        return 0
+
+
+def _rows(records: Sequence[ShardRecord]) -> int:
+    return sum(record.rows for record in records)
+
+
+def _starts(records: Sequence[ShardRecord]) -> list[int]:
+    return list(accumulate((record.rows for record in records[:-1]), initial=0))

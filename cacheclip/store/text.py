@@ -1,0 +1,200 @@
+"""The text store: raw features of every prompt of every class."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cacheclip.disk import digest, lock, publish_bytes, publish_json, read_json
+from cacheclip.errors import StoreError
+from cacheclip.store import hdf5, shard
+from cacheclip.store.key import Header, Key, publish_header, read_header, repair
+from cacheclip.store.reader import IncompleteStoreError
+from cacheclip.store.schema import (
+    DONE_FILE,
+    FORMAT,
+    LOCK_FILE,
+    NORM_TOLERANCE,
+    STAGING_FOLDER,
+    TEXT_FILE,
+    from_json,
+)
+
+
+@dataclass(frozen=True)
+class TextRecord:
+    """What is on disk of a finished text store; written last."""
+
+    key_digest: str
+    classes: int
+    prompts: int
+    dim: int
+    bytes: int
+    sha256: str
+    content_sha256: str
+
+
+@dataclass(frozen=True)
+class TextStore:
+    """A complete text store. `TextStore.open` makes one.
+
+    Attributes:
+        path: its folder.
+        header: its key.json.
+        record: its done.json.
+    """
+
+    path: Path
+    header: Header
+    record: TextRecord
+
+    @classmethod
+    def open(cls, path: Path) -> "TextStore":
+        """Open a text store without reading it.
+
+        Raises:
+            IncompleteStoreError: it was begun and not finished.
+            StoreError: no store, not this format, or its file is missing or of another size.
+        """
+        header = read_header(path)
+        if not (path / DONE_FILE).exists():
+            raise IncompleteStoreError(0, 1, where=str(path), fix=header.extract_command)
+        file, fix = path / TEXT_FILE, repair(path / DONE_FILE, header.extract_command)
+        try:
+            record = from_json(TextRecord, read_json(path / DONE_FILE))
+        except TypeError:
+            record = None
+        if record is None or record.key_digest != header.digest:
+            raise hdf5.damaged(path / DONE_FILE, "not the record of this store", fix)
+        if not file.exists():
+            raise StoreError(
+                "the file of text features is missing", where=str(file), fix=header.extract_command
+            )
+        size = file.stat().st_size
+        if size != record.bytes:
+            why = f"{size:,} bytes, not {record.bytes:,}"
+            raise hdf5.damaged(file, why, repair(file, header.extract_command))
+        return cls(path, header, record)
+
+    @property
+    def key(self) -> Key:
+        """All that decides what is in the store."""
+        return self.header.key
+
+    @property
+    def digest(self) -> str:
+        """Digest of the key."""
+        return self.header.digest
+
+    @property
+    def template(self) -> str:
+        """Name of the template family."""
+        return str(self.key["text"]["template"])
+
+    @property
+    def classnames(self) -> list[str]:
+        """C names, in label order."""
+        return self._read()[1]
+
+    @property
+    def prompts(self) -> list[list[str]]:
+        """[C][T] texts."""
+        return self._read()[2]
+
+    def load(self) -> NDArray[np.float32]:
+        """Read the raw features, [C, T, D] float32, every byte checked.
+
+        Raises:
+            StoreError: the file is missing or damaged.
+        """
+        return self._read()[0]
+
+    def _read(self) -> tuple[NDArray[np.float32], list[str], list[list[str]]]:
+        path = self.path / TEXT_FILE
+        classes, width, dim = self.record.classes, self.record.prompts, self.record.dim
+        with hdf5.checked(path, repair(path, self.header.extract_command)) as file:
+            if hdf5.attribute(file, "content_sha256") != self.record.content_sha256:
+                raise ValueError("it is not the file of the record")
+            dtype = self.key["store"]["dtype"]
+            features = hdf5.read(file, "features", dtype, (classes, width, dim))
+            raw = features.astype(np.float32)
+            norm = hdf5.read(file, "norm", "float32", (classes, width))
+            length = np.sqrt(np.einsum("ctd,ctd->ct", raw, raw))
+            if not (np.abs(length - norm) <= NORM_TOLERANCE * norm).all():
+                raise ValueError("a vector does not have the norm it was stored with")
+            classnames = shard.read_texts(file, "class", classes)
+            texts = shard.read_texts(file, "prompt", classes * width)
+        return raw, classnames, [texts[c * width : (c + 1) * width] for c in range(classes)]
+
+
+def write_text_store(
+    path: Path,
+    key: Key,
+    *,
+    per_prompt: NDArray[np.float32],
+    classnames: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    info: Mapping[str, Any],
+) -> TextStore:
+    """Write the text store of a key unless it is there, and open it.
+
+    Args:
+        path: its folder, from `Home.text_path`.
+        key: from `text_key`.
+        per_prompt: [C, T, D] float32, as the encoder gave them.
+        classnames: C names.
+        prompts: [C][T] texts.
+        info: what people may want to know: `dataset`, versions, device.
+
+    Raises:
+        StoreError: a vector does not fit the stored type, or another process writes here.
+    """
+    if [digest(list(classnames)), digest([list(row) for row in prompts])] != [
+        key["text"]["classnames_sha256"],
+        key["text"]["prompts_sha256"],
+    ]:
+        raise ValueError("these are not the classes and prompts of the key")
+    classes, width, dim = per_prompt.shape
+    if (classes, width) != (len(classnames), len(prompts[0])):
+        raise ValueError(f"features of {classes} x {width} prompts")
+    texts = [text for row in prompts for text in row]
+    dtype = key["store"]["dtype"]
+    rows = shard.rounded(per_prompt.reshape(-1, dim), (), first=0, dtype=dtype)
+    if rows.failures:
+        raise StoreError(
+            f"the encoder gave {rows.failures[0].text} for {len(rows.failures)} of "
+            f"{len(texts)} prompts",
+            where=f"{path}, prompt {texts[rows.failures[0].row]!r}",
+            fix="compute in another precision: --precision fp32",
+        )
+    arrays = {
+        "features": rows.features.reshape(per_prompt.shape),
+        "norm": rows.norm.reshape(classes, width),
+        **hdf5.packed("class", classnames),
+        **hdf5.packed("prompt", texts),
+    }
+    content = hdf5.content_sha256(arrays)
+    with lock(path / LOCK_FILE):
+        header = publish_header(path, key, info)
+        if (path / DONE_FILE).exists() and (path / TEXT_FILE).exists():
+            return TextStore.open(path)
+        image = hdf5.file_image(
+            arrays, {"format": FORMAT, "key_digest": header.digest, "content_sha256": content}
+        )
+        record = TextRecord(
+            key_digest=header.digest,
+            classes=classes,
+            prompts=width,
+            dim=dim,
+            bytes=len(image),
+            sha256=hashlib.sha256(image).hexdigest(),
+            content_sha256=content,
+        )
+        (path / DONE_FILE).unlink(missing_ok=True)
+        publish_bytes(path / TEXT_FILE, image, staging=path / STAGING_FOLDER)
+        publish_json(path / DONE_FILE, asdict(record), staging=path / STAGING_FOLDER)
+    return TextStore.open(path)

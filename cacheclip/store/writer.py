@@ -1,0 +1,258 @@
+"""Writing a store: shard by shard, each wholly there or not there, the record of each last."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cacheclip.disk import lock, publish_bytes, publish_json, read_json
+from cacheclip.errors import StoreError
+from cacheclip.store import hdf5, shard
+from cacheclip.store.key import Header, Key, key_digest, publish_header, repair, samples_sha256
+from cacheclip.store.reader import Store
+from cacheclip.store.schema import (
+    DONE_FILE,
+    FORMAT,
+    IDS_FILE,
+    LOCK_FILE,
+    PLAN_FILE,
+    ROWS_PER_SHARD,
+    STAGING_FOLDER,
+    Failure,
+    ShardRecord,
+    ShardSpec,
+    from_json,
+    plan_shards,
+)
+
+
+class ImageStoreWriter:
+    """Fills the store of one key; a context manager that holds the store's lock.
+
+    A store that was begun before goes on: its plan holds, whatever is asked for now, what a killed
+    writer left unfinished is removed, and a shard that it published without a record is read in
+    full and adopted. A shard's file is a function of key, plan and features alone.
+
+    Attributes:
+        rows_per_shard: of the plan that holds.
+        encode_batch: of the plan that holds; batches start at a shard's first row and the last one
+            is padded, or low bits of the features differ.
+        shards: all shards of the plan.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: Key,
+        *,
+        ids: Sequence[str],
+        files: Sequence[str] | None = None,
+        rows_per_shard: int = ROWS_PER_SHARD,
+        encode_batch: int,
+        info: Mapping[str, Any],
+    ) -> None:
+        """Prepare only; the folder is made and locked on entering.
+
+        Args:
+            path: the store's folder, from `Home.store_path`.
+            key: from `image_key`.
+            ids: sample ids in order, at least one.
+            files: a stamp a sample, as the key's `files_sha256` was made of.
+            rows_per_shard: rows a file.
+            encode_batch: pictures that go through the encoder at once.
+            info: what people may want to know: versions, device, `root` of the pictures.
+        """
+        if not ids or samples_sha256(ids) != key["data"]["samples_sha256"]:
+            raise ValueError("these are not the samples of the key")
+        if files is not None and len(files) != len(ids):
+            raise ValueError("not one stamp a sample")
+        self.path = path
+        self.key = key
+        self.digest = key_digest(key)
+        self.rows_per_shard = rows_per_shard
+        self.encode_batch = encode_batch
+        self.shards: tuple[ShardSpec, ...] = ()
+        self._header = Header(key, self.digest, dict(info))
+        self._ids = ids
+        self._files = files
+        self._info = info
+        self._records: dict[int, ShardRecord] = {}
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(lock(self.path / LOCK_FILE))
+            for leftover in self._staging.glob("*"):  # nobody else can be writing these
+                leftover.unlink()
+            self._begin()
+            self._recover()
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._held.close()
+
+    @property
+    def missing(self) -> list[ShardSpec]:
+        """The shards that are not there yet, in order."""
+        return [spec for spec in self.shards if spec.id not in self._records]
+
+    def write(
+        self,
+        spec: ShardSpec,
+        features: NDArray[np.float32],
+        failures: Sequence[Failure] = (),
+        *,
+        norm: NDArray[np.float32] | None = None,
+    ) -> ShardRecord:
+        """Publish one missing shard, and its record after it.
+
+        Args:
+            spec: one of `missing`.
+            features: [n, D] float32, as the encoder gave them.
+            failures: rows that could not be read or encoded, by their place in the store.
+            norm: [n] float32, norms to keep where rows come from another store, NaN elsewhere.
+
+        Raises:
+            StoreError: the disk is full or refuses the file.
+        """
+        if spec not in self.missing:
+            raise ValueError(f"shard {spec.id} is not missing")
+        dims = {record.dim for record in self._records.values()} or {features.shape[1]}
+        if features.dtype != np.float32 or features.shape != (spec.rows, *dims):
+            raise ValueError(f"features are {features.dtype} {features.shape}")
+        dtype = self.key["store"]["dtype"]
+        rows = shard.rounded(features, failures, first=spec.first, dtype=dtype, norm=norm)
+        data, record = shard.shard_file(spec, rows, self._shard_ids(spec), self.digest)
+        try:
+            publish_bytes(self.path / spec.file, data, exclusive=True, staging=self._staging)
+        except FileExistsError:
+            # Where locks do not reach (some network disks), another writer was first; the record
+            # must be that of the file which is there.
+            record = shard.verified(self.path / spec.file, spec, self._shard_ids(spec), self.digest)
+        self._note(spec, record)
+        return record
+
+    @property
+    def finished(self) -> Store | None:
+        """The shards that are there, to be read like a store; None if there are none."""
+        records = [self._records[spec.id] for spec in self.shards if spec.id in self._records]
+        return Store(self.path, self._header, tuple(records)) if records else None
+
+    def withdraw_failed(self) -> list[ShardSpec]:
+        """Take back the shards in which a row failed, so that they are missing again."""
+        failed = [spec for spec in self.shards if spec.id in self._records]
+        failed = [spec for spec in failed if self._records[spec.id].failed]
+        for spec in failed:
+            self._drop(spec)
+            (self.path / spec.file).unlink()
+            del self._records[spec.id]
+        return failed
+
+    def finish(self) -> Store:
+        """Mark the store complete once no shard is missing, and open it."""
+        if self.missing:
+            raise ValueError(f"{len(self.missing)} shards are missing")
+        records = [self._records[spec.id] for spec in self.shards]
+        if not (self.path / DONE_FILE).exists():
+            done = {
+                "format": FORMAT,
+                "key_digest": self.digest,
+                "rows": len(self._ids),
+                "dim": records[0].dim,
+                "failed": sum(record.failed for record in records),
+                "shards": [asdict(record) for record in records],
+            }
+            publish_json(self.path / DONE_FILE, done, staging=self._staging)
+        return Store.open(self.path)
+
+    @property
+    def _staging(self) -> Path:
+        return self.path / STAGING_FOLDER
+
+    def _shard_ids(self, spec: ShardSpec) -> Sequence[str]:
+        return self._ids[spec.first : spec.first + spec.rows]
+
+    def _begin(self) -> None:
+        """Write key, ids and plan, or take over those that are there."""
+        self._header = publish_header(self.path, self.key, self._info)
+        arrays = hdf5.packed("id", self._ids)
+        if self._files is not None:
+            arrays |= hdf5.packed("stamp", self._files)
+        image = hdf5.file_image(arrays, {"format": FORMAT, "key_digest": self.digest})
+        ids_file = self.path / IDS_FILE
+        if not ids_file.exists() or ids_file.read_bytes() != image:
+            publish_bytes(ids_file, image, staging=self._staging)
+        file = self.path / PLAN_FILE
+        begun = read_json(file) if file.exists() else self._plan()
+        try:
+            self.rows_per_shard, self.encode_batch = begun["rows_per_shard"], begun["encode_batch"]
+            self.shards = plan_shards(len(self._ids), self.rows_per_shard)
+            whole = begun == self._plan()
+        except (KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
+            fix = repair(file, self._header.extract_command)
+            raise hdf5.damaged(file, "not the plan of this store", fix)
+        if not file.exists():
+            publish_json(file, begun, staging=self._staging)
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "key_digest": self.digest,
+            "rows": len(self._ids),
+            "rows_per_shard": self.rows_per_shard,
+            "encode_batch": self.encode_batch,
+            "shards": [asdict(spec) for spec in plan_shards(len(self._ids), self.rows_per_shard)],
+            "samples_sha256": self.key["data"]["samples_sha256"],
+            "ids": IDS_FILE,
+        }
+
+    def _recover(self) -> None:
+        """Find out which shards are there, whoever wrote them and however that ended."""
+        for spec in self.shards:
+            file = self.path / spec.file
+            record = self._read_record(spec)
+            if (
+                record is not None
+                and (record.id, record.first, record.rows) == (spec.id, spec.first, spec.rows)
+                and file.exists()
+                and file.stat().st_size == record.bytes
+            ):
+                self._records[spec.id] = record
+                continue
+            self._drop(spec)
+            if not file.exists():
+                continue
+            try:
+                record = shard.verified(file, spec, self._shard_ids(spec), self.digest)
+            except StoreError:
+                file.unlink()  # it is encoded anew
+            else:
+                self._note(spec, record)
+
+    def _drop(self, spec: ShardSpec) -> None:
+        """Take back that the store is complete, and then that this shard is done."""
+        (self.path / DONE_FILE).unlink(missing_ok=True)
+        (self.path / spec.record).unlink(missing_ok=True)
+
+    def _read_record(self, spec: ShardSpec) -> ShardRecord | None:
+        try:
+            return from_json(ShardRecord, read_json(self.path / spec.record))
+        except (FileNotFoundError, StoreError, TypeError):
+            return None  # the shard itself has the last word
+
+    def _note(self, spec: ShardSpec, record: ShardRecord) -> None:
+        publish_json(self.path / spec.record, asdict(record), staging=self._staging)
+        self._records[spec.id] = record
