@@ -1,0 +1,1 @@
+"""Fused kernels, one op a file: formula, reference, Triton kernels, autograd Function."""

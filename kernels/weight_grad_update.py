@@ -1,0 +1,305 @@
+"""Weight gradients with the optimizer in the epilogue: the gradient never reaches memory.
+
+    g[v] = a[v]^T b[v]                                                     (the Outer's meaning)
+    adamw   w <- w - lr wd w             then the Adam step on g           (arXiv 1711.05101)
+    adam    g <- g + wd w                then the Adam step on g           (coupled L2, as Dassl's)
+            m <- b1 m + (1-b1) g,   s <- b2 s + (1-b2) g^2
+            w <- w - lr m / (1-b1^t) / (sqrt(s / (1-b2^t)) + eps)          (arXiv 1412.6980)
+    sgd     g <- g + wd w,   m <- momentum m + g,   w <- w - lr m
+
+Axes: V variants, B rows of the batch, m x n the weight. a [V,B,m] and b [V,B,n] share a dtype;
+w [V,m,n] and the optimizer's state are float32, contiguous, and change in place; lr and weight
+decay are [V]. There is no backward: this is the end of a step, not an autograd Function.
+
+Work a step and variant: 2Bmn flop; 24mn bytes for Adam (16mn for SGD), the floor of any optimizer,
+and (m+n)B elements of the factors, where a gradient in memory would add 8mn.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cacheclip.kernels import launch, tile
+from cacheclip.kernels.launch import Setting, Workspace, jit, tl
+
+Optimizer = Literal["adamw", "adam", "sgd"]
+MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1}
+
+
+class Outer(NamedTuple):
+    """The gradient a^T b of a weight [V,m,n], not formed: a [V,B,m], b [V,B,n]."""
+
+    a: Tensor
+    b: Tensor
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one optimizer does with a gradient; the constants that no variant varies."""
+
+    optimizer: Optimizer = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in MOMENTS:
+            raise ValueError(f"optimizer {self.optimizer!r} is none of {', '.join(MOMENTS)}")
+
+    def state(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """Zeroed moments for `weight`: (m, s) for Adam, (m,) for SGD."""
+        return tuple(torch.zeros_like(weight) for _ in range(MOMENTS[self.optimizer]))
+
+
+def reference(
+    weight: Tensor,
+    grad: Tensor | Outer,
+    state: tuple[Tensor, ...],
+    rule: Rule,
+    lr: Tensor,
+    weight_decay: Tensor,
+    step: Tensor,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The new weight and state in plain torch; any dtype, nothing in place."""
+    g = grad.a.mT @ grad.b if isinstance(grad, Outer) else grad  # [V,m,n]
+    g = g.to(weight.dtype)
+    lr, weight_decay = lr[:, None, None], weight_decay[:, None, None]  # [V,1,1]
+    if rule.optimizer == "adamw":
+        weight = weight - lr * weight_decay * weight
+    else:
+        g = g + weight_decay * weight
+    if rule.optimizer == "sgd":
+        m = rule.momentum * state[0] + g
+        return weight - lr * m, (m,)
+    b1, b2 = rule.betas
+    m = b1 * state[0] + (1 - b1) * g
+    s = b2 * state[1] + (1 - b2) * g * g
+    debias1, debias2 = 1 - b1 ** step.double(), 1 - b2 ** step.double()
+    denominator = (s / debias2).sqrt() + rule.eps
+    return weight - lr * (m / debias1) / denominator, (m, s)
+
+
+@jit
+def _product_kernel(
+    a, b, w, m1, m2, lr, decay, step,
+    sav, sab, sam, sbv, sbb, sbn,
+    B, M, N,
+    beta1, beta2, gain1, gain2, log_beta1, log_beta2, eps,
+    OPTIMIZER: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """One tile of one variant's weight; OPTIMIZER "none" writes the gradient to w instead."""
+    tiles_m, tiles_n = tl.cdiv(M, BM), tl.cdiv(N, BN)
+    v = (tl.program_id(0) // (tiles_m * tiles_n)).to(tl.int64)
+    place = tl.program_id(0) % (tiles_m * tiles_n)
+    i, j = tile.span((place // tiles_n) * BM, BM), tile.span((place % tiles_n) * BN, BN)
+    in_i, in_j = i < M, j < N
+    g = tl.zeros((BM, BN), tl.float32)
+    for first in range(0, B, BK):
+        k = tile.span(first, BK)
+        left = tile.load(a + v * sav, i, k, in_i, k < B, sam, sab)
+        right = tile.load(b + v * sbv, k, j, k < B, in_j, sbb, sbn)
+        g = tile.dot(left, right, g)
+
+    at = v * M * N + i[:, None] * N + j[None, :]
+    inside = in_i[:, None] & in_j[None, :]
+    if OPTIMIZER == "none":
+        tl.store(w + at, g.to(w.dtype.element_ty), mask=inside)
+    else:
+        rate, shrink = tl.load(lr + v), tl.load(decay + v)
+        weight = tl.load(w + at, mask=inside, other=0.0)
+        if OPTIMIZER == "adamw":
+            weight -= rate * shrink * weight
+        else:
+            g += shrink * weight
+        m = beta1 * tl.load(m1 + at, mask=inside, other=0.0)
+        if OPTIMIZER == "sgd":
+            m += g
+            weight -= rate * m
+        else:
+            m += gain1 * g
+            s = beta2 * tl.load(m2 + at, mask=inside, other=0.0) + gain2 * g * g
+            # In float64: 1 - beta2^t loses four digits of float32 at t = 1.
+            t = tl.load(step).to(tl.float64)
+            debias1 = (1.0 - tl.exp(t * log_beta1)).to(tl.float32)
+            debias2 = (1.0 - tl.exp(t * log_beta2)).to(tl.float32)
+            weight -= rate * (m / debias1) / (tl.sqrt(s / debias2) + eps)
+            tl.store(m2 + at, s, mask=inside)
+        tl.store(m1 + at, m, mask=inside)
+        tl.store(w + at, weight, mask=inside)
+
+
+# By the bytes of a factor's element: float32 products run on the plain units, which hold a whole
+# step of both factors in registers.
+SETTINGS = {
+    2: (
+        Setting({"BM": 64, "BN": 64, "BK": 32}, warps=4, stages=3),
+        Setting({"BM": 64, "BN": 128, "BK": 32}, warps=8, stages=3),
+        Setting({"BM": 32, "BN": 64, "BK": 64}, warps=4, stages=3),
+    ),
+    4: (
+        Setting({"BM": 32, "BN": 64, "BK": 32}, warps=4),
+        Setting({"BM": 64, "BN": 64, "BK": 32}, warps=8),
+    ),
+}
+
+
+def _launch_product(outer: Outer, w: Tensor, update: dict[str, Any], trial: Any = None) -> None:
+    """Write a^T b to w, or with the arguments of an update change w by it."""
+    a, b = outer
+    (V, B, M), N = a.shape, b.shape[-1]
+    unused: dict[str, Any] = dict.fromkeys(("m1", "m2", "lr", "decay", "step"), w)
+    unused |= dict.fromkeys(("beta1", "beta2", "gain1", "gain2", "log_beta1", "log_beta2"), 0.0)
+    named: dict[str, Any] = {"a": a, "b": b, "w": w, "B": B, "M": M, "N": N}
+    named |= launch.strides("sav sab sam", a) | launch.strides("sbv sbb sbn", b)
+    named |= unused | {"eps": 0.0, "OPTIMIZER": "none"} | update
+
+    def grid(blocks: dict[str, int]) -> int:
+        return V * launch.tiles(M, blocks["BM"]) * launch.tiles(N, blocks["BN"])
+
+    launch.run(_product_kernel, grid, named, SETTINGS[a.element_size()], trial)
+
+
+def weight_grad(outer: Outer, dtype: torch.dtype) -> Tensor:
+    """The gradient a^T b formed after all, [V,m,n] in `dtype`: what autograd has to return."""
+    a, b = outer
+    if not launch.uses_triton(a):
+        return torch.bmm(a.mT, b).to(dtype)
+    g = torch.empty(a.shape[0], a.shape[2], b.shape[2], dtype=dtype, device=a.device)
+    _launch_product(outer, g, {})
+    return g
+
+
+def _update_triton(
+    weight: Tensor,
+    outer: Outer,
+    state: tuple[Tensor, ...],
+    rule: Rule,
+    lr: Tensor,
+    weight_decay: Tensor,
+    step: Tensor,
+) -> None:
+    b1, b2 = (rule.momentum, 0.0) if rule.optimizer == "sgd" else rule.betas
+    update: dict[str, Any] = {"m1": state[0], "m2": state[-1], "step": step}
+    update |= {"lr": lr, "decay": weight_decay, "eps": rule.eps, "OPTIMIZER": rule.optimizer}
+    update |= {"beta1": b1, "beta2": b2, "gain1": 1 - b1, "gain2": 1 - b2}
+    update |= {"log_beta1": _log(b1), "log_beta2": _log(b2)}
+
+    def trial() -> dict[str, Tensor]:
+        return {"w": weight.clone(), "m1": state[0].clone(), "m2": state[-1].clone()}
+
+    _launch_product(outer, weight, update, trial)
+
+
+def _log(beta: float) -> float:
+    return math.log(beta) if beta > 0 else -math.inf
+
+
+def _update_torch(
+    weight: Tensor,
+    grad: Tensor,
+    state: tuple[Tensor, ...],
+    rule: Rule,
+    lr: Tensor,
+    weight_decay: Tensor,
+    step: Tensor,
+) -> None:
+    """The fused in-place steps of torch, one call for each run of variants with equal lr, decay."""
+    pairs = list(zip(lr.tolist(), weight_decay.tolist(), strict=True))
+    first = 0
+    for v in range(1, len(pairs) + 1):
+        if v < len(pairs) and pairs[v] == pairs[first]:
+            continue
+        w, g, *moments = ([t[first:v]] for t in (weight, grad, *state))
+        rate, decay = pairs[first]
+        shared: dict[str, Any] = {"lr": rate, "weight_decay": decay, "maximize": False}
+        if rule.optimizer == "sgd":
+            shared |= {"momentum": rule.momentum, "dampening": 0.0, "nesterov": False}
+            torch._fused_sgd_(w, g, moments[0], is_first_step=False, **shared)
+        else:
+            fused: Any = torch._fused_adamw_ if rule.optimizer == "adamw" else torch._fused_adam_
+            shared |= dict(zip(("beta1", "beta2"), rule.betas, strict=True))
+            fused(w, g, *moments, [], [step], eps=rule.eps, amsgrad=False, **shared)
+        first = v
+
+
+def weight_grad_update(
+    weight: Tensor,
+    grad: Outer | Tensor,
+    state: tuple[Tensor, ...],
+    rule: Rule,
+    *,
+    lr: float | Tensor,
+    weight_decay: float | Tensor = 0.0,
+    step: int | Tensor = 1,
+    work: Workspace | None = None,
+) -> None:
+    """One optimizer step of V weights, in place.
+
+    Args:
+        weight: [V,m,n] float32 (or float64, in torch), contiguous; with a dense `grad` any [V,...].
+        grad: an `Outer`, or a gradient that exists already, of the weight's shape.
+        state: what `rule.state(weight)` made, changed in place.
+        rule: the optimizer and its constants.
+        lr: learning rate of this step, one number or [V].
+        weight_decay: one number or [V]; decoupled for adamw, coupled for adam and sgd.
+        step: 1 for the first step. A tensor on the weight's device can be captured in a CUDA graph.
+        work: holds the formed gradient on a CPU from step to step.
+
+    Raises:
+        ValueError: shapes, dtypes or layouts do not fit.
+    """
+    _check(weight, grad, state, rule)
+    V = weight.shape[0]
+    scalar: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
+    lr = torch.as_tensor(lr, **scalar).expand(V).contiguous()
+    weight_decay = torch.as_tensor(weight_decay, **scalar).expand(V).contiguous()
+    step = torch.as_tensor(step, device=weight.device, dtype=torch.float32)
+    rates = (lr, weight_decay, step)
+    if isinstance(grad, Outer):
+        if launch.uses_triton(grad.a) and weight.dtype == torch.float32:
+            _update_triton(weight, grad, state, rule, *rates)
+            return
+        work = work or Workspace()
+        dense = work.take(f"gradient {tuple(weight.shape)}", weight.shape, weight)
+        if grad.a.dtype == weight.dtype:
+            torch.bmm(grad.a.mT, grad.b, out=dense)
+        else:
+            dense.copy_(torch.bmm(grad.a.mT, grad.b))
+    else:
+        dense = grad.to(weight.dtype)
+    if weight.device.type == "cpu":
+        _update_torch(weight, dense, state, rule, *rates)
+        return
+    # The fused steps of torch read lr from the host: not to be captured in a CUDA graph.
+    shape = (V, -1, 1)
+    parts = tuple(t.view(shape) for t in state)
+    new, moments = reference(weight.view(shape), dense.reshape(shape), parts, rule, *rates)
+    for old, fresh in zip((weight, *state), (new, *moments), strict=True):
+        old.copy_(fresh.view_as(old))
+
+
+def _check(weight: Tensor, grad: Outer | Tensor, state: tuple[Tensor, ...], rule: Rule) -> None:
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"weight is {weight.dtype}; optimizers keep float32 weights")
+    if len(state) != MOMENTS[rule.optimizer]:
+        raise ValueError(
+            f"{rule.optimizer} has {MOMENTS[rule.optimizer]} moments, not {len(state)}"
+        )
+    for t in (weight, *state):
+        if t.shape != weight.shape or t.dtype != weight.dtype or not t.is_contiguous():
+            raise ValueError("weight and state must be contiguous and agree in shape and dtype")
+    if isinstance(grad, Outer):
+        a, b = grad
+        if a.ndim != 3 or b.ndim != 3 or a.shape[:2] != b.shape[:2] or a.dtype != b.dtype:
+            raise ValueError(
+                f"Outer needs a [V,B,m] and b [V,B,n] of one dtype, "
+                f"not {list(a.shape)} {a.dtype} and {list(b.shape)} {b.dtype}"
+            )
+        shape = [a.shape[0], a.shape[2], b.shape[2]]
+    else:
+        shape = list(grad.shape)
+    if shape != list(weight.shape):
+        raise ValueError(f"gradient {shape} does not fit weight {list(weight.shape)}")

@@ -1,0 +1,171 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cacheclip.kernels import weight_grad_update as op
+from cacheclip.kernels.launch import Workspace
+from cacheclip.kernels.weight_grad_update import Outer, Rule
+
+Close = Callable[..., None]
+OPTIMIZERS: tuple[op.Optimizer, ...] = ("adamw", "adam", "sgd")
+#        V, B, m, n
+SIZES = [(1, 1, 1, 1), (3, 5, 127, 3), (2, 129, 3, 129), (1, 3, 129, 5)]
+
+
+def problem(
+    device: str, V: int, B: int, m: int, n: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, list[Outer], Tensor, Tensor]:
+    """A weight, three steps' gradients, and each variant's lr and weight decay."""
+    make = torch.Generator().manual_seed(V * 1000 + m)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=make).to(device)
+
+    outers = [Outer(normal(V, B, m).to(dtype), normal(V, B, n).to(dtype)) for _ in range(3)]
+    return normal(V, m, n), outers, normal(V).abs() * 0.1, normal(V).abs()
+
+
+def train(
+    weight: Tensor,
+    grads: list[Any],
+    rule: Rule,
+    lr: Any,
+    decay: Any,
+    work: Workspace | None = None,
+) -> list[Tensor]:
+    weight = weight.clone()
+    state = rule.state(weight)
+    for step, grad in enumerate(grads, 1):
+        op.weight_grad_update(
+            weight, grad, state, rule, lr=lr, weight_decay=decay, step=step, work=work
+        )
+    return [weight, *state]
+
+
+def exact(
+    weight: Tensor, grads: list[Outer], rule: Rule, lr: Tensor, decay: Tensor
+) -> list[Tensor]:
+    weight = weight.double()
+    state = rule.state(weight)
+    for step, (a, b) in enumerate(grads, 1):
+        outer = Outer(a.double(), b.double())
+        number = torch.tensor(step, device=weight.device)
+        weight, state = op.reference(
+            weight, outer, state, rule, lr.double(), decay.double(), number
+        )
+    return [weight, *state]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_reference_is_the_optimizer_of_torch(
+    device: str, close: Close, optimizer: op.Optimizer
+) -> None:
+    weight, grads, lr, decay = problem(device, 1, 5, 3, 4)
+    theirs = torch.nn.Parameter(weight.double())
+    shared: dict[str, Any] = {"lr": lr.item(), "weight_decay": decay.item()}
+    made: torch.optim.Optimizer
+    if optimizer == "sgd":
+        made = torch.optim.SGD([theirs], momentum=0.9, **shared)
+    else:
+        kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+        made = kind([theirs], **shared)
+    for a, b in grads:
+        theirs.grad = a.double().mT @ b.double()
+        made.step()
+    ours = exact(weight, grads, Rule(optimizer), lr, decay)
+    close(ours[:1], [theirs.detach()], torch.float64)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_float32(
+    path: str, device: str, close: Close, optimizer: op.Optimizer, sizes: tuple[int, int, int, int]
+) -> None:
+    weight, grads, lr, decay = problem(device, *sizes)
+    rule = Rule(optimizer)
+    close(train(weight, grads, rule, lr, decay), exact(weight, grads, rule, lr, decay), lr.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_factors(path: str, device: str, close: Close, dtype: torch.dtype) -> None:
+    weight, grads, lr, decay = problem(device, 2, 35, 33, 67, dtype)
+    got = train(weight, grads, Rule(), lr, decay)
+    assert {t.dtype for t in got} == {torch.float32}
+    close(got, exact(weight, grads, Rule(), lr, decay), dtype)
+
+
+def test_transposed_factors_and_one_shared_by_all_variants(
+    path: str, device: str, close: Close
+) -> None:
+    weight, grads, lr, decay = problem(device, 3, 5, 19, 7)
+    grads = [Outer(a.mT.contiguous().mT, b[:1].expand(3, -1, -1)) for a, b in grads]
+    got = train(weight, grads, Rule(), lr, decay)
+    close(got, exact(weight, grads, Rule(), lr, decay), torch.float32)
+
+
+def test_every_setting(setting: None, device: str, close: Close) -> None:
+    weight, grads, lr, decay = problem(device, 2, 70, 67, 130)
+    got = train(weight, grads, Rule(), lr, decay)
+    close(got, exact(weight, grads, Rule(), lr, decay), torch.float32)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_dense_gradient_takes_the_same_step(
+    path: str, device: str, close: Close, optimizer: op.Optimizer
+) -> None:
+    weight, grads, lr, decay = problem(device, 3, 5, 19, 7)
+    rule = Rule(optimizer)
+    dense = [op.weight_grad(g, torch.float32) for g in grads]
+    close(train(weight, dense, rule, lr, decay), exact(weight, grads, rule, lr, decay), lr.dtype)
+
+
+def test_each_variant_has_its_own_rate_and_decay(path: str, device: str) -> None:
+    weight, grads, _, _ = problem(device, 3, 5, 19, 7)
+    lr, decay = torch.tensor([0.1, 0.0, 0.1]), torch.tensor([0.5, 0.5, 0.0])
+    together = train(weight, grads, Rule(), lr.to(device), decay.to(device))
+    assert torch.equal(together[0][1], weight[1])
+    for v in range(3):
+        mine = [Outer(a[v : v + 1], b[v : v + 1]) for a, b in grads]
+        alone = train(weight[v : v + 1], mine, Rule(), lr[v].item(), decay[v].item())
+        torch.testing.assert_close(together[0][v], alone[0][0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_counted_on_the_device_and_held_memory_change_nothing(
+    path: str, device: str
+) -> None:
+    weight, grads, lr, decay = problem(device, 2, 5, 19, 7)
+    want = train(weight, grads, Rule(), lr, decay)
+    state, step, work = Rule().state(weight), torch.tensor(0, device=device), Workspace()
+    for grad in grads:
+        step += 1
+        op.weight_grad_update(
+            weight, grad, state, Rule(), lr=lr, weight_decay=decay, step=step, work=work
+        )
+    assert all(torch.equal(a, b) for a, b in zip((weight, *state), want, strict=True))
+
+
+def test_float64_runs_in_torch(device: str, close: Close) -> None:
+    weight, grads, lr, decay = problem(device, 2, 5, 19, 7)
+    grads = [Outer(a.double(), b.double()) for a, b in grads]
+    got = train(weight.double(), grads, Rule(), lr.double(), decay.double())
+    close(got, exact(weight, grads, Rule(), lr, decay), torch.float32)
+
+
+def test_arguments_that_do_not_fit() -> None:
+    weight, grads, lr, _ = problem("cpu", 2, 5, 19, 7)
+    state = Rule().state(weight)
+    for broken, message in (
+        ({"weight": weight.half()}, "float32 weights"),
+        ({"weight": weight.mT.contiguous().mT}, "contiguous"),
+        ({"state": state[:1]}, "adamw has 2 moments, not 1"),
+        ({"grad": Outer(grads[0].a, grads[0].b.half())}, "of one dtype"),
+        ({"grad": Outer(*reversed(grads[0]))}, r"gradient \[2, 7, 19\] does not fit"),
+    ):
+        arguments = {"weight": weight, "grad": grads[0], "state": state} | broken
+        with pytest.raises(ValueError, match=message):
+            op.weight_grad_update(rule=Rule(), lr=lr, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'lion' is none of adamw, adam, sgd"):
+        Rule("lion")  # type: ignore[arg-type]
