@@ -1,0 +1,94 @@
+"""What an encoder is to the rest of the house, and how one is found by name.
+
+Nothing here loads torch; `load` does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+NANO = "nano"
+LOCAL_DIR = "local-dir:"  # open_clip's own way to name a folder with a model's config and weights
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder in the words of the command line.
+
+    Attributes:
+        model: an open_clip model name, `hf-hub:ORG/NAME`, `local-dir:PATH`, or `nano`.
+        pretrained: a tag that open_clip knows for this model, or a checkpoint file.
+        preprocess_from: where a checkpoint file's preprocessing is described: a tag of the same
+            model, a JSON file, or the description itself. Only for files, which carry none.
+        device: `cpu`, `cuda`, `cuda:1`; None takes the GPU where there is one.
+        precision: `fp32`, `fp16` or `bf16`; None takes fp32 on the CPU, on a GPU fp16, and bf16
+            where fp16 overflows.
+    """
+
+    model: str
+    pretrained: str | None = None
+    preprocess_from: str | Mapping[str, object] | None = None
+    device: str | None = None
+    precision: str | None = None
+
+
+class Encoder(Protocol):
+    """A loaded encoder. The first three attributes go into the keys of stores as they stand."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """`library name pretrained weights_sha256 quickgelu embed_dim logit_scale logit_bias`."""
+
+    @property
+    def preprocess(self) -> Mapping[str, Any]:
+        """All that decides pixels: size, mean, std, interpolation, resize mode and so on."""
+
+    @property
+    def compute(self) -> Mapping[str, Any]:
+        """`dtype`: what the towers computed in."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers that `encode_images` gives: `image`, and `pre-projection` where it can."""
+
+    @property
+    def weights_file(self) -> Path:
+        """The file that the weights came from."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: `cpu`, `cuda`, `cuda:1`."""
+
+    def transform(self, picture: "Image.Image") -> "Tensor":
+        """Turn an RGB picture into what the image tower takes, [3, H, W] float32."""
+
+    def encode_images(self, pixels: "Tensor") -> dict[str, NDArray[np.float32]]:
+        """Give each layer's raw features, [B, D] float32, of pixels [B, 3, H, W]."""
+
+    def encode_texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+        """Give raw features, [n, D] float32, and how many texts were cut to the context length."""
+
+
+def load(spec: EncoderSpec) -> Encoder:
+    """Load the encoder that `spec` names.
+
+    Raises:
+        InputError: model, tag, checkpoint or preprocessing do not exist or do not fit together.
+        MachineError: weights, a package or the GPU are missing on this machine.
+    """
+    if spec.model == NANO:
+        from cacheclip.encoders import nano
+
+        return nano.load(spec)
+    from cacheclip.encoders import open_clip_
+
+    return open_clip_.load(spec)

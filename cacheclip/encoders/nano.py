@@ -1,0 +1,41 @@
+"""The embedded encoder: a small CLIP that travels in the package, built by open_clip's factory."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cacheclip.encoders import open_clip_
+from cacheclip.encoders.base import NANO, EncoderSpec
+from cacheclip.errors import InputError
+
+if TYPE_CHECKING:
+    from cacheclip.encoders.towers import OpenClipEncoder
+
+VERSION = "v1"
+FOLDER = Path(__file__).parents[1] / "assets" / "nano"
+REGISTERED = "cacheclip-nano"
+
+
+def load(spec: EncoderSpec) -> "OpenClipEncoder":
+    """Load nano; `pretrained` is its version and may be left out.
+
+    Raises:
+        InputError: the version is not the one that this release ships.
+    """
+    if spec.pretrained not in (None, VERSION) or spec.preprocess_from is not None:
+        raise InputError(
+            f"this release ships one nano, {VERSION}, with its own preprocessing",
+            where=f"--model {NANO} --pretrained {spec.pretrained}",
+            fix=f"use --model {NANO} alone",
+        )
+    config = json.loads((FOLDER / "nano.json").read_text(encoding="utf-8"))
+    open_clip_.register(REGISTERED, config["model_cfg"])
+    source = open_clip_.Source(
+        model=NANO,
+        registered=REGISTERED,
+        pretrained=VERSION,
+        checkpoint=FOLDER / f"nano-{VERSION}.safetensors",
+        preprocess=config["preprocess_cfg"],
+        tokenizer={"bpe_path": str(FOLDER / "bpe_4096.txt.gz")},
+    )
+    return open_clip_.build(source, spec)

@@ -1,0 +1,90 @@
+"""Both towers of a loaded open_clip model at work."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from cacheclip.encoders.base import PRECISIONS
+from cacheclip.encoders.projection import take_last_projection
+
+TEXT_BATCH = 256
+
+
+class OpenClipEncoder:
+    """An open_clip model that gives raw fp32 features; the contract is `base.Encoder`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        transform: Any,
+        tokenizer: Any,
+        identity: Mapping[str, Any],
+        preprocess: Mapping[str, Any],
+        precision: str,
+        device: str,
+        weights_file: Path,
+    ) -> None:
+        self.identity = identity
+        self.preprocess = preprocess
+        self.compute = {"dtype": PRECISIONS[precision]}
+        self.device = device
+        self.weights_file = weights_file
+        self._model: Any = model.eval()
+        # The last two steps make a tensor and normalise it: see `transform`.
+        self._geometry: Sequence[Callable[[Image.Image], Image.Image]] = transform.transforms[:-2]
+        self._mean = np.array(preprocess["mean"], np.float32)[:, None, None]
+        self._std = np.array(preprocess["std"], np.float32)[:, None, None]
+        self._tokenizer = tokenizer
+        self._projection = take_last_projection(self._model.visual)
+        self.layers = ("image", "pre-projection") if self._projection else ("image",)
+
+    def transform(self, picture: Image.Image) -> Tensor:
+        """Turn an RGB picture into what the image tower takes, [3, H, W] float32.
+
+        Bit for bit open_clip's own transform, but its arithmetic is NumPy's here: torch would give
+        every decoding thread a team of threads, which costs more than the arithmetic.
+        """
+        for step in self._geometry:
+            picture = step(picture)
+        pixels = np.asarray(picture).transpose(2, 0, 1).astype(np.float32, order="C")
+        pixels /= np.float32(255)
+        pixels -= self._mean
+        pixels /= self._std
+        return torch.from_numpy(pixels)
+
+    def encode_images(self, pixels: Tensor) -> dict[str, NDArray[np.float32]]:
+        """Give each layer's raw features, [B, D] float32, of pixels [B, 3, H, W]."""
+        dtype = getattr(torch, self.compute["dtype"])
+        with torch.inference_mode():
+            features = self._model.encode_image(pixels.to(self.device, dtype), normalize=False)
+            if self._projection is None:
+                return {"image": _rows(features)}
+            projected = self._projection(features)  # [B, E] -> [B, D]
+            return {"image": _rows(projected), "pre-projection": _rows(features)}
+
+    def encode_texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+        """Give raw features, [n, D] float32, and how many texts were cut to the context length."""
+        context = self._tokenizer.context_length
+        padding = getattr(getattr(self._tokenizer, "tokenizer", None), "pad_token_id", None) or 0
+        parts, cut = [], 0
+        for first in range(0, len(texts), TEXT_BATCH):
+            batch = list(texts[first : first + TEXT_BATCH])
+            # Given room for one more token, just the texts that are too long fill that place.
+            longer = self._tokenizer(batch, context_length=context + 1)  # [n, context + 1]
+            cut += int((longer[:, context] != padding).sum())
+            with torch.inference_mode():
+                tokens = self._tokenizer(batch).to(self.device)
+                parts.append(_rows(self._model.encode_text(tokens, normalize=False)))
+        return np.concatenate(parts), cut
+
+
+def _rows(features: Tensor) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = features.float().cpu().numpy()
+    return rows

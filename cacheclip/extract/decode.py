@@ -1,0 +1,32 @@
+"""One picture to pixels, or to a named failure."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cacheclip.datasets.base import DataSet
+from cacheclip.datasets.images import ImageError, read_rgb
+from cacheclip.store.schema import TOOLARGE, Failure
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+MAX_ASPECT = 200  # a resized strip longer than this would take gigabytes
+
+
+def picture_reader(
+    dataset: DataSet, split: str, transform: Callable[["Image.Image"], "Tensor"]
+) -> Callable[[int], "Tensor | Failure"]:
+    """Give what turns a row of a split into pixels, [3, H, W] float32, or into a named failure."""
+
+    def read(row: int) -> "Tensor | Failure":
+        try:
+            picture = read_rgb(dataset.open(split, row))
+        except ImageError as error:
+            return Failure(row, error.code, error.text)
+        long, short = max(picture.size), min(picture.size)
+        if long > MAX_ASPECT * short:
+            return Failure(row, TOOLARGE, f"a strip of {picture.width} x {picture.height} pixels")
+        return transform(picture)
+
+    return read

@@ -1,0 +1,106 @@
+"""A repeated extraction is answered from a note in the home, without loading torch.
+
+The note holds under a digest of all that could change the answer and can be read cheaply: the
+request, the samples and their stamps, the prompts, the versions of what computes. Beside it stand
+size and time of the weights file, and the stores; these are looked at before the note is believed.
+"""
+
+import importlib.metadata
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cacheclip.disk import digest
+from cacheclip.errors import StoreError
+from cacheclip.extract.plan import Plan
+from cacheclip.store.home import Home
+from cacheclip.store.key import samples_sha256
+from cacheclip.store.reader import Store
+from cacheclip.store.text import TextStore
+
+PACKAGES = ("cacheclip", "open_clip_torch", "torch", "torchvision", "timm", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Note:
+    """What an extraction found or made.
+
+    Attributes:
+        model: the encoder's name.
+        pretrained: its weights' name.
+        set_digest: digest of the feature set.
+        weights: path, size and mtime of the weights file.
+        stores: the image stores, relative to the home.
+        text: the text store, relative to the home.
+        text_digest: digest of its key.
+        failed: pictures that could not be read or encoded.
+        truncated: prompts that were cut to the context length.
+    """
+
+    model: str
+    pretrained: str
+    set_digest: str
+    weights: dict[str, Any]
+    stores: list[str]
+    text: str
+    text_digest: str
+    failed: int
+    truncated: int
+
+
+def versions() -> dict[str, str]:
+    """The versions of ourselves and of what computes the features."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def stamp(path: Path) -> dict[str, Any]:
+    """What tells that a weights file was replaced."""
+    status = path.stat()
+    return {"path": str(path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def memo_digest(plan: Plan) -> str:
+    """Digest of all that decides the answer and is known before an encoder is loaded."""
+    spec = plan.encoder
+    told = spec.preprocess_from
+    return digest(
+        {
+            "encoder": asdict(spec),
+            "preprocess_from": stamp(Path(told))
+            if isinstance(told, str) and Path(told).is_file()
+            else None,
+            "dataset": plan.dataset.id,
+            "splits": {
+                name: [samples_sha256(split.ids), samples_sha256(split.stamps or ())]
+                for name, split in plan.dataset.splits.items()
+            },
+            "prompts": plan.prompts.digest,
+            "template": plan.prompts.template,
+            "classnames": list(plan.prompts.classnames),
+            "versions": versions(),
+        }
+    )
+
+
+def recall(home: Home, key: str, plan: Plan) -> Note | None:
+    """Give the note if all that it names is still there and unchanged; None otherwise."""
+    content = home.memo(key)
+    if content is None:
+        return None
+    try:
+        note = Note(**content)
+        if stamp(Path(note.weights["path"])) != note.weights:
+            return None
+        for place in note.stores:
+            Store.open(home.root / place)
+        TextStore.open(home.root / note.text)
+    except (OSError, TypeError, KeyError, StoreError):
+        return None
+    unwelcome = note.failed > plan.allowed or (plan.request.retry_failed and note.failed > 0)
+    return None if unwelcome else note

@@ -1,0 +1,194 @@
+"""What one extraction is asked to do, checked before anything heavy is loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from cacheclip.datasets.base import DataSet, resolve
+from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
+from cacheclip.errors import InputError
+from cacheclip.prompts.ensemble import PromptSet, prompt_set
+from cacheclip.store.home import Home
+from cacheclip.store.key import samples_sha256
+from cacheclip.store.schema import ROWS_PER_SHARD
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done ("texts", "pictures"), the count done, and the count in all."""
+
+DEFAULT_ENCODER = ("ViT-B-32-quickgelu", "openai")
+SHIPPED = frozenset({"clipart", "digits"})  # sets that travel with a package, as nano does
+SHARE_BUILTIN = 0.001
+SHARE_OWN = 0.01
+
+
+@dataclass(frozen=True)
+class ExtractRequest:
+    """An extraction in the words of the command line.
+
+    Attributes:
+        dataset: a data set's name, `folder/PATH`, or the path of a folder.
+        model: the encoder; None takes nano for the sets that ship with a package, and
+            ViT-B-32-quickgelu with OpenAI's weights otherwise.
+        pretrained: a tag or a checkpoint file.
+        preprocess_from: for a checkpoint file: a tag or a JSON file that tells the preprocessing.
+        data_root: the folder that holds the data sets which do not ship with a package.
+        download: fetch missing data.
+        alias: the name that a folder's data set shall have.
+        template: a family of prompts or a file of them; None takes the data set's own.
+        device: `cpu`, `cuda`; None takes the GPU where there is one.
+        precision: `fp32`, `fp16`, `bf16`; None lets the device decide.
+        batch_size: pictures encoded at once; None takes 64 on a CPU and 256 on a GPU. Only a new
+            store asks: an unfinished one goes on with its own.
+        rows_per_shard: pictures in one file of a store.
+        max_failures: pictures that may be unreadable, as a count `12` or a share `2%`; None takes
+            0.1 % for built-in sets and 1 % for the user's own.
+        retry_failed: encode pictures anew that failed before, although their files look the same.
+        hash_files: notice replaced pictures by content instead of by size and time.
+    """
+
+    dataset: str
+    model: str | None = None
+    pretrained: str | None = None
+    preprocess_from: str | None = None
+    data_root: Path = Path("data")
+    download: bool = False
+    alias: str | None = None
+    template: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    batch_size: int | None = None
+    rows_per_shard: int = ROWS_PER_SHARD
+    max_failures: str | None = None
+    retry_failed: bool = False
+    hash_files: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked request: the data are there, and it is clear what to encode with what."""
+
+    request: ExtractRequest
+    dataset: DataSet
+    prompts: PromptSet
+    encoder: EncoderSpec
+    allowed: int
+    notices: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """Pictures of all splits."""
+        return sum(len(split.ids) for split in self.dataset.splits.values())
+
+
+def make_plan(request: ExtractRequest, home: Home) -> Plan:
+    """Find the data and choose the encoder; loads neither torch nor an encoder.
+
+    Raises:
+        InputError: the data are missing, empty, or of another list than the home knows by that
+            name; the home lies within them; an option does not make sense.
+    """
+    dataset = resolve(
+        request.dataset,
+        data_root=request.data_root,
+        download=request.download,
+        alias=request.alias,
+        hash_files=request.hash_files,
+    )
+    _refuse_empty(dataset)
+    if dataset.root is not None:
+        home.refuse_within(dataset.root)
+    _refuse_other_list(dataset, home)
+    prompts = prompt_set(
+        dataset.classnames,
+        family=dataset.templates,
+        template=request.template,
+        dataset=dataset.id,
+    )
+    notices = list(dataset.notices)
+    model, pretrained = request.model, request.pretrained
+    if model is None:
+        if pretrained is not None:
+            raise InputError(
+                "weights are named, but not the model that they belong to",
+                where=f"--pretrained {pretrained}",
+                fix="add --model NAME",
+            )
+        model, pretrained = (NANO, None) if dataset.id in SHIPPED else DEFAULT_ENCODER
+        chosen = f"{model} {pretrained}" if pretrained else model
+        notices.append(f"encoder {chosen} (the default for {dataset.id}; choose with --model)")
+    rows = sum(len(split.ids) for split in dataset.splits.values())
+    return Plan(
+        request=request,
+        dataset=dataset,
+        prompts=prompts,
+        encoder=EncoderSpec(
+            model=_absolute_folder(model),
+            pretrained=_absolute_file(pretrained),
+            preprocess_from=_absolute_file(request.preprocess_from),
+            device=request.device,
+            precision=request.precision,
+        ),
+        allowed=allowed_failures(request.max_failures, rows=rows, builtin=dataset.builtin),
+        notices=tuple(notices),
+    )
+
+
+def allowed_failures(told: str | None, *, rows: int, builtin: bool) -> int:
+    """How many of `rows` pictures may be unreadable: a count, or a share rounded down.
+
+    Raises:
+        InputError: `told` is neither a count such as `12` nor a share such as `2%`.
+    """
+    if told is None:
+        return int(rows * (SHARE_BUILTIN if builtin else SHARE_OWN))
+    number = told.strip().removesuffix("%")
+    try:
+        count = float(number) if "%" in told else int(number)
+    except ValueError:
+        count = -1
+    if count < 0 or ("%" in told and count > 100):
+        raise InputError(
+            f"{told!r} is neither a count nor a share",
+            where="--max-failures",
+            fix="write --max-failures 12 or --max-failures 2%",
+        )
+    return int(rows * count / 100) if "%" in told else int(count)
+
+
+def _absolute_file(told: str | None) -> str | None:
+    """A path that means the same from every folder; a tag as it is."""
+    return str(Path(told).absolute()) if told is not None and Path(told).is_file() else told
+
+
+def _absolute_folder(model: str) -> str:
+    """A model's name; one that is a folder, as a path that means the same from everywhere."""
+    if not model.startswith(LOCAL_DIR):
+        return model
+    return LOCAL_DIR + str(Path(model.removeprefix(LOCAL_DIR)).expanduser().absolute())
+
+
+def _refuse_empty(dataset: DataSet) -> None:
+    empty = [name for name, split in dataset.splits.items() if not split.ids]
+    if empty or not dataset.splits:
+        raise InputError(
+            f"split {' and '.join(empty)} has no pictures" if empty else "there are no pictures",
+            where=f"data set {dataset.id}" + (f", {dataset.root}" if dataset.root else ""),
+            fix="put pictures there, or name another folder: cacheclip extract --dataset PATH",
+        )
+
+
+def _refuse_other_list(dataset: DataSet, home: Home) -> None:
+    """A folder's data set is known by name; the name must not come to mean other pictures."""
+    if dataset.builtin or dataset.root is None:
+        return
+    roots = [line["root"] for line in home.extractions() if line["dataset"] == dataset.id]
+    if not roots or roots[-1] is None or Path(roots[-1]).resolve() == dataset.root.resolve():
+        return
+    known = {name: split.ids_sha256 for name, split in home.labels(dataset.id).splits.items()}
+    if known != {name: samples_sha256(split.ids) for name, split in dataset.splits.items()}:
+        raise InputError(
+            f"{dataset.id} is the name of other pictures in this home",
+            where=f"{dataset.root} now, {roots[-1]} before",
+            fix=f"give these a name: cacheclip extract --dataset {dataset.root} --name NAME",
+        )

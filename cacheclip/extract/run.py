@@ -1,0 +1,139 @@
+"""Stage one from end to end: data set x encoder x prompts -> stores."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cacheclip.encoders.base import load
+from cacheclip.errors import StoreError
+from cacheclip.extract import memo
+from cacheclip.extract.fill import FAILURES_SHOWN, Extraction, files_of
+from cacheclip.extract.memo import Note
+from cacheclip.extract.plan import ExtractRequest, Plan, Progress, make_plan
+from cacheclip.store.home import Home, Labels, SplitLabels
+from cacheclip.store.key import samples_sha256
+from cacheclip.store.reader import Store
+from cacheclip.store.schema import named
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What an extraction did.
+
+    Attributes:
+        dataset: the resolved id.
+        model: the encoder's name.
+        pretrained: its weights.
+        encoded: pictures that went through the encoder.
+        reused: pictures that were there already, or were copied from another store.
+        failed: pictures that could not be read or encoded; they stay in the store, by name.
+        notices: one line each, for the user.
+        stores: the folders of the image stores and of the text store.
+        set_digest: digest of the feature set.
+        seconds: wall time.
+    """
+
+    dataset: str
+    model: str
+    pretrained: str
+    encoded: int
+    reused: int
+    failed: int
+    notices: tuple[str, ...]
+    stores: tuple[Path, ...]
+    set_digest: str
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as `--json` prints it."""
+        return asdict(self) | {"stores": [str(path) for path in self.stores]}
+
+
+def run(
+    request: ExtractRequest, home: Home, progress: Progress = lambda what, done, total: None
+) -> ExtractReport:
+    """Encode all splits of a data set and its prompts, as far as they are not there yet.
+
+    Shards that are finished stay, however the run ends; the next one goes on with what is missing.
+    Data are looked for before weights, and a repeated extraction loads no torch.
+
+    Args:
+        request: what to encode, with what.
+        home: where the stores go.
+        progress: called with "texts" or "pictures", the count done, and the count in all.
+
+    Raises:
+        InputError: the data are missing or empty, or more pictures failed than are allowed.
+        MachineError: weights, a package or the GPU are missing.
+        StoreError: a store is locked by another process, or damaged.
+    """
+    started = time.monotonic()
+    plan = make_plan(request, home)
+    key = memo.memo_digest(plan)
+    note = memo.recall(home, key, plan)
+    encoded = 0
+    notices = list(plan.notices)
+    if note is not None:
+        notices.append("everything is there already: nothing was encoded")
+    else:
+        encoder = load(plan.encoder)
+        extraction = Extraction(plan, home, encoder, progress)
+        note = extraction.run()
+        encoded = extraction.encoded
+        home.remember(key, asdict(note))
+        if extraction.copied:
+            notices.append(f"re-used {extraction.copied:,} rows, encoded {encoded:,}")
+    if note.truncated:
+        notices.append(f"{note.truncated} prompts were cut to the encoder's context length")
+    if note.failed:
+        names = "; ".join(_failed(home, note)[:FAILURES_SHOWN])
+        notices.append(
+            f"{note.failed} of {plan.rows} pictures failed ({names}); --retry-failed tries again"
+        )
+    _record(plan, home, note)
+    return ExtractReport(
+        dataset=plan.dataset.id,
+        model=note.model,
+        pretrained=note.pretrained,
+        encoded=encoded,
+        reused=plan.rows - encoded,
+        failed=note.failed,
+        notices=tuple(notices),
+        stores=tuple(home.root / place for place in (*note.stores, note.text)),
+        set_digest=note.set_digest,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _failed(home: Home, note: Note) -> list[str]:
+    """Every picture without features, by name and reason."""
+    opened = [Store.open(home.root / place) for place in note.stores]
+    images = [store for store in opened if store.layer == "image" and store.failed]
+    return [line for store in images for line in named(store.failures(), store.ids())]
+
+
+def _record(plan: Plan, home: Home, note: Note) -> None:
+    """Make the set usable and the last one; labels first, for the log is what people go by."""
+    labels = Labels(
+        plan.dataset.id,
+        list(plan.dataset.classnames),
+        {
+            name: SplitLabels(samples_sha256(split.ids), files_of(split), list(split.labels))
+            for name, split in plan.dataset.splits.items()
+        },
+    )
+    try:
+        known = home.labels(plan.dataset.id)
+    except StoreError:
+        known = None  # there are none yet, or none that can be read
+    if known != labels:
+        home.write_labels(labels)
+    home.record_extraction(
+        dataset=plan.dataset.id,
+        model=note.model,
+        pretrained=note.pretrained,
+        set_digest=note.set_digest,
+        text_digest=note.text_digest,
+        root=plan.dataset.root,
+    )
