@@ -52,7 +52,6 @@ class Bundle:
         """Publish the bundle at `path`."""
         about = {k: v for k, v in asdict(self).items() if k != "head"} | {"format": FORMAT}
         head = {name: x.copy(order="C") for name, x in sorted(self.head.items())}
-        path.parent.mkdir(parents=True, exist_ok=True)
         with publishing(path) as temporary:
             temporary.write_bytes(save(head, {"cacheclip": canonical_json(about)}))
 
@@ -73,16 +72,18 @@ class Bundle:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads((file.metadata() or {})["cacheclip"])
                 head = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, json.JSONDecodeError):
+            written = about.pop("format")
+            bundle = cls(head=head, **about) if written == FORMAT else None
+        except (SafetensorError, KeyError, TypeError, AttributeError, json.JSONDecodeError):
             raise InputError(
                 "this file is not a cacheclip bundle",
                 where=str(path),
                 fix="give the file that `cacheclip fit` named",
             ) from None
-        if about.pop("format") != FORMAT:
+        if bundle is None:
             raise InputError(
                 "this bundle was written by another version of cacheclip",
                 where=str(path),
                 fix="run `cacheclip fit` again, or use the version that wrote it",
             )
-        return cls(head=head, **about)
+        return bundle

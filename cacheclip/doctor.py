@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cacheclip.errors import StoreError
 from cacheclip.store.home import Home
 
 LOW_SPACE = 2 * 2**30  # bytes
@@ -46,17 +47,18 @@ def _package(name: str, advice: str) -> Finding:
 
 
 def _torch() -> Finding:
-    found = _package("torch", "pip install torch")
-    if not found.ok:
-        return found
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("torch", False, str(error), "pip install torch")
     return Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
 
 
 def _cuda() -> Finding:
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        return Finding("cuda", False, "torch does not load", "see torch above")
     if not torch.cuda.is_available():
         advice = "all commands run on the CPU; extract is far faster with an NVIDIA GPU"
         return Finding("cuda", False, "no GPU seen", advice)
@@ -66,12 +68,12 @@ def _cuda() -> Finding:
 
 
 def _home(home: Home) -> Iterator[Finding]:
-    sets = home.feature_sets()
-    if sets:
-        yield Finding("home", True, f"{home.root}, {len(sets)} feature sets")
-    else:
-        advice = "cacheclip extract --dataset clipart"
-        yield Finding("home", False, f"{home.root}, no feature set yet", advice)
+    try:
+        sets = home.feature_sets()
+        advice = "" if sets else "cacheclip extract --dataset clipart"
+        yield Finding("home", bool(sets), f"{home.root}, feature sets: {len(sets)}", advice)
+    except StoreError as error:
+        yield Finding("home", False, f"{home.root}: {error.what} ({error.where})", error.fix)
     free = shutil.disk_usage(_existing(home.root)).free
     advice = "" if free > LOW_SPACE else "choose another disk with --home or $CACHECLIP_HOME"
     yield Finding("disk", free > LOW_SPACE, f"{free / 2**30:.0f} GiB free", advice)

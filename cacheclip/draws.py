@@ -7,7 +7,8 @@ same seed, and no library's generator can change it.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from cacheclip.disk import digest
 from cacheclip.errors import InputError
@@ -22,6 +23,18 @@ class Pool:
     ids: Sequence[str]
     labels: Sequence[int]
     rows: Sequence[int]
+    _ranked: dict[int, list[list[int]]] = field(default_factory=dict, repr=False, compare=False)
+
+    def ranked(self, seed: int, n_classes: int) -> list[list[int]]:
+        """Positions in the pool, one list a class, by rank of sha256(seed, id)."""
+        if seed not in self._ranked:
+            by_class: list[list[tuple[bytes, int]]] = [[] for _ in range(n_classes)]
+            for k, (name, label) in enumerate(zip(self.ids, self.labels, strict=True)):
+                if label >= 0:  # -1 marks an unlabelled image
+                    rank = hashlib.sha256(f"{seed}\n{name}".encode()).digest()
+                    by_class[label].append((rank, k))
+            self._ranked[seed] = [[k for _, k in sorted(members)] for members in by_class]
+        return self._ranked[seed]
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Draw:
     val_labels: tuple[int, ...]
     val_ids: tuple[str, ...]
 
-    @property
+    @cached_property
     def draw_id(self) -> str:
         """Names the draw: a hash of its support and validation ids in order."""
         return digest({"support": self.support_ids, "val": self.val_ids})[:16]
@@ -73,12 +86,12 @@ def few_shot(
     """
     if shots < 1:
         raise InputError(f"{shots} shots", where=where, fix="use --shots 1 or more")
-    by_class = _ranked(train, len(classnames), seed)
+    by_class = train.ranked(seed, len(classnames))
     short = [(name, len(k)) for name, k in zip(classnames, by_class, strict=True) if len(k) < shots]
     if short:
         raise _too_few(short, len(classnames), shots, where)
     support = [k for ranked in by_class for k in ranked[:shots]]
-    val_by_class = _ranked(val, len(classnames), seed)
+    val_by_class = val.ranked(seed, len(classnames))
     if not all(val_by_class):
         val_by_class = []
     chosen = [k for ranked in val_by_class for k in ranked[: min(shots, VAL_SHOTS)]]
@@ -92,16 +105,6 @@ def few_shot(
         val_labels=tuple(val.labels[k] for k in chosen),
         val_ids=tuple(val.ids[k] for k in chosen),
     )
-
-
-def _ranked(pool: Pool, n_classes: int, seed: int) -> list[list[int]]:
-    """Positions in the pool, one list a class, by rank of sha256(seed, id)."""
-    by_class: list[list[tuple[bytes, int]]] = [[] for _ in range(n_classes)]
-    for k, (name, label) in enumerate(zip(pool.ids, pool.labels, strict=True)):
-        if label >= 0:  # -1 marks an unlabelled image
-            rank = hashlib.sha256(f"{seed}\n{name}".encode()).digest()
-            by_class[label].append((rank, k))
-    return [[k for _, k in sorted(members)] for members in by_class]
 
 
 def _too_few(short: list[tuple[str, int]], n_classes: int, shots: int, where: str) -> InputError:

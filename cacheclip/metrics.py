@@ -1,20 +1,20 @@
-"""What is measured on logits: accuracies as fractions."""
+"""What is measured on logits."""
 
 import torch
 from torch import Tensor
 
 
-def top1(logits: Tensor, labels: Tensor) -> Tensor:
-    """The share of rows whose largest logit is the label's; ties go to the lowest class.
+def hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many rows have their largest logit at the label; ties go to the lowest class.
 
     Args:
         logits: [V, n, C].
         labels: [n] shared by all variants, or [V, n].
 
     Returns:
-        [V] float64 fractions.
+        [V] int64.
     """
-    return (logits.argmax(-1) == labels).double().mean(-1)
+    return (logits.argmax(-1) == labels).sum(-1)
 
 
 def true_log_probability(logits: Tensor, labels: Tensor) -> Tensor:

@@ -72,11 +72,12 @@ def open_encoder(
         StoreError: the encoder found is not the one that made the bundle's features.
     """
     wanted = bundle.encoder
-    from_file = pretrained is not None and Path(pretrained).is_file()
+    weights = pretrained if model or pretrained else wanted["pretrained"]
+    from_file = weights is not None and Path(weights).is_file()
     encoder = load(
         EncoderSpec(
             model=model or wanted["name"],
-            pretrained=None if model else pretrained or wanted["pretrained"],
+            pretrained=weights,
             preprocess_from=bundle.preprocess if from_file else None,
         )
     )

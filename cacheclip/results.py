@@ -1,13 +1,12 @@
 """The one definition of a result row, and the log that rows are appended to."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from cacheclip.disk import append_line, digest
-from cacheclip.errors import StoreError
 
 PROTOCOL_VERSION = 1
 LOG = "results.jsonl"  # in the home folder
@@ -50,8 +49,8 @@ class Row:
     labels: Annotated[str, "digest of labels and class names"]
     protocol_version: Annotated[int, "raised whenever draws, choice or scoring change"]
     seconds: Annotated[float, "stack_seconds over stack_size"]
-    stack_seconds: Annotated[float, "time to fit, choose and score the stack this row ran in"]
-    stack_size: Annotated[int, "variants in that stack"]
+    stack_seconds: Annotated[float, "time to fit, choose and score the stacks this row ran in"]
+    stack_size: Annotated[int, "variants in those stacks"]
     device: Annotated[str, "device it ran on"]
     version: Annotated[str, "cacheclip's version"]
     time: Annotated[str, "when the row was written, UTC"]
@@ -90,23 +89,3 @@ def append(home: Path, rows: Sequence[Row]) -> None:
     """Add rows to the log of a home folder; nothing is ever overwritten."""
     for row in rows:
         append_line(home / LOG, json.dumps(row.as_json(), allow_nan=False))
-
-
-def read(home: Path) -> Iterator[dict[str, Any]]:
-    """All rows of a home folder's log, oldest first.
-
-    Raises:
-        StoreError: a line is not JSON.
-    """
-    path = home / LOG
-    if not path.exists():
-        return
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            raise StoreError(
-                "a line of the results log is not JSON",
-                where=f"{path}, line {number}",
-                fix="delete that line; rows are independent of each other",
-            ) from None

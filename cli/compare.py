@@ -64,20 +64,20 @@ def command(
     chosen = methods or DEFAULT_METHODS
     shown = chosen if as_json else (*FLOOR, *chosen)
     request = Request(shown, shots, tuple(range(1, seeds + 1)), select, set_)
-    printed, failures = [], []
-    for features in sets:
-        output.talk(*features.notices)
-        comparison = Comparison(request, features, place)
-        output.talk(f"{features.dataset}: {comparison.plan}")
+    comparisons = [Comparison(request, features, place) for features in sets]
+    printed, errors = [], []
+    for comparison in comparisons:
+        output.talk(*comparison.data.features.notices)
+        output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
         with output.progress() as advance:
-            rows = [row for _, row in comparison.run(partial(advance, "runs"))]
-        printed += [row.as_json() for row in rows]
-        failures += comparison.failures
+            outcomes = list(comparison.run(partial(advance, "runs")))
+        printed += [row.as_json() for _, row in outcomes]
+        errors += [o.result for o, row in outcomes if row.error and row.method in chosen]
         if not as_json:
-            output.table(*summary(rows))
+            output.table(*summary([row for _, row in outcomes]))
     if as_json:
         output.data(printed)
-    output.talk(*dict.fromkeys(f"a cell failed\n{error}" for error in failures))
+    output.talk(*dict.fromkeys(f"a cell failed\n{error}" for error in errors))
     output.talk(f"results: {place.root / LOG}", "next: cacheclip fit --method METHOD --shots K")
-    if len(failures) == len(printed):
-        sys.exit(failures[0].exit_code)
+    if errors and len(errors) == sum(row["method"] in chosen for row in printed):
+        sys.exit(errors[0].exit_code)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from cacheclip.bundle import Bundle
 from cacheclip.errors import InputError
@@ -43,7 +44,10 @@ def test_the_same_bundle_is_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a bundle", b"\x80\x04pickle"])
+NOT_OURS = save({"x": np.zeros(1)}, {"cacheclip": "{}"})
+
+
+@pytest.mark.parametrize("content", [b"", b"not a bundle", b"\x80\x04pickle", NOT_OURS])
 def test_what_is_no_bundle_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "b").write_bytes(content)
     with pytest.raises(InputError, match="not a cacheclip bundle"):

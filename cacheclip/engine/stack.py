@@ -14,8 +14,8 @@ WORKING_BYTES = 2**29  # what one chunk of variants or of query rows may take
 
 def fit(
     method: Method, task: Task, seeds: Sequence[int], progress: Callable[[float], None]
-) -> Params:
-    """Solve or train all variants, in chunks that fit, and join their params.
+) -> Iterator[tuple[int, int, Params]]:
+    """Solve or train all variants, in chunks that fit: first, last, and params of first..last-1.
 
     Args:
         method: with its static settings.
@@ -24,22 +24,18 @@ def fit(
         progress: called with the share that is done.
     """
     at_once = _variants_at_once(method, task)
-    parts: list[Params] = []
     for first in range(0, task.variants, at_once):
         last = min(first + at_once, task.variants)
 
-        def part_done(share: float, first: int = first, last: int = last) -> None:
+        def advance(share: float, first: int = first, last: int = last) -> None:
             progress((first + share * (last - first)) / task.variants)
 
         part = task.part(first, last)
         if isinstance(method, Trained):
-            parts.append(train(method, part, seeds[first:last], part_done))
+            yield first, last, train(method, part, seeds[first:last], advance)
         elif isinstance(method, ClosedForm):
-            parts.append(method.solve(part))
-        part_done(1.0)
-    if len(parts) == 1:
-        return parts[0]
-    return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+            yield first, last, method.solve(part)
+        advance(1.0)
 
 
 def logits_in_parts(
@@ -71,13 +67,22 @@ def take(params: Params, variants: Sequence[int]) -> Params:
     return {name: x.index_select(0, index) for name, x in params.items()}
 
 
+def chunks(heads: Sequence[Params]) -> Iterator[tuple[int, int]]:
+    """First and last of runs of heads [1, ...] of one shape whose sum fits the working memory."""
+    size = sum(x.numel() * x.element_size() for x in heads[0].values())
+    step = max(1, WORKING_BYTES // max(1, size))
+    for first in range(0, len(heads), step):
+        yield first, min(first + step, len(heads))
+
+
 def _variants_at_once(method: Method, task: Task) -> int:
-    """Variants that fit the working memory: support rows thrice, or params and optimizer state."""
+    """Variants that fit the working memory: support rows thrice, or head, state and a batch."""
     row = sum(x.shape[1:].numel() * x.element_size() for x in task.pool.values())
     size = task.rows.shape[1] * (3 * row + 16 * task.n_classes)
     if isinstance(method, Trained):
         width = max(x.shape[-1] for x in task.pool.values())
-        size = 8 * width * width * 4  # weights, gradient and two moments of a D x D head, and slack
+        batch = int(method.settings["batch_size"])
+        size = 4 * (8 * width * width + batch * (8 * width + 6 * task.n_classes))
     return max(1, WORKING_BYTES // max(1, size))
 
 

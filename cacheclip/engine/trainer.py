@@ -6,7 +6,6 @@ import torch
 
 from cacheclip.engine.optim import Optimizer
 from cacheclip.engine.schedule import learning_rates
-from cacheclip.errors import InputError
 from cacheclip.methods.base import Params, Trained
 from cacheclip.task import Generators, Task
 
@@ -31,8 +30,10 @@ def train(
     params = method.init(task, Generators(seeds, "init", task.device, task.dtype))
     moving = {name: params[name].contiguous().requires_grad_() for name in method.trainable}
     params = params | moving
-    epochs = _count(method, "epochs")
-    batches = _batches(task.rows.shape[1], _count(method, "batch_size"), drop_last=method.drop_last)
+    epochs = int(method.settings["epochs"])
+    batches = _batches(
+        task.rows.shape[1], int(method.settings["batch_size"]), drop_last=method.drop_last
+    )
     rates = learning_rates(
         str(method.settings["schedule"]), task.settings["lr"], epochs, len(batches)
     )
@@ -56,14 +57,3 @@ def _batches(n: int, size: int, *, drop_last: bool) -> list[tuple[int, int]]:
     """First and last position of each batch; a partial one goes only if a full one stays."""
     cuts = [(first, min(first + size, n)) for first in range(0, n, size)]
     return cuts[:-1] if drop_last and n >= size and n % size else cuts
-
-
-def _count(method: Trained, name: str) -> int:
-    value = method.settings[name]
-    if not isinstance(value, int) or value < 1:
-        raise InputError(
-            f"{name} = {value!r} is not a whole number of 1 or more",
-            where=f"settings of {method.name}",
-            fix=f"use --set {name}=N",
-        )
-    return value

@@ -2,22 +2,22 @@
 
 from torch import Tensor
 
-from cacheclip.task import Query, unit
+from cacheclip.task import Query
 
 
 def cosine_logits(query: Query, weight: Tensor, logit_scale: Tensor) -> Tensor:
-    """S x w_c / |w_c| for unit rows x.
+    """Logits s x w_c for unit rows x and w_c.
 
     Args:
         query: `image` [n, D] or [V, n, D], unit rows.
-        weight: [V, C, D], any norm.
+        weight: [V, C, D], unit rows.
         logit_scale: [V].
 
     Returns:
         [V, n, C].
     """
-    scaled = unit(weight) * logit_scale[:, None, None]  # [V, C, D]
-    return query["image"] @ scaled.transpose(1, 2)
+    cosine: Tensor = query["image"] @ weight.transpose(1, 2)
+    return cosine * logit_scale[:, None, None]
 
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

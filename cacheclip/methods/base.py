@@ -14,6 +14,7 @@ import importlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +27,12 @@ Params = dict[str, Tensor]
 Value = float | int | str
 Settings = dict[str, Value]
 
-RECIPE = ("lr", "epochs", "batch_size", "optimizer", "weight_decay", "schedule")
+STEP_BOUNDS = {
+    "lr": (0.0, inf),
+    "epochs": (1, inf),
+    "batch_size": (1, inf),
+    "weight_decay": (0.0, inf),
+}
 
 
 class Method(ABC):
@@ -43,6 +49,7 @@ class Method(ABC):
         static: settings that change shapes or steps; variants that share them share a stack.
         vector: settings that are one number a variant, handed over as [V] tensors.
         defaults: the `fixed` constants.
+        bounds: least and greatest value of the settings that have one.
         grid: what a selecting policy tries; each tuple runs from nearest to zero-shot outwards, the
             first name varies slowest.
     """
@@ -57,6 +64,7 @@ class Method(ABC):
     static: ClassVar[tuple[str, ...]] = ()
     vector: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Value]] = {}
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     grid: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -65,15 +73,15 @@ class Method(ABC):
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
         known = {*cls.static, *cls.vector}
-        if not cls.paper or set(cls.defaults) != known or not set(cls.grid) <= known:
-            raise TypeError(f"{cls.__name__}: paper, defaults and grid must fit static and vector")
+        if not cls.paper or set(cls.defaults) != known or not {*cls.grid, *cls.bounds} <= known:
+            raise TypeError(f"{cls.__name__}: paper, defaults, grid and bounds must fit settings")
 
     def __init__(self, **static: Value) -> None:
         self.settings: Settings = {name: self.defaults[name] for name in self.static} | static
 
     @classmethod
-    def fixed(cls, shots: int, logit_scale: float) -> Settings:
-        """The constants used when nothing is chosen, for this many shots and this logit scale."""
+    def fixed(cls, shots: int) -> Settings:
+        """The constants used when nothing is chosen, for this many shots."""
         return dict(cls.defaults)
 
     @abstractmethod
@@ -90,7 +98,11 @@ class ClosedForm(Method, ABC):
 
 
 class Trained(Method, ABC):
-    """A method that gradient steps fit; `trainable` names the params that move."""
+    """A method that gradient steps fit; `trainable` names the params that move.
+
+    Its settings of the steps are always called lr, epochs, batch_size, optimizer, weight_decay and
+    schedule.
+    """
 
     trainable: ClassVar[tuple[str, ...]] = ()
     drop_last: ClassVar[bool] = False  # skip an epoch's partial batch where a full one exists

@@ -5,7 +5,7 @@ from math import sqrt
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.methods.base import Params, Settings, Trained
+from cacheclip.methods.base import STEP_BOUNDS, Params, Settings, Trained
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -33,10 +33,11 @@ class ClipAdapter(Trained):
         "weight_decay": 5e-4,
         "schedule": "dassl",
     }
+    bounds = {**STEP_BOUNDS, "alpha": (0.0, 1.0), "reduction": (1, 1024)}
     grid = {"alpha": (0.0, 0.2, 0.4, 0.6, 0.8)}
 
     @classmethod
-    def fixed(cls, shots: int, logit_scale: float) -> Settings:
+    def fixed(cls, shots: int) -> Settings:
         """CoOp's epochs: 50 at one shot, 100 at two to four, 200 above."""
         return dict(cls.defaults) | {"epochs": 50 if shots < 2 else 100 if shots < 8 else 200}
 

@@ -17,6 +17,7 @@ class LinearProbe(ClosedForm):
     paper = "2103.00020"
     vector = ("C",)
     defaults = {"C": 100.0}
+    bounds = {"C": (1e-9, 1e9)}
     grid = {"C": (0.1, 1.0, 10.0, 32.0, 100.0, 316.0, 1000.0, 10000.0)}
 
     def solve(self, task: Task) -> Params:

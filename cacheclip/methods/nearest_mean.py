@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.methods.base import ClosedForm, Params
-from cacheclip.task import Query, Task
+from cacheclip.task import Query, Task, unit
 
 
 class NearestMean(ClosedForm):
@@ -18,7 +18,7 @@ class NearestMean(ClosedForm):
         sums = x.new_zeros(task.variants, task.n_classes, x.shape[-1])  # [V, C, D]
         index = task.labels.unsqueeze(-1).expand(x.shape)
         sums.scatter_add_(1, index, x)  # a mean's direction is its sum's
-        return {"weight": sums, "logit_scale": x.new_full((len(x),), task.logit_scale)}
+        return {"weight": unit(sums), "logit_scale": x.new_full((len(x),), task.logit_scale)}
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""

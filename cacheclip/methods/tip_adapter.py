@@ -20,6 +20,7 @@ class TipAdapter(ClosedForm):
     text = ("norm-mean",)
     vector = ("alpha", "beta")
     defaults = {"alpha": 1.0, "beta": 5.5}
+    bounds = {"beta": (0.0, 1e6)}
     grid = {
         "alpha": (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0),
         "beta": (1.0, 2.0, 3.5, 5.5, 8.0, 12.0, 20.0, 35.0),

@@ -24,19 +24,17 @@ class Policy(ABC):
     selects: ClassVar[bool]
 
     @abstractmethod
-    def candidates(
-        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
-    ) -> list[Settings]:
+    def candidates(self, method: type[Method], choices: Choices, shots: int) -> list[Settings]:
         """All settings to run, from nearest to zero-shot outwards."""
 
 
-def first_best(val_top1: Sequence[float]) -> int:
+def first_best(val_hits: Sequence[int]) -> int:
     """Which candidate wins: the best, and of equals the one nearest to zero-shot.
 
     With one validation image a class ties are the norm, so a later candidate must be strictly
     better.
     """
-    return max(range(len(val_top1)), key=lambda k: (val_top1[k], -k))
+    return max(range(len(val_hits)), key=lambda k: (val_hits[k], -k))
 
 
 def combinations(base: Settings, axes: Choices) -> list[Settings]:

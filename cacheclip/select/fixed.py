@@ -10,11 +10,9 @@ class Fixed(Policy):
     name = "fixed"
     selects = False
 
-    def candidates(
-        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
-    ) -> list[Settings]:
+    def candidates(self, method: type[Method], choices: Choices, shots: int) -> list[Settings]:
         """One combination a row."""
-        return combinations(method.fixed(shots, logit_scale), choices)
+        return combinations(method.fixed(shots), choices)
 
 
 POLICY = Fixed()

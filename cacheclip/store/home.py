@@ -45,11 +45,20 @@ class Home:
 
     @classmethod
     def resolve(cls, option: str | Path | None = None) -> "Home":
-        """The home that `--home` names, else $CACHECLIP_HOME, else the user's data folder."""
+        """The home that `--home` names, else $CACHECLIP_HOME, else the user's data folder.
+
+        Raises:
+            InputError: it is a file.
+        """
         chosen = (
             option or os.environ.get("CACHECLIP_HOME") or platformdirs.user_data_path("cacheclip")
         )
-        return cls(Path(chosen).expanduser().absolute())
+        root = Path(chosen).expanduser().absolute()
+        if root.exists() and not root.is_dir():
+            raise InputError(
+                "the home is not a folder", where=str(root), fix="choose a folder with --home"
+            )
+        return cls(root)
 
     def refuse_within(self, pictures: Path) -> None:
         """Refuse to be a home inside a folder of pictures, which it would become part of.

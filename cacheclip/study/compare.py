@@ -1,14 +1,13 @@
 """Stage two: a table of methods x settings x shots x seeds from the cache alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from cacheclip import results
-from cacheclip.errors import CacheclipError, UsageError
+from cacheclip.errors import UsageError
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import Method
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Policy
@@ -40,12 +39,9 @@ class Comparison:
         self.home = home
         chosen = [methods.get(name) for name in dict.fromkeys(request.methods)]
         choices = settings.parse(request.set, chosen)
-        self.data = SetData(features, _needs(chosen), _device())
+        self.data = SetData(features, _device())
         self.policy = _policy(request.select, self.data)
-        self.blocks = blocks(
-            chosen, request.shots, request.seeds, self.policy, choices, self.data.logit_scale
-        )
-        self.failures: list[CacheclipError] = []
+        self.blocks = blocks(chosen, request.shots, request.seeds, self.policy, choices)
 
     @property
     def plan(self) -> str:
@@ -74,16 +70,10 @@ class Comparison:
             outcomes = run(block, self.data, advance)
             made = [rows.row(block, outcome, self.data) for outcome in outcomes]
             for outcome, row in zip(outcomes, made, strict=True):
-                rows.keep(self.home, outcome, row.row_id)
-                if isinstance(outcome.result, CacheclipError):
-                    self.failures.append(outcome.result)
+                rows.keep(self.home, self.data, outcome, row.row_id)
             results.append(self.home.root, made)
             yield from zip(outcomes, made, strict=True)
             done += block.variants
-
-
-def _needs(chosen: Sequence[type[Method]]) -> list[str]:
-    return sorted({layer for method in chosen for layer in method.needs})
 
 
 def _device() -> torch.device:
@@ -92,8 +82,7 @@ def _device() -> torch.device:
 
 def _policy(name: str | None, data: SetData) -> Policy:
     """The policy asked for, or the default; a selecting one needs validation images."""
-    _, val = data.pools
-    complete = set(val.labels) >= set(range(len(data.classnames)))
+    complete = set(data.pool("val").labels) >= set(range(len(data.classnames)))
     policy = policies.get(name or ("fewshot-val" if complete else "fixed"))
     if policy.selects and not complete:
         raise UsageError(

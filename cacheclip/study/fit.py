@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cacheclip.errors import CacheclipError, UsageError
+from cacheclip.errors import CacheclipError, InputError, UsageError
 from cacheclip.results import Row
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows
@@ -37,8 +37,11 @@ def fit(
 
     Raises:
         UsageError: several values of a setting under a policy that does not choose.
+        InputError: `out` is no place for a file.
         CacheclipError: the fit failed.
     """
+    if out is not None:
+        _check_place(out)
     comparison = Comparison(request, features, home)
     (block,) = comparison.blocks
     if len(block.cells) > 1:
@@ -55,3 +58,18 @@ def fit(
     path = out or home.root / "bundles" / f"{row.row_id}.safetensors"
     rows.bundle(block, outcome, outcome.result, comparison.data).write(path)
     return Fitted(row, path)
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a place where no file can be, before the fit is paid for."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(
+            f"cannot write there: {why}", where=f"--out {out}", fix="give another --out FILE"
+        ) from None
+    if out.is_dir():
+        raise InputError(
+            "cannot write there: it is a folder", where=f"--out {out}", fix="give a file's name"
+        )

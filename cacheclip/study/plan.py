@@ -66,7 +66,6 @@ def blocks(
     seeds: Sequence[int],
     policy: Policy,
     choices: dict[str, Choices],
-    logit_scale: float,
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
@@ -75,7 +74,7 @@ def blocks(
     made = []
     for method in chosen:
         for k in shots if method.draws else [0]:
-            candidates = policy.candidates(method, choices[method.name], k, logit_scale)
+            candidates = policy.candidates(method, choices[method.name], k)
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
             cells = [
                 Cell(seed, tuple(group))
@@ -88,28 +87,36 @@ def blocks(
 
 def sentence(plan: Sequence[Block]) -> str:
     """What is about to run: "46 runs: zero-shot 1; nearest-mean 9 (3 shots x 3 seeds); ..."."""
-    by_size: dict[str, list[str]] = {}
-    for name in dict.fromkeys(block.method.name for block in plan):
-        own = [block for block in plan if block.method.name == name]
-        by_size.setdefault(_size(own), []).append(name)
-    parts = [
-        f"{', '.join(names)} {size.replace(' ', ' each ', 1) if len(names) > 1 else size}".strip()
-        for size, names in by_size.items()
-    ]
+    by_method: dict[str, list[Block]] = {}
+    for block in plan:
+        by_method.setdefault(block.method.name, []).append(block)
+    said: dict[str, list[str]] = {}  # what is said of a method -> the methods it is said of
+    for name, own in by_method.items():
+        said.setdefault(_size(own), []).append(name)
+    drawn = next((own for own in by_method.values() if own[0].method.draws), [])
+    grid = f"{_count(len(drawn), 'shot')} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
+    parts = []
+    for size, names in said.items():
+        runs, _, settings = size.partition(" ")
+        each = " each" if len(names) > 1 else ""
+        product = ""
+        if by_method[names[0]][0].method.draws:
+            product = " ".join(filter(None, [grid, settings]))
+            grid = ""  # said once
+        parts.append(f"{', '.join(names)} {runs}{each}{f' ({product})' if product else ''}")
     runs = sum(block.variants for block in plan)
     stacks = sum(len(block.stacks) for block in plan)
     return f"{_count(runs, 'run')}: {'; '.join(parts)}; in {_count(stacks, 'stack')}"
 
 
 def _size(own: Sequence[Block]) -> str:
-    """One method's runs and what they are a product of; ends in a space where there is no more."""
-    runs = sum(block.variants for block in own)
-    if not own[0].method.draws:
-        return f"{runs} "
-    seeds = len({cell.seed for cell in own[0].cells})
-    settings = own[0].variants // seeds
-    product = f"{_count(len(own), 'shot')} x {_count(seeds, 'seed')}"
-    return f"{runs} ({product}{f' x {settings} settings' if settings > 1 else ''})"
+    """One method's runs, and how many settings they are multiplied by."""
+    settings = own[0].variants // max(1, _seeds(own))
+    return f"{sum(block.variants for block in own)} {f'x {settings} settings' * (settings > 1)}"
+
+
+def _seeds(own: Sequence[Block]) -> int:
+    return len({cell.seed for cell in own[0].cells}) if own else 0
 
 
 def _count(n: int, noun: str) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 from cacheclip import __version__
 from cacheclip.bundle import Bundle
 from cacheclip.disk import digest, publish_json, publishing
-from cacheclip.draws import Draw
 from cacheclip.methods.base import Trained
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.store.home import Home
@@ -18,15 +17,15 @@ from cacheclip.study.run import Outcome, Winner
 
 def row(block: Block, outcome: Outcome, data: SetData) -> Row:
     """The row of one cell, with `error` where it has no result."""
-    features, draw = data.features, outcome.draw
+    features, draw, race = data.features, outcome.draw, outcome.race
     winner = outcome.result if isinstance(outcome.result, Winner) else None
     encoder = features.encoder
-    splits = _splits_read(block, draw) | {"test"}
-    stores = data.stores(sorted(splits), text=bool(block.method.text))
+    splits = [*_splits_read(block, data), "test"]
+    stores = data.stores(block.method, splits)
     candidates = outcome.cell.candidates
     seed = outcome.cell.seed
-    seconds, size = (winner.stack_seconds, len(winner.stack.variants)) if winner else (0.0, 1)
     chosen = winner.settings if winner else candidates[0] if len(candidates) == 1 else {}
+    n_val = len(draw.val) if draw and race.val_hits else 0
     return Row(
         dataset=features.dataset,
         eval_dataset=features.dataset,
@@ -34,7 +33,7 @@ def row(block: Block, outcome: Outcome, data: SetData) -> Row:
         model=encoder["name"],
         pretrained=encoder["pretrained"],
         encoders=[f"{encoder['name']}@{encoder['pretrained']}"],
-        template=features.text.template if features.text else "",
+        template=_template(block, data),
         method=block.method.name,
         method_version=block.method.version,
         recipe=None,
@@ -42,7 +41,7 @@ def row(block: Block, outcome: Outcome, data: SetData) -> Row:
         shots=block.shots,
         seed=seed,
         init_seed=seed if issubclass(block.method, Trained) else None,
-        select=block.policy.name,
+        select=block.policy.name if block.method.draws else "fixed",
         draw="ranked",
         draw_id=draw.draw_id if draw else None,
         test_id=data.test_id,
@@ -50,19 +49,19 @@ def row(block: Block, outcome: Outcome, data: SetData) -> Row:
         keys=None,
         n_classes=len(data.classnames),
         n_train=len(draw.support) if draw else 0,
-        n_val=len(draw.val) if draw and outcome.val_top1 else 0,
-        n_test=len(data.split("test").rows),
-        n_failed=sum(data.split(split).failed for split in splits),
-        top1_val=max(outcome.val_top1.values()) if outcome.val_top1 else None,
+        n_val=n_val,
+        n_test=len(data.good_rows("test")),
+        n_failed=sum(data.failed(split) for split in splits),
+        top1_val=race.val_hits[race.front] / n_val if winner and n_val else None,
         top1_test=float(outcome.scores.top1[0]) if outcome.scores else None,
-        curve=_curve(outcome),
+        curve=_curve(block, outcome),
         store_key=digest(stores)[:16],
         stores=stores,
         labels=features.labels.digest,
         protocol_version=PROTOCOL_VERSION,
-        seconds=seconds / size,
-        stack_seconds=seconds,
-        stack_size=size,
+        seconds=race.seconds / max(1, race.size),
+        stack_seconds=race.seconds,
+        stack_size=race.size,
         device=data.device.type,
         version=__version__,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -84,23 +83,24 @@ def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bun
         preprocess=dict(features.preprocess),
         provenance={
             "dataset": features.dataset,
-            "template": features.text.template if features.text else "",
+            "template": _template(block, data),
             "shots": block.shots,
             "seed": outcome.cell.seed,
+            "init_seed": outcome.cell.seed if issubclass(block.method, Trained) else None,
             "select": block.policy.name,
             "draw_id": draw.draw_id if draw else None,
-            "stores": data.stores(sorted(_splits_read(block, draw)), text=bool(block.method.text)),
+            "stores": data.stores(block.method, _splits_read(block, data)),
             "version": __version__,
         },
         head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
     )
 
 
-def keep(home: Home, outcome: Outcome, row_id: str) -> None:
+def keep(home: Home, data: SetData, outcome: Outcome, row_id: str) -> None:
     """Publish the draw, and the predictions that paired tests and confusions read."""
     draw, scores = outcome.draw, outcome.scores
     if draw and not (path := home.root / "draws" / f"{draw.draw_id}.json").exists():
-        publish_json(path, draw.record())
+        publish_json(path, {"dataset": data.features.dataset} | draw.record())
     if scores:
         path = home.root / "predictions" / f"{row_id}.npz"
         with publishing(path) as temporary, temporary.open("wb") as file:
@@ -112,17 +112,28 @@ def keep(home: Home, outcome: Outcome, row_id: str) -> None:
             )
 
 
-def _splits_read(block: Block, draw: Draw | None) -> set[str]:
+def _splits_read(block: Block, data: SetData) -> list[str]:
     """The splits that the fit and the choice read."""
-    if draw is None:
-        return set()
-    return {"train", "val"} if block.policy.selects and draw.val else {"train"}
+    if not block.method.draws:
+        return []
+    return ["train", "val"] if block.policy.selects and data.pool("val").ids else ["train"]
 
 
-def _curve(outcome: Outcome) -> list[dict[str, object]] | None:
-    if not outcome.val_top1:
+def _template(block: Block, data: SetData) -> str:
+    """The prompt family, where the method reads text."""
+    text = data.features.text
+    return text.template if text and block.method.text else ""
+
+
+def _curve(block: Block, outcome: Outcome) -> list[dict[str, object]] | None:
+    """Every candidate with its validation accuracy; null where it failed."""
+    draw, counted = outcome.draw, outcome.race.val_hits
+    if not (block.policy.selects and block.method.draws):
         return None
     return [
-        {"hparams": dict(outcome.cell.candidates[k]), "top1_val": accuracy}
-        for k, accuracy in sorted(outcome.val_top1.items())
+        {
+            "hparams": dict(settings),
+            "top1_val": counted[k] / len(draw.val) if draw and k in counted else None,
+        }
+        for k, settings in enumerate(outcome.cell.candidates)
     ]

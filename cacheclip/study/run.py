@@ -9,9 +9,9 @@ import torch
 
 from cacheclip.draws import Draw
 from cacheclip.engine import stack as engine
-from cacheclip.errors import CacheclipError, FitError
+from cacheclip.errors import CacheclipError, FitError, MachineError
 from cacheclip.methods.base import Method, Params, Settings
-from cacheclip.metrics import top1
+from cacheclip.metrics import hits
 from cacheclip.select.base import first_best
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Block, Cell, Stack
@@ -25,8 +25,27 @@ class Winner:
     settings: Settings
     method: Method
     params: Params  # [1, ...]
-    stack: Stack
-    stack_seconds: float
+
+
+@dataclass
+class Race:
+    """The candidates of one cell so far; the one in front keeps its params.
+
+    Attributes:
+        val_hits: candidate -> validation images that it got right, where a policy chooses.
+        winner: the candidate in front.
+        front: its number.
+        error: why a candidate is out of the race.
+        seconds: time of the stacks that its candidates ran in.
+        size: variants of those stacks.
+    """
+
+    val_hits: dict[int, int] = field(default_factory=dict)
+    winner: Winner | None = None
+    front: int = -1
+    error: CacheclipError | None = None
+    seconds: float = 0.0
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,16 +55,8 @@ class Outcome:
     cell: Cell
     draw: Draw | None
     result: Winner | CacheclipError
-    val_top1: dict[int, float] = field(default_factory=dict)  # of the candidates, where one chose
+    race: Race = field(default_factory=Race)
     scores: Scores | None = None  # of the winner alone
-
-
-@dataclass
-class _Race:
-    """The candidates of one cell so far: their validation accuracy, and the one in front."""
-
-    val: dict[int, float] = field(default_factory=dict)
-    winner: Winner | None = None
 
 
 def run(block: Block, data: SetData, progress: Callable[[float], None]) -> list[Outcome]:
@@ -57,7 +68,7 @@ def run(block: Block, data: SetData, progress: Callable[[float], None]) -> list[
         progress: called with the share of the block that is done.
     """
     draws = [_draw(block, cell, data) for cell in block.cells]
-    races = [_Race() for _ in block.cells]
+    races = [Race() for _ in block.cells]
     done = 0
     for whole in block.stacks:
         live = [(c, k) for c, k in whole.variants if not isinstance(draws[c], CacheclipError)]
@@ -66,7 +77,7 @@ def run(block: Block, data: SetData, progress: Callable[[float], None]) -> list[
             progress((done + share * size) / block.variants)
 
         if live:
-            _fit(block, Stack(whole.static, tuple(live)), data, draws, races, advance)
+            _run_stack(block, Stack(whole.static, tuple(live)), data, draws, races, advance)
         done += len(whole.variants)
         progress(done / block.variants)
     outcomes = [
@@ -85,88 +96,118 @@ def _draw(block: Block, cell: Cell, data: SetData) -> Draw | CacheclipError | No
         return error
 
 
-def _fit(
+def _run_stack(
     block: Block,
     stack: Stack,
     data: SetData,
     draws: Sequence[Draw | CacheclipError | None],
-    races: Sequence[_Race],
+    races: Sequence[Race],
     progress: Callable[[float], None],
 ) -> None:
-    """Fit a stack's variants and let each take part in its cell's race."""
+    """Fit a stack's variants, chunk by chunk, and let each take part in its cell's race."""
     start = perf_counter()
-    method = block.method(**stack.static)
-    own = [d if isinstance(d, Draw) else None for d in (draws[c] for c, _ in stack.variants)]
-    settings = [block.cells[c].candidates[k] for c, k in stack.variants]
-    seeds = [block.cells[c].seed or 0 for c, _ in stack.variants]
-    params = engine.fit(method, data.task(block.method, own, settings), seeds, progress)
-    finite = engine.finite(params).tolist()
-    if block.policy.selects:
-        _validate(method, params, stack, data, own, races)
-    seconds = perf_counter() - start
-    for v, (c, k) in enumerate(stack.variants):
-        race = races[c]
-        if not finite[v]:
-            race.val.pop(k, None)
-            continue
-        rivals = sorted(race.val) or [k]
-        if k == rivals[first_best([race.val.get(r, 0.0) for r in rivals])]:
-            race.winner = Winner(settings[v], method, engine.take(params, [v]), stack, seconds)
+    cells = {c for c, _ in stack.variants}
+    try:
+        method = block.method(**stack.static)
+        own = [d if isinstance(d, Draw) else None for d in (draws[c] for c, _ in stack.variants)]
+        settings = [block.cells[c].candidates[k] for c, k in stack.variants]
+        seeds = [block.cells[c].seed or 0 for c, _ in stack.variants]
+        task = data.task(block.method, own, settings)
+        for first, last, params in engine.fit(method, task, seeds, progress):
+            entrants = list(zip(stack.variants, own, settings, strict=True))[first:last]
+            _race(block, method, params, entrants, data, races)
+    except CacheclipError as error:
+        for c in cells:
+            races[c].error = error
+    except (MemoryError, torch.OutOfMemoryError):
+        for c in cells:
+            races[c].error = MachineError(
+                f"out of memory with {len(stack.variants)} variants of {block.method.name}",
+                where=f"{block.shots} shots, device {data.device}",
+                fix="compare fewer settings or seeds at once",
+            )
+    for c in cells:
+        races[c].seconds += perf_counter() - start
+        races[c].size += len(stack.variants)
 
 
-def _validate(
+Entrant = tuple[tuple[int, int], Draw | None, Settings]
+
+
+def _race(
+    block: Block,
     method: Method,
     params: Params,
-    stack: Stack,
+    entrants: Sequence[Entrant],
     data: SetData,
-    draws: Sequence[Draw | None],
-    races: Sequence[_Race],
+    races: Sequence[Race],
 ) -> None:
-    """The validation accuracy of every variant; those of a cell stand together and share images."""
-    for c, members in groupby(enumerate(stack.variants), key=lambda item: item[1][0]):
-        positions = [(v, k) for v, (_, k) in members]
-        first, last = positions[0][0], positions[-1][0] + 1
-        draw = draws[first]
-        if draw is None or not draw.val:
+    """Validate one chunk's variants; those of a cell stand together and share their images.
+
+    A variant that is not finite never enters, so it cannot win or push another out.
+    """
+    finite = engine.finite(params).tolist()
+    for c, members in groupby(range(len(entrants)), key=lambda v: entrants[v][0][0]):
+        positions = list(members)
+        race, draw = races[c], entrants[positions[0]][1]
+        entered = {entrants[v][0][1]: v for v in positions if finite[v]}
+        if not entered:
             continue
-        query, labels = data.val_query(draw)
-        own = {name: x[first:last] for name, x in params.items()}
-        hits = [
-            top1(logits, labels[a:b]) * (b - a)
-            for a, b, logits in engine.logits_in_parts(method, own, query)
-        ]
-        accuracies = (torch.stack(hits).sum(0) / len(labels)).tolist()
-        for (_, k), accuracy in zip(positions, accuracies, strict=True):
-            races[c].val[k] = accuracy
+        if block.policy.selects and draw is not None and draw.val:
+            own = {n: x[positions[0] : positions[-1] + 1] for n, x in params.items()}
+            counted = _val_hits(method, own, draw, data)
+            race.val_hits |= {k: counted[v - positions[0]] for k, v in entered.items()}
+        rivals = sorted(race.val_hits) or [next(iter(entered))]
+        front = rivals[first_best([race.val_hits.get(r, 0) for r in rivals])]
+        if front in entered and front != race.front:
+            v = entered[front]
+            race.front = front
+            race.winner = Winner(entrants[v][2], method, engine.take(params, [v]))
 
 
-def _settle(cell: Cell, draw: Draw | CacheclipError | None, race: _Race) -> Outcome:
+def _val_hits(method: Method, params: Params, draw: Draw, data: SetData) -> list[int]:
+    """How many validation images each variant gets right. Counts tie where fractions may not."""
+    query, labels = data.val_query(method, draw)
+    parts = [
+        hits(logits, labels[a:b]) for a, b, logits in engine.logits_in_parts(method, params, query)
+    ]
+    counted: list[int] = torch.stack(parts).sum(0).tolist()
+    return counted
+
+
+def _settle(cell: Cell, draw: Draw | CacheclipError | None, race: Race) -> Outcome:
     """The cell's outcome before scoring."""
     if isinstance(draw, CacheclipError):
         return Outcome(cell, None, draw)
-    if race.winner is None:
-        error = FitError(
-            "the fit is not finite",
-            where=f"all {len(cell.candidates)} candidates of seed {cell.seed}",
-            fix="use a smaller lr",
-        )
-        return Outcome(cell, draw, error)
-    return Outcome(cell, draw, race.winner, val_top1=dict(race.val))
+    return Outcome(cell, draw, race.winner or race.error or _not_finite(cell), race)
+
+
+def _not_finite(cell: Cell) -> FitError:
+    settings = cell.candidates[0]
+    return FitError(
+        "the fit is not finite or did not converge",
+        where=", ".join(f"{name}={value}" for name, value in settings.items()),
+        fix="use a smaller lr" if "lr" in settings else "use less extreme settings",
+    )
 
 
 def _scored(outcomes: list[Outcome], data: SetData) -> list[Outcome]:
-    """The outcomes with test results; winners of one stack are scored together."""
+    """The outcomes with test results; winners that share static settings are scored together."""
     scored = list(outcomes)
     winners = [(k, o.result) for k, o in enumerate(outcomes) if isinstance(o.result, Winner)]
-    winners.sort(key=lambda item: id(item[1].stack))
-    for _, members in groupby(winners, key=lambda item: id(item[1].stack)):
+    winners.sort(key=lambda item: id(item[1].method))
+    for _, members in groupby(winners, key=lambda item: id(item[1].method)):
         own = list(members)
-        start = perf_counter()
-        first = own[0][1]
-        params = {name: torch.cat([w.params[name] for _, w in own]) for name in first.params}
-        scores = score(first.method, params, data)
-        seconds = perf_counter() - start
-        for w, (k, winner) in enumerate(own):
-            timed = replace(winner, stack_seconds=winner.stack_seconds + seconds)
-            scored[k] = replace(outcomes[k], result=timed, scores=scores.of(w))
+        method = own[0][1].method
+        for first, last in engine.chunks([w.params for _, w in own]):
+            start = perf_counter()
+            part = own[first:last]
+            names = part[0][1].params
+            params = {name: torch.cat([w.params[name] for _, w in part]) for name in names}
+            scores = score(method, params, data)
+            seconds = perf_counter() - start
+            for w, (k, _) in enumerate(part):
+                race = outcomes[k].race
+                timed = replace(race, seconds=race.seconds + seconds)
+                scored[k] = replace(outcomes[k], race=timed, scores=scores.of(w))
     return scored

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.methods.base import Method, Params
-from cacheclip.metrics import top1, true_log_probability
+from cacheclip.metrics import hits, true_log_probability
 from cacheclip.study.data import SetData
 
 
@@ -36,19 +36,19 @@ class Scores:
 
 def score(method: Method, params: Params, data: SetData) -> Scores:
     """Run the test pictures through W settled variants and compare with the labels."""
-    rows = data.split("test").rows
+    rows = data.good_rows("test")
     all_labels = data.features.labels.splits["test"].labels
     labels = torch.tensor([all_labels[row] for row in rows], device=data.device)  # [n]
-    hits, predicted, true_log_p, top_p = [], [], [], []
-    for first, last, logits in logits_in_parts(method, params, data.test_query()):
+    right, predicted, true_log_p, top_p = [], [], [], []
+    for first, last, logits in logits_in_parts(method, params, data.test_query(method)):
         part = labels[first:last]
-        hits.append(top1(logits, part) * (last - first))
+        right.append(hits(logits, part))
         best_p, best = logits.float().softmax(-1).max(-1)  # [W, n]
         predicted.append(best)
         top_p.append(best_p)
         true_log_p.append(true_log_probability(logits, part))
     return Scores(
-        top1=(torch.stack(hits).sum(0) / len(labels)).cpu().numpy(),
+        top1=torch.stack(right).sum(0).double().div(len(labels)).cpu().numpy(),
         predicted=torch.cat(predicted, 1).cpu().numpy().astype(np.uint16),
         true_log_p=torch.cat(true_log_p, 1).cpu().numpy().astype(np.float16),
         top_p=torch.cat(top_p, 1).cpu().numpy().astype(np.float16),

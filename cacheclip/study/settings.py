@@ -1,9 +1,14 @@
 """`--set name=value[,value...]`: which method a setting belongs to and what its values are."""
 
 from collections.abc import Sequence
+from math import inf, isfinite
 
+from cacheclip.engine.optim import OPTIMIZERS
+from cacheclip.engine.schedule import SCHEDULES
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods.base import Method, Value
+
+WORDS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 
 Choices = dict[str, tuple[Value, ...]]
 
@@ -27,7 +32,9 @@ def parse(given: Sequence[str], methods: Sequence[type[Method]]) -> dict[str, Ch
             )
         scope, _, name = full_name.rpartition(".")
         method = _owner(scope, name, text, methods)
-        choices[method.name][name] = tuple(_value(method, name, v) for v in values.split(","))
+        known = choices[method.name].get(name, ())
+        more = (_value(method, name, v) for v in values.split(","))
+        choices[method.name][name] = tuple(dict.fromkeys([*known, *more]))
     return choices
 
 
@@ -53,11 +60,23 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
 def _value(method: type[Method], name: str, text: str) -> Value:
     kind = type(method.defaults[name])
     try:
-        return kind(text)
+        value = kind(text)
     except ValueError:
         wanted = {int: "a whole number", float: "a number"}[kind]
-        raise InputError(
-            f"{name} = {text!r} is not {wanted}",
-            where=f"--set, method {method.name}",
-            fix=f"its default is {method.defaults[name]}",
-        ) from None
+        raise _wrong(method, name, text, f"is not {wanted}") from None
+    if isinstance(value, str):
+        if value not in WORDS[name]:
+            raise _wrong(method, name, text, f"is not one of {', '.join(WORDS[name])}")
+        return value
+    low, high = method.bounds.get(name, (-inf, inf))
+    if not isfinite(value) or not low <= value <= high:
+        raise _wrong(method, name, text, f"is not a number from {low:g} to {high:g}")
+    return value
+
+
+def _wrong(method: type[Method], name: str, text: str, why: str) -> InputError:
+    return InputError(
+        f"{name} = {text!r} {why}",
+        where=f"--set, method {method.name}",
+        fix=f"its default is {method.defaults[name]}",
+    )

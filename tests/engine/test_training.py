@@ -9,6 +9,7 @@ from cacheclip.engine.optim import Optimizer
 from cacheclip.engine.schedule import learning_rates
 from cacheclip.errors import InputError
 from cacheclip.methods import base
+from cacheclip.methods.base import Method, Params
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.task import Task, class_text, unit
 
@@ -40,6 +41,11 @@ def torchs_optimizer(name: str, p: Tensor, lr: float, decay: float) -> torch.opt
     if name == "adam":
         return torch.optim.Adam([p], lr=lr, weight_decay=decay)
     return torch.optim.AdamW([p], lr=lr, weight_decay=decay)
+
+
+def fitted(method: Method, task: Task, seeds: list[int]) -> Params:
+    ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None)
+    return params
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
@@ -78,21 +84,17 @@ def test_cosine_falls_at_every_step() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [
-        ({"schedule": "linear"}, "schedule"),
-        ({"optimizer": "lion"}, "optimizer"),
-        ({"epochs": 0}, "epochs"),
-    ],
+    [({"schedule": "linear"}, "schedule"), ({"optimizer": "lion"}, "optimizer")],
 )
 def test_a_wrong_recipe_is_named(wrong: dict[str, str | int], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        engine.fit(base.get("clip-adapter")(**wrong), make_task([0.1]), [1], lambda share: None)
+        fitted(base.get("clip-adapter")(**wrong), make_task([0.1]), [1])
 
 
 def test_a_variant_that_explodes_leaves_the_others_alone() -> None:
     method = base.get("clip-adapter")(epochs=6, schedule="constant")
-    alone = engine.fit(method, make_task([0.01]), [1], lambda share: None)
-    beside = engine.fit(method, make_task([0.01, float("inf")]), [1, 2], lambda share: None)
+    alone = fitted(method, make_task([0.01]), [1])
+    beside = fitted(method, make_task([0.01, float("inf")]), [1, 2])
     assert engine.finite(beside).tolist() == [True, False]
     torch.testing.assert_close(beside["up"][0], alone["up"][0])
 
@@ -101,20 +103,22 @@ def test_training_lowers_the_loss() -> None:
     task = make_task([0.01])
     everything = task.batch(torch.arange(C * SHOTS)[None])
     method, short = ClipAdapter(epochs=40), ClipAdapter(epochs=1)
-    before = method.loss(engine.fit(short, task, [1], lambda share: None), everything)
-    after = method.loss(engine.fit(method, task, [1], lambda share: None), everything)
+    before = method.loss(fitted(short, task, [1]), everything)
+    after = method.loss(fitted(method, task, [1]), everything)
     assert after < before - 0.1
 
 
 def test_chunks_give_what_one_stack_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = base.get("clip-adapter")(epochs=3)
+    method = ClipAdapter(epochs=3)
     task = make_task([0.01, 0.02, 0.03])
-    whole = engine.fit(method, task, [1, 2, 3], lambda share: None)
+    whole = fitted(method, task, [1, 2, 3])
     monkeypatch.setattr(engine, "WORKING_BYTES", 1)
     shares: list[float] = []
-    chunked = engine.fit(method, task, [1, 2, 3], shares.append)
+    chunks = list(engine.fit(method, task, [1, 2, 3], shares.append))
+    assert [(first, last) for first, last, _ in chunks] == [(0, 1), (1, 2), (2, 3)]
     for name, x in whole.items():
-        torch.testing.assert_close(chunked[name], x, rtol=0, atol=1e-6)
+        joined = torch.cat([params[name] for _, _, params in chunks])
+        torch.testing.assert_close(joined, x, rtol=0, atol=1e-6)
     assert shares == sorted(shares)
     assert shares[-1] == 1
 

@@ -3,11 +3,13 @@
 import sys
 import types
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from cacheclip.bundle import Bundle
 from cacheclip.engine import stack as engine
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.methods import base
@@ -28,7 +30,10 @@ class MeanOfViews(ClosedForm):
         keys = unit(task.support()["image/views"].mean(2))  # [V, N, D]
         weight = keys.new_zeros(task.variants, task.n_classes, keys.shape[-1])
         weight.scatter_add_(1, task.labels.unsqueeze(-1).expand(keys.shape), keys)
-        return {"weight": weight, "logit_scale": keys.new_full((len(keys),), task.logit_scale)}
+        return {
+            "weight": unit(weight),
+            "logit_scale": keys.new_full((len(keys),), task.logit_scale),
+        }
 
     def logits(self, params: Params, query: Query) -> Tensor:
         return cosine_logits(query, params["weight"], params["logit_scale"])
@@ -104,15 +109,20 @@ def candidates(method: type[Method]) -> list[Settings]:
     """Three settings that differ in every vector setting's grid value where there is one."""
     made = []
     for k in range(3):
-        settings = method.fixed(SHOTS, 40.0)
+        settings = method.fixed(SHOTS)
         made.append(settings | {n: v[(k + 1) % len(v)] for n, v in method.grid.items()})
     return made
+
+
+def fitted(method: Method, task: Task, seeds: Sequence[int]) -> Params:
+    ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None)
+    return params
 
 
 def run(method: type[Method], task: Task, seeds: Sequence[int], query: Query) -> Tensor:
     epochs: dict[str, int] = {"epochs": 4} if issubclass(method, Trained) else {}
     built = method(**epochs)
-    params = engine.fit(built, task, seeds, lambda share: None)
+    params = fitted(built, task, seeds)
     return torch.cat([x for _, _, x in engine.logits_in_parts(built, params, query)], 1)
 
 
@@ -125,13 +135,13 @@ def test_the_constructor_only_stores(method: type[Method]) -> None:
 def test_fitting_leaves_nothing_on_the_method(method: type[Method]) -> None:
     built = method(epochs=2) if issubclass(method, Trained) else method()
     before = dict(vars(built), settings=dict(built.settings))
-    engine.fit(built, make_task(method, candidates(method)[:1], [0]), [1], lambda share: None)
+    fitted(built, make_task(method, candidates(method)[:1], [0]), [1])
     assert vars(built) == before
 
 
 def test_params_have_a_leading_variant_axis_and_logits_are_finite(method: type[Method]) -> None:
     task = make_task(method, candidates(method), [0, 1, 2])
-    params = engine.fit(method(), task, [1, 2, 3], lambda share: None)
+    params = fitted(method(), task, [1, 2, 3])
     assert all(len(x) == 3 for x in params.values())
     logits = method().logits(params, query_of(method, 6))
     assert logits.shape == (3, 6, C)
@@ -163,7 +173,7 @@ def test_permuting_the_classes_permutes_the_columns(method: type[Method]) -> Non
 
 def test_a_query_may_be_shared_or_one_a_variant(method: type[Method]) -> None:
     task = make_task(method, candidates(method), [0, 1, 2])
-    params = engine.fit(method(), task, [1, 2, 3], lambda share: None)
+    params = fitted(method(), task, [1, 2, 3])
     shared = query_of(method, 6)
     own = Query({name: torch.stack([x] * 3) for name, x in shared.layers.items()})
     torch.testing.assert_close(
@@ -173,7 +183,7 @@ def test_a_query_may_be_shared_or_one_a_variant(method: type[Method]) -> None:
 
 def test_a_logit_depends_on_what_the_setting_says(method: type[Method]) -> None:
     task = make_task(method, candidates(method), [0, 1, 2])
-    params = engine.fit(method(), task, [1, 2, 3], lambda share: None)
+    params = fitted(method(), task, [1, 2, 3])
     query = query_of(method, 6)
     whole = method().logits(params, query)
     if method.setting == "inductive":
@@ -184,19 +194,35 @@ def test_a_logit_depends_on_what_the_setting_says(method: type[Method]) -> None:
         torch.testing.assert_close(head, whole[:, :3], rtol=0, atol=1e-12)
 
 
-def test_only_declared_layers_can_be_read(method: type[Method]) -> None:
-    query = query_of(method, 2)
-    with pytest.raises(KeyError, match="needs"):
-        query["patches"]
+def test_reading_a_layer_that_is_not_declared_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks and queries hold just what is declared, as in every test of this file."""
+    monkeypatch.setattr(MeanOfViews, "needs", ("image",))
+    with pytest.raises(KeyError, match="not in `needs`"):
+        fitted(MeanOfViews(), make_task(MeanOfViews, candidates(MeanOfViews), [0, 1, 2]), [1, 2, 3])
 
 
-def test_params_survive_a_bundle(method: type[Method]) -> None:
-    """Logits are a function of params alone, so a copy of the params answers alike."""
+def test_a_bundle_answers_like_the_params_it_was_made_of(
+    method: type[Method], tmp_path: Path
+) -> None:
     task = make_task(method, candidates(method), [0, 1, 2], torch.float32)
-    params = engine.fit(method(), task, [1, 2, 3], lambda share: None)
+    params = fitted(method(), task, [1, 2, 3])
     query = query_of(method, 6, torch.float32)
-    copied = {name: torch.from_numpy(x.numpy().copy()) for name, x in params.items()}
-    assert torch.equal(method().logits(params, query), method().logits(copied, query))
+    Bundle(
+        method=method.name,
+        method_version=method.version,
+        static=method().settings,
+        hparams={},
+        layers=list(method.needs),
+        classnames=[str(c) for c in range(C)],
+        encoder={},
+        preprocess={},
+        provenance={},
+        head={name: x[1].numpy() for name, x in params.items()},
+    ).write(tmp_path / "b")
+    back = Bundle.read(tmp_path / "b")
+    head = {name: torch.from_numpy(x)[None] for name, x in back.head.items()}
+    again = method(**back.static).logits(head, query)
+    torch.testing.assert_close(again[0], method().logits(params, query)[1], rtol=0, atol=1e-5)
 
 
 def test_one_shot_one_variant_works(method: type[Method]) -> None:
@@ -213,10 +239,12 @@ def test_one_shot_one_variant_works(method: type[Method]) -> None:
     assert run(method, one, [1], query_of(method, 1)).shape == (1, 1, C)
 
 
-def test_no_variant_reads_another(method: type[Method]) -> None:
+TRAINED = [m for m in METHODS if issubclass(m, Trained)]
+
+
+@pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.name)
+def test_no_variant_reads_another(method: type[Trained]) -> None:
     """The engine differentiates the sum of the losses: each variant's part must be its own."""
-    if not issubclass(method, Trained):
-        return
     built = method()
     task = make_task(method, candidates(method), [0, 1, 2])
     params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
@@ -232,5 +260,5 @@ def test_no_variant_reads_another(method: type[Method]) -> None:
 def test_a_class_that_breaks_the_contract_is_refused_where_it_is_written() -> None:
     module = types.ModuleType("broken_method")
     sys.modules["broken_method"] = module
-    with pytest.raises(TypeError, match="paper, defaults and grid"):
+    with pytest.raises(TypeError, match="paper, defaults, grid"):
         type("Broken", (ClosedForm,), {"solve": None, "logits": None, "vector": ("alpha",)})

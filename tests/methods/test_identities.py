@@ -37,24 +37,29 @@ def make_task(name: str, settings: list[Settings], dtype: torch.dtype = torch.fl
     )
 
 
+def fitted(method: Method, task: Task, seeds: list[int]) -> Params:
+    ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None)
+    return params
+
+
 def solved(name: str, **settings: float) -> tuple[Method, Params]:
     method = base.get(name)
-    task = make_task(name, [{**method.fixed(SHOTS, 100.0), **settings}])
-    return method(), engine.fit(method(), task, [1], lambda share: None)
+    task = make_task(name, [{**method.fixed(SHOTS), **settings}])
+    return method(), fitted(method(), task, [1])
 
 
 def zero_shot(query: Tensor) -> Tensor:
     task = make_task("zero-shot", [{}], query.dtype)
     method = base.get("zero-shot")()
-    return method.logits(engine.fit(method, task, [1], lambda share: None), Query({"image": query}))
+    return method.logits(fitted(method, task, [1]), Query({"image": query}))
 
 
 @pytest.mark.parametrize("name", ["tip-adapter", "clip-adapter"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_alpha_zero_is_zero_shot(name: str, dtype: torch.dtype) -> None:
     method = base.get(name)
-    settings = method.fixed(SHOTS, 100.0) | {"alpha": 0.0}
-    params = engine.fit(method(), make_task(name, [settings], dtype), [1], lambda share: None)
+    settings = method.fixed(SHOTS) | {"alpha": 0.0}
+    params = fitted(method(), make_task(name, [settings], dtype), [1])
     query = rows(40, 3, dtype)
     expected = zero_shot(query)
     got = method().logits(params, Query({"image": query}))
@@ -137,7 +142,7 @@ def test_the_adapter_alone_does_not_see_the_size_of_its_first_layer() -> None:
 
 def test_an_adapter_whose_second_layer_is_negative_is_dead() -> None:
     method = ClipAdapter()
-    task = make_task("clip-adapter", [method.fixed(SHOTS, 100.0)])
+    task = make_task("clip-adapter", [method.fixed(SHOTS)])
     params = method.init(task, Generators([1], "init", task.device, task.dtype))
     params["up"] = -params["up"].abs()
     moving = [params[name].requires_grad_() for name in ("down", "up")]
@@ -147,8 +152,8 @@ def test_an_adapter_whose_second_layer_is_negative_is_dead() -> None:
 
 def test_identical_variants_train_identically() -> None:
     adapter = base.get("clip-adapter")
-    task = make_task("clip-adapter", [adapter.fixed(SHOTS, 100.0)] * 3)
-    params = engine.fit(adapter(epochs=5), task, [1, 1, 1], lambda share: None)
+    task = make_task("clip-adapter", [adapter.fixed(SHOTS)] * 3)
+    params = fitted(adapter(epochs=5), task, [1, 1, 1])
     assert torch.equal(params["up"][0], params["up"][1])
     assert torch.equal(params["up"][0], params["up"][2])
 
@@ -166,6 +171,6 @@ def test_nearest_mean_of_one_shot_is_the_nearest_neighbour() -> None:
         n_classes=C,
     )
     query = rows(40, 3)
-    logits = method.logits(engine.fit(method, one, [1], lambda s: None), Query({"image": query}))
+    logits = method.logits(fitted(method, one, [1]), Query({"image": query}))
     nearest = (query @ rows(C * SHOTS, 1)[::SHOTS].T).argmax(1)
     assert torch.equal(logits[0].argmax(1), nearest)

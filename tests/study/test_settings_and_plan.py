@@ -16,7 +16,7 @@ def chosen(*names: str) -> list[type[Method]]:
 def plan(names: list[str], given: list[str], select: str = "fixed") -> list[Block]:
     found = chosen(*names)
     policy = policies.get(select)
-    return blocks(found, [1, 4, 16], [1, 2, 3], policy, parse(given, found), 100.0)
+    return blocks(found, [1, 4, 16], [1, 2, 3], policy, parse(given, found))
 
 
 def test_a_setting_that_several_methods_have_must_be_scoped() -> None:
@@ -43,12 +43,31 @@ def test_a_value_of_the_wrong_kind_is_named() -> None:
         parse(["alpha=high"], chosen("tip-adapter"))
 
 
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        *(("clip-adapter", t) for t in ("lr=inf", "alpha=nan", "alpha=1.5", "reduction=0")),
+        *(("clip-adapter", t) for t in ("epochs=0", "optimizer=lion", "schedule=linear")),
+        *(("linear-probe", t) for t in ("C=0", "C=-1")),
+        ("tip-adapter", "beta=-1"),
+    ],
+)
+def test_a_value_out_of_its_bounds_is_refused_before_any_work(method: str, text: str) -> None:
+    with pytest.raises(InputError, match=text.partition("=")[0]):
+        parse([text], chosen(method))
+
+
+def test_a_value_counts_once_however_often_it_is_given() -> None:
+    given = parse(["alpha=1,1.0", "alpha=2"], chosen("tip-adapter"))
+    assert given["tip-adapter"] == {"alpha": (1.0, 2.0)}
+
+
 def test_the_plan_counts_runs_and_stacks() -> None:
     names = ["zero-shot", "nearest-mean", "linear-probe", "tip-adapter", "clip-adapter"]
     said = sentence(plan(names, ["clip-adapter.alpha=0.2,0.4"]))
     assert said == (
         "46 runs: zero-shot 1; nearest-mean, linear-probe, tip-adapter 9 each (3 shots x 3 "
-        "seeds); clip-adapter 18 (3 shots x 3 seeds x 2 settings); in 13 stacks"
+        "seeds); clip-adapter 18 (x 2 settings); in 13 stacks"
     )
 
 
@@ -73,8 +92,8 @@ def test_fixed_constants_depend_on_the_shots() -> None:
 
 
 def test_only_a_strictly_better_candidate_wins() -> None:
-    assert first_best([0.5, 0.5, 0.4]) == 0
-    assert first_best([0.5, 0.6, 0.6]) == 1
+    assert first_best([5, 5, 4]) == 0
+    assert first_best([5, 6, 6]) == 1
 
 
 def test_an_unknown_policy_or_method_is_a_usage_error() -> None:
