@@ -53,6 +53,7 @@ def command(
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
+    from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG
     from cacheclip.store.home import Home
 
@@ -72,7 +73,11 @@ def command(
         with output.progress() as advance:
             outcomes = list(comparison.run(partial(advance, "runs")))
         printed += [row.as_json() for _, row in outcomes]
-        errors += [o.result for o, row in outcomes if row.error and row.method in chosen]
+        errors += [
+            outcome.result
+            for outcome, row in outcomes
+            if isinstance(outcome.result, CacheclipError) and row.method in chosen
+        ]
         if not as_json:
             output.table(*summary([row for _, row in outcomes]))
     if as_json:

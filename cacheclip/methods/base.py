@@ -80,8 +80,8 @@ class Method(ABC):
         self.settings: Settings = {name: self.defaults[name] for name in self.static} | static
 
     @classmethod
-    def fixed(cls, shots: int) -> Settings:
-        """The constants used when nothing is chosen, for this many shots."""
+    def fixed(cls, shots: int, logit_scale: float) -> Settings:
+        """The constants used when nothing is chosen, for this many shots and this logit scale."""
         return dict(cls.defaults)
 
     @abstractmethod

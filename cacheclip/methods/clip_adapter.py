@@ -37,9 +37,13 @@ class ClipAdapter(Trained):
     grid = {"alpha": (0.0, 0.2, 0.4, 0.6, 0.8)}
 
     @classmethod
-    def fixed(cls, shots: int) -> Settings:
-        """CoOp's epochs: 50 at one shot, 100 at two to four, 200 above."""
-        return dict(cls.defaults) | {"epochs": 50 if shots < 2 else 100 if shots < 8 else 200}
+    def fixed(cls, shots: int, logit_scale: float) -> Settings:
+        """CoOp's epochs, 50 at one shot, 100 at two to four, 200 above; lr 2e-3 at logit scale 100.
+
+        A step of SGD moves the weights by lr s and the logits by lr s^2, so that product is kept.
+        """
+        epochs = 50 if shots < 2 else 100 if shots < 8 else 200
+        return dict(cls.defaults) | {"epochs": epochs, "lr": round(20 / logit_scale**2, 6)}
 
     def init(self, task: Task, random: Generators) -> Params:
         """W1 and W2 as torch's Linear starts them: uniform within 1/sqrt(fan in)."""

@@ -9,11 +9,12 @@ from cacheclip.task import Query, Task
 
 
 class TipAdapter(ClosedForm):
-    """Logits s (x T^T + alpha / 100 exp(-beta (1 - x K^T)) Y) (2111.03930, equations 4 and 5).
+    """Logits s x T^T + alpha exp(-beta (1 - x K^T)) Y (2111.03930, equations 4 and 5).
 
     Keys K are the unit support features of the plain view, values Y their one-hot labels. The
-    paper's alpha belongs to a logit scale s of 100; here it keeps its meaning at every scale. The
-    constants are the paper's for ImageNet.
+    constants are the paper's for ImageNet; the grid spans those that the released searches span.
+    alpha counts in logits, whose spread is about the same at every logit scale, so it is not
+    rescaled: at scale 16 the best alpha was larger than at 100, not smaller.
     """
 
     paper = "2111.03930"
@@ -22,8 +23,8 @@ class TipAdapter(ClosedForm):
     defaults = {"alpha": 1.0, "beta": 5.5}
     bounds = {"beta": (0.0, 1e6)}
     grid = {
-        "alpha": (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0),
-        "beta": (1.0, 2.0, 3.5, 5.5, 8.0, 12.0, 20.0, 35.0),
+        "alpha": (0.1, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 50.0),
+        "beta": (1.0, 2.0, 3.5, 5.5, 8.0, 12.0, 20.0, 50.0),
     }
 
     def solve(self, task: Task) -> Params:
@@ -34,7 +35,7 @@ class TipAdapter(ClosedForm):
             "logit_scale": text.new_full((len(text),), task.logit_scale),
             "keys": task.support()["image"],
             "labels": task.labels,
-            "alpha": task.settings["alpha"] * (task.logit_scale / 100),
+            "alpha": task.settings["alpha"],
             "beta": task.settings["beta"],
         }
 

@@ -24,7 +24,9 @@ class Policy(ABC):
     selects: ClassVar[bool]
 
     @abstractmethod
-    def candidates(self, method: type[Method], choices: Choices, shots: int) -> list[Settings]:
+    def candidates(
+        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
+    ) -> list[Settings]:
         """All settings to run, from nearest to zero-shot outwards."""
 
 

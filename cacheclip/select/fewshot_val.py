@@ -10,10 +10,12 @@ class FewshotVal(Policy):
     name = "fewshot-val"
     selects = True
 
-    def candidates(self, method: type[Method], choices: Choices, shots: int) -> list[Settings]:
+    def candidates(
+        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
+    ) -> list[Settings]:
         """Every combination of the grid."""
         axes = dict(method.grid) | dict(choices)
-        return combinations(method.fixed(shots), axes)
+        return combinations(method.fixed(shots, logit_scale), axes)
 
 
 POLICY = FewshotVal()

@@ -10,9 +10,11 @@ class Fixed(Policy):
     name = "fixed"
     selects = False
 
-    def candidates(self, method: type[Method], choices: Choices, shots: int) -> list[Settings]:
+    def candidates(
+        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
+    ) -> list[Settings]:
         """One combination a row."""
-        return combinations(method.fixed(shots), choices)
+        return combinations(method.fixed(shots, logit_scale), choices)
 
 
 POLICY = Fixed()

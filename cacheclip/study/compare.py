@@ -41,7 +41,9 @@ class Comparison:
         choices = settings.parse(request.set, chosen)
         self.data = SetData(features, _device())
         self.policy = _policy(request.select, self.data)
-        self.blocks = blocks(chosen, request.shots, request.seeds, self.policy, choices)
+        self.blocks = blocks(
+            chosen, request.shots, request.seeds, self.policy, choices, self.data.logit_scale
+        )
 
     @property
     def plan(self) -> str:

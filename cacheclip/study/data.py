@@ -35,6 +35,11 @@ class SetData:
         """One name a class, in label order."""
         return self.features.labels.classnames
 
+    @property
+    def logit_scale(self) -> float:
+        """The encoder's exp(logit_scale)."""
+        return float(self.features.encoder["logit_scale"])
+
     @cached_property
     def test_id(self) -> str:
         """Hash of the ordered ids of the good test pictures."""
@@ -94,7 +99,7 @@ class SetData:
                 name: torch.tensor([float(s[name]) for s in settings], device=self.device)
                 for name in method.vector
             },
-            logit_scale=float(self.features.encoder["logit_scale"]),
+            logit_scale=self.logit_scale,
             n_classes=len(self.classnames),
         )
 

@@ -66,6 +66,7 @@ def blocks(
     seeds: Sequence[int],
     policy: Policy,
     choices: dict[str, Choices],
+    logit_scale: float,
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
@@ -74,7 +75,7 @@ def blocks(
     made = []
     for method in chosen:
         for k in shots if method.draws else [0]:
-            candidates = policy.candidates(method, choices[method.name], k)
+            candidates = policy.candidates(method, choices[method.name], k, logit_scale)
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
             cells = [
                 Cell(seed, tuple(group))
@@ -97,13 +98,13 @@ def sentence(plan: Sequence[Block]) -> str:
     grid = f"{_count(len(drawn), 'shot')} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
     parts = []
     for size, names in said.items():
-        runs, _, settings = size.partition(" ")
+        each_runs, _, settings = size.partition(" ")
         each = " each" if len(names) > 1 else ""
         product = ""
         if by_method[names[0]][0].method.draws:
             product = " ".join(filter(None, [grid, settings]))
             grid = ""  # said once
-        parts.append(f"{', '.join(names)} {runs}{each}{f' ({product})' if product else ''}")
+        parts.append(f"{', '.join(names)} {each_runs}{each}{f' ({product})' if product else ''}")
     runs = sum(block.variants for block in plan)
     stacks = sum(len(block.stacks) for block in plan)
     return f"{_count(runs, 'run')}: {'; '.join(parts)}; in {_count(stacks, 'stack')}"

@@ -109,7 +109,7 @@ def candidates(method: type[Method]) -> list[Settings]:
     """Three settings that differ in every vector setting's grid value where there is one."""
     made = []
     for k in range(3):
-        settings = method.fixed(SHOTS)
+        settings = method.fixed(SHOTS, 40.0)
         made.append(settings | {n: v[(k + 1) % len(v)] for n, v in method.grid.items()})
     return made
 

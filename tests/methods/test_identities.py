@@ -44,7 +44,7 @@ def fitted(method: Method, task: Task, seeds: list[int]) -> Params:
 
 def solved(name: str, **settings: float) -> tuple[Method, Params]:
     method = base.get(name)
-    task = make_task(name, [{**method.fixed(SHOTS), **settings}])
+    task = make_task(name, [{**method.fixed(SHOTS, 100.0), **settings}])
     return method(), fitted(method(), task, [1])
 
 
@@ -58,7 +58,7 @@ def zero_shot(query: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_alpha_zero_is_zero_shot(name: str, dtype: torch.dtype) -> None:
     method = base.get(name)
-    settings = method.fixed(SHOTS) | {"alpha": 0.0}
+    settings = method.fixed(SHOTS, 100.0) | {"alpha": 0.0}
     params = fitted(method(), make_task(name, [settings], dtype), [1])
     query = rows(40, 3, dtype)
     expected = zero_shot(query)
@@ -142,7 +142,7 @@ def test_the_adapter_alone_does_not_see_the_size_of_its_first_layer() -> None:
 
 def test_an_adapter_whose_second_layer_is_negative_is_dead() -> None:
     method = ClipAdapter()
-    task = make_task("clip-adapter", [method.fixed(SHOTS)])
+    task = make_task("clip-adapter", [method.fixed(SHOTS, 100.0)])
     params = method.init(task, Generators([1], "init", task.device, task.dtype))
     params["up"] = -params["up"].abs()
     moving = [params[name].requires_grad_() for name in ("down", "up")]
@@ -152,7 +152,7 @@ def test_an_adapter_whose_second_layer_is_negative_is_dead() -> None:
 
 def test_identical_variants_train_identically() -> None:
     adapter = base.get("clip-adapter")
-    task = make_task("clip-adapter", [adapter.fixed(SHOTS)] * 3)
+    task = make_task("clip-adapter", [adapter.fixed(SHOTS, 100.0)] * 3)
     params = fitted(adapter(epochs=5), task, [1, 1, 1])
     assert torch.equal(params["up"][0], params["up"][1])
     assert torch.equal(params["up"][0], params["up"][2])
@@ -174,3 +174,10 @@ def test_nearest_mean_of_one_shot_is_the_nearest_neighbour() -> None:
     logits = method.logits(fitted(method, one, [1]), Query({"image": query}))
     nearest = (query @ rows(C * SHOTS, 1)[::SHOTS].T).argmax(1)
     assert torch.equal(logits[0].argmax(1), nearest)
+
+
+def test_the_constants_take_the_same_steps_in_logits_at_every_logit_scale() -> None:
+    """lr s^2 is what moves the logits; the released lr belongs to a scale of 100."""
+    at_100 = ClipAdapter.fixed(16, 100.0)["lr"]
+    assert at_100 == 2e-3
+    assert float(ClipAdapter.fixed(16, 20.0)["lr"]) * 20**2 == pytest.approx(2e-3 * 100**2)

@@ -16,7 +16,7 @@ def chosen(*names: str) -> list[type[Method]]:
 def plan(names: list[str], given: list[str], select: str = "fixed") -> list[Block]:
     found = chosen(*names)
     policy = policies.get(select)
-    return blocks(found, [1, 4, 16], [1, 2, 3], policy, parse(given, found))
+    return blocks(found, [1, 4, 16], [1, 2, 3], policy, parse(given, found), 100.0)
 
 
 def test_a_setting_that_several_methods_have_must_be_scoped() -> None:
