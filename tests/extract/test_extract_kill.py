@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,18 +36,6 @@ MOMENTS = [
     ("publishing", 3),
     ("syncing", 4),
 ]
-SCRIPT = """
-import json, sys
-from pathlib import Path
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
-from cacheclip.store.home import Home
-
-told = json.loads(sys.argv[1])
-say = lambda what, done, total: print(what, done, flush=True)
-run(ExtractRequest(**told["request"]), Home(Path(told["home"])), say)
-"""
-
 Victim = Callable[[Home, str | None, int], int]
 
 
@@ -95,9 +84,9 @@ def test_after_any_kill_the_next_run_ends_with_the_same_bytes(
         code = victim(home, moment, nth)
         assert code == (-signal.SIGXFSZ if moment == "writing" else -signal.SIGKILL)
         done = check_finished(home, at_least=done)
-    for pictures in (1, 500, 900):
-        kill_true_process(home, request_told, after=pictures)
-        done = check_finished(home, at_least=done)
+    for _ in range(3):
+        kill_the_command(home, request_told, at=done + 1)
+        done = check_finished(home, at_least=done + 1)
     assert 8 <= done < 2 * 22  # kills came before, between and after finished shards
     with pytest.raises(StoreError):
         home.find("digits")
@@ -122,16 +111,18 @@ def check_finished(home: Home, at_least: int) -> int:
     return len(records)
 
 
-def kill_true_process(home: Home, request_told: dict[str, Any], after: int) -> None:
-    told = json.dumps({"home": str(home.root), "request": request_told})
+def kill_the_command(home: Home, request_told: dict[str, Any], at: int) -> None:
+    """Run `cacheclip extract` as a user does, and kill it once `at` shards are done."""
+    options = [text for name, value in request_told.items() for text in (f"--{name}", str(value))]
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, told], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "cacheclip", "extract", "--home", str(home.root)]
+        + [option.replace("_", "-") if option.startswith("--") else option for option in options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        what, count = line.split()
-        if what == "pictures" and int(count) >= after:
-            break
+    while len(list(home.root.glob("stores/**/done/*.json"))) < at:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
