@@ -1,6 +1,29 @@
-import os
+"""Kernels are interpreted where there is no GPU, in tests/kernels and nowhere else."""
 
-# Set before anything imports triton: set later, a kernel fails inside the interpreter.
-if not os.path.exists("/dev/nvidia0"):  # noqa: PTH110
-    os.environ.setdefault("TRITON_INTERPRET", "1")
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+NO_GPU = not Path("/dev/nvidia0").exists()
+KERNELS = (Path(__file__).resolve().parent.parent / "kernels").glob("[a-z]*.py")
+
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # unset, Triton warns
+if NO_GPU:
+    # Read when a kernel is decorated: set later, it fails inside the kernel; left set, the commands
+    # that tests start would run interpreted too.
+    os.environ["TRITON_INTERPRET"] = "1"
+    for file in KERNELS:
+        importlib.import_module(f"cacheclip.kernels.{file.stem}")
+    del os.environ["TRITON_INTERPRET"]
+
+
+@pytest.fixture(autouse=True)
+def _interpret_kernels_in_their_own_tests_alone(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if NO_GPU and request.path.parent.name == "kernels":
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+    elif NO_GPU:
+        monkeypatch.setattr("cacheclip.kernels.launch.uses_triton", lambda x: False)

@@ -34,7 +34,7 @@ class ClipAdapter(Trained):
         "schedule": "dassl",
     }
     bounds = {**STEP_BOUNDS, "alpha": (0.0, 1.0), "reduction": (1, 1024)}
-    grid = {"alpha": (0.0, 0.2, 0.4, 0.6, 0.8)}
+    grid = {"alpha": (0.2, 0.4, 0.6, 0.8)}
 
     @classmethod
     def fixed(cls, shots: int, logit_scale: float) -> Settings:
