@@ -7,11 +7,13 @@ in its settings, and in its seed. That is what lets a thousand runs share one co
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from cacheclip.errors import InputError
+from cacheclip.kernels.launch import Workspace
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,21 @@ def _row_axis(layer: str, x: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss sees: pictures [V, B, ...], their labels [V, B], and the settings [V]."""
+    """What one step sees: rows [V, B] of the pool, their labels [V, B], and the settings [V].
 
-    query: Query
+    `work` holds memory by name that the steps of one run share; see `kernels.launch.Workspace`.
+    """
+
+    pool: Mapping[str, Tensor]
+    rows: Tensor
     labels: Tensor
     settings: Mapping[str, Tensor]
+    work: Mapping[str, Workspace]
+
+    @cached_property
+    def query(self) -> Query:
+        """The pictures, layers [V, B, ...]: a copy that a fused kernel does without."""
+        return Query({name: x[self.rows] for name, x in self.pool.items()})
 
 
 @dataclass(frozen=True)
@@ -107,11 +119,10 @@ class Task:
         text = self.text[ensemble]
         return text.expand(self.variants, *text.shape)
 
-    def batch(self, index: Tensor) -> Batch:
+    def batch(self, index: Tensor, work: Mapping[str, Workspace]) -> Batch:
         """The support pictures at positions `index` [V, B] of each variant's rows."""
-        rows = self.rows.gather(1, index)  # [V, B]
-        query = Query({name: x[rows] for name, x in self.pool.items()})
-        return Batch(query, self.labels.gather(1, index), self.settings)
+        rows, labels = self.rows.gather(1, index), self.labels.gather(1, index)  # [V, B]
+        return Batch(self.pool, rows, labels, self.settings, work)
 
     def part(self, first: int, last: int) -> "Task":
         """The variants first..last-1."""

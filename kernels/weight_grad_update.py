@@ -269,7 +269,7 @@ def weight_grad_update(
         else:
             dense.copy_(torch.bmm(grad.a.mT, grad.b))
     else:
-        dense = grad.to(weight.dtype)
+        dense = grad.to(weight.dtype).contiguous()  # the fused steps read memory, not strides
     if weight.device.type == "cpu":
         _update_torch(weight, dense, state, rule, *rates)
         return

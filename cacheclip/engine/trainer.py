@@ -1,13 +1,17 @@
 """The one training loop: all variants of a stack step together."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
+from torch import Tensor
 
-from cacheclip.engine.optim import Optimizer
 from cacheclip.engine.schedule import learning_rates
+from cacheclip.kernels.launch import Workspace
+from cacheclip.kernels.weight_grad_update import Optimizer, Outer, Rule, weight_grad_update
 from cacheclip.methods.base import Params, Trained
-from cacheclip.task import Generators, Task
+from cacheclip.task import Batch, Generators, Task
 
 
 def train(
@@ -15,8 +19,8 @@ def train(
 ) -> Params:
     """Fit every variant of the task for the method's epochs and give the params of the last step.
 
-    The gradient is autograd's of the sum of the losses over V: exact for each variant, since no
-    variant's loss reads another's params.
+    The gradient is that of the sum of the losses over V: exact for each variant, since no variant's
+    loss reads another's params.
 
     Args:
         method: holds the static settings (epochs, batch_size, optimizer, schedule).
@@ -37,20 +41,45 @@ def train(
     rates = learning_rates(
         str(method.settings["schedule"]), task.settings["lr"], epochs, len(batches)
     )
-    optimizer = Optimizer(
-        str(method.settings["optimizer"]), list(moving.values()), task.settings["weight_decay"]
-    )
+    rule = Rule(cast(Optimizer, method.settings["optimizer"]))
+    state = {name: rule.state(x) for name, x in moving.items()}
+    work: defaultdict[str, Workspace] = defaultdict(Workspace)
     orders = Generators(seeds, "order", task.device, task.dtype)
-    step = 0
     for epoch in range(epochs):
         order = orders.permutations(task.rows.shape[1])  # [V, N]
-        for first, last in batches:
-            loss = method.loss(params, task.batch(order[:, first:last]))
-            gradients = torch.autograd.grad(loss.sum(), list(moving.values()))
-            optimizer.step(gradients, rates[step])
-            step += 1
+        for k, (first, last) in enumerate(batches):
+            step = epoch * len(batches) + k
+            gradients = _gradients(method, params, moving, task.batch(order[:, first:last], work))
+            with torch.no_grad():
+                for name, weight in moving.items():
+                    weight_grad_update(
+                        weight,
+                        gradients[name],
+                        state[name],
+                        rule,
+                        lr=rates[step],
+                        weight_decay=task.settings["weight_decay"],
+                        step=step + 1,
+                        work=work["update"],
+                    )
         progress((epoch + 1) / epochs)
     return {name: x.detach() for name, x in params.items()}
+
+
+def _gradients(
+    method: Trained, params: Params, moving: Params, batch: Batch
+) -> Mapping[str, Tensor | Outer]:
+    """By hand where the method can, else by autograd.
+
+    On a GPU by autograd: the kernels compile for one, but none has run them yet.
+    """
+    if batch.rows.device.type == "cpu":
+        with torch.no_grad():
+            by_hand = method.grads(params, batch)
+        if by_hand is not None:
+            return by_hand
+    loss = method.loss(params, batch).sum()
+    return dict(zip(moving, torch.autograd.grad(loss, list(moving.values())), strict=True))
 
 
 def _batches(n: int, size: int, *, drop_last: bool) -> list[tuple[int, int]]:

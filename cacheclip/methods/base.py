@@ -5,7 +5,8 @@ it. What a run learned is `params`, a dict of tensors with a leading axis V of v
 `logits(params, query)` is a function of those alone: a bundle is params and settings, no more.
 
     ClosedForm   solve(task) -> params
-    Trained      init(task, random) -> params, loss(params, batch) -> [V]; the loop is the engine's
+    Trained      init(task, random) -> params, loss(params, batch) -> [V]; the loop is the engine's;
+                 optional grads(params, batch), the gradients of that loss without autograd
 
 The folder is the registry: the file `tip_adapter.py` holds the one class of `tip-adapter`.
 """
@@ -21,6 +22,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from cacheclip.errors import UsageError
+from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.task import Batch, Generators, Query, Task
 
 Params = dict[str, Tensor]
@@ -114,6 +116,13 @@ class Trained(Method, ABC):
     @abstractmethod
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """The mean loss of each variant's batch: [V]."""
+
+    def grads(self, params: Params, batch: Batch) -> Mapping[str, Tensor | Outer] | None:
+        """Gradients of the sum of `loss` by hand, for every trainable; None leaves it to autograd.
+
+        An `Outer` stands for a weight's gradient that is never formed.
+        """
+        return None
 
 
 def names() -> list[str]:

@@ -2,9 +2,12 @@
 
 from math import sqrt
 
+import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
+from cacheclip.kernels import cosine_cross_entropy, residual_mlp
+from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods.base import STEP_BOUNDS, Params, Settings, Trained
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
@@ -70,3 +73,20 @@ class ClipAdapter(Trained):
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """Mean cross-entropy [V]."""
         return mean_cross_entropy(self.logits(params, batch.query), batch.labels)
+
+    def grads(self, params: Params, batch: Batch) -> dict[str, Tensor | Outer]:
+        """The fused kernels: MLP and loss forwards, then both backwards."""
+        adapter, scale = batch.work["adapter"], float(params["logit_scale"][0])
+        text = params["weight"][0]  # one text for all variants: one flat product, not V
+        down, up, alpha = params["down"], params["up"], params["alpha"]
+        blended, kept = residual_mlp.forward(
+            *(batch.pool["image"], down, up, alpha, batch.rows), normalize=False, work=adapter
+        )
+        loss, scored = cosine_cross_entropy.forward(
+            blended, text, batch.labels, scale, work=batch.work["loss"]
+        )
+        blame = cosine_cross_entropy.backward(
+            scored, torch.ones_like(loss), scale, work=batch.work["loss"]
+        )
+        gradients = residual_mlp.backward(kept, blame.y, work=adapter)
+        return {"down": gradients.w1, "up": gradients.w2}

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from math import inf, isfinite
 
-from cacheclip.engine.optim import OPTIMIZERS
 from cacheclip.engine.schedule import SCHEDULES
 from cacheclip.errors import InputError, UsageError
+from cacheclip.kernels.weight_grad_update import MOMENTS
 from cacheclip.methods.base import Method, Value
 
-WORDS = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+WORDS = {"optimizer": tuple(MOMENTS), "schedule": SCHEDULES}
 
 Choices = dict[str, tuple[Value, ...]]
 

@@ -122,6 +122,19 @@ def test_a_dense_gradient_takes_the_same_step(
     close(train(weight, dense, rule, lr, decay), exact(weight, grads, rule, lr, decay), lr.dtype)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_dense_gradient_may_be_transposed(
+    device: str, close: Close, optimizer: op.Optimizer
+) -> None:
+    """Autograd gives such gradients, and the fused steps of torch read memory, not strides."""
+    weight, outers, lr, decay = problem(device, 2, 5, 3, 4)
+    rule = Rule(optimizer)
+    dense = [(o.b.mT @ o.a).mT for o in outers]  # [V,m,n], its axes swapped in memory
+    assert not dense[0].is_contiguous()
+    expected = exact(weight, outers, rule, lr, decay)
+    close(train(weight, dense, rule, lr, decay), expected, torch.float32)
+
+
 def test_each_variant_has_its_own_rate_and_decay(path: str, device: str) -> None:
     weight, grads, _, _ = problem(device, 3, 5, 19, 7)
     lr, decay = torch.tensor([0.1, 0.0, 0.1]), torch.tensor([0.5, 0.5, 0.0])

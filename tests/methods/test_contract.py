@@ -2,6 +2,7 @@
 
 import sys
 import types
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from cacheclip.bundle import Bundle
 from cacheclip.engine import stack as engine
 from cacheclip.heads.cosine import cosine_logits
+from cacheclip.kernels.launch import Workspace
+from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods import base
 from cacheclip.methods.base import ClosedForm, Method, Params, Settings, Trained
 from cacheclip.task import Generators, Query, Task, class_text, unit
@@ -249,12 +252,32 @@ def test_no_variant_reads_another(method: type[Trained]) -> None:
     task = make_task(method, candidates(method), [0, 1, 2])
     params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
     moving = [params[name].requires_grad_() for name in built.trainable]
-    loss = built.loss(params, task.batch(torch.arange(C * SHOTS).expand(3, -1)))
+    loss = built.loss(
+        params, task.batch(torch.arange(C * SHOTS).expand(3, -1), defaultdict(Workspace))
+    )
     assert loss.shape == (3,)
     for gradient in torch.autograd.grad(loss[1], moving):
         assert gradient[1].abs().sum() > 0
         assert not gradient[0].any()
         assert not gradient[2].any()
+
+
+@pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.name)
+def test_gradients_by_hand_are_those_of_the_loss(method: type[Trained]) -> None:
+    built = method()
+    task = make_task(method, candidates(method), [0, 1, 2])
+    params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
+    some = torch.tensor([[0, 3, 7], [9, 9, 1], [4, 2, 0]])
+    by_hand = built.grads(params, task.batch(some, defaultdict(Workspace)))
+    if by_hand is None:
+        return  # it leaves them to autograd
+    assert set(by_hand) == set(built.trainable)
+    moving = [params[name].requires_grad_() for name in built.trainable]
+    loss = built.loss(params, task.batch(some, defaultdict(Workspace)))
+    for name, exact in zip(built.trainable, torch.autograd.grad(loss.sum(), moving), strict=True):
+        given = by_hand[name]
+        formed = given.a.mT @ given.b if isinstance(given, Outer) else given
+        torch.testing.assert_close(formed, exact, rtol=0, atol=1e-12)
 
 
 def test_a_class_that_breaks_the_contract_is_refused_where_it_is_written() -> None:

@@ -146,7 +146,7 @@ def test_an_adapter_whose_second_layer_is_negative_is_dead() -> None:
     params = method.init(task, Generators([1], "init", task.device, task.dtype))
     params["up"] = -params["up"].abs()
     moving = [params[name].requires_grad_() for name in ("down", "up")]
-    loss = method.loss(params, task.batch(torch.arange(C * SHOTS)[None]))
+    loss = method.loss(params, task.batch(torch.arange(C * SHOTS)[None], {}))
     assert not any(g.any() for g in torch.autograd.grad(loss.sum(), moving))
 
 
