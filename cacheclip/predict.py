@@ -1,6 +1,7 @@
 """A bundle and pictures to answers, through the encoder that the bundle names and no other."""
 
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from cacheclip.bundle import Bundle
 from cacheclip.datasets.folder import EXTENSIONS
 from cacheclip.datasets.images import ImageError, read_rgb
 from cacheclip.encoders.base import Encoder, EncoderSpec, load
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import InputError, MachineError, StoreError
 from cacheclip.methods import base as methods
+from cacheclip.methods.base import Method
 from cacheclip.task import Query, unit
 
 BATCH = 32
+LOCAL_DIR = "local-dir:"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             below = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in EXTENSIONS)
-            found += [p for p in below if p.is_file() and not p.name.startswith(".")]
+            found += [p for p in below if p.is_file() and not _hidden(p.relative_to(path))]
         elif path.is_file():
             found.append(path)
         else:
@@ -56,6 +59,10 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             fix=f"pictures end in {' '.join(sorted(EXTENSIONS))}",
         )
     return found
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def open_encoder(
@@ -70,10 +77,19 @@ def open_encoder(
 
     Raises:
         StoreError: the encoder found is not the one that made the bundle's features.
+        MachineError: its weights file is not where it was said to be.
     """
     wanted = bundle.encoder
+    if model is not None and model != wanted["name"] and not _same_folder(model, wanted["name"]):
+        raise _another_encoder(wanted, f"--model {model}")
     weights = pretrained if model or pretrained else wanted["pretrained"]
     from_file = weights is not None and Path(weights).is_file()
+    if weights is not None and Path(weights).suffix and not from_file:
+        raise MachineError(
+            f"this bundle needs the weights file {Path(wanted['pretrained']).name!r}",
+            where=f"encoder {wanted['name']}, no such file: {weights}",
+            fix=f"add --pretrained PATH/TO/{shlex.quote(wanted['pretrained'])}",
+        )
     encoder = load(
         EncoderSpec(
             model=model or wanted["name"],
@@ -89,12 +105,21 @@ def open_encoder(
     if dict(encoder.preprocess) != bundle.preprocess:
         differing.append("preprocessing")
     if differing:
-        raise StoreError(
-            "this encoder did not make the features that the bundle was fitted on",
-            where=f"{wanted['name']}, {'; '.join(differing)}",
-            fix=f"give the weights that were used: --pretrained {wanted['pretrained']}",
-        )
+        raise _another_encoder(wanted, "; ".join(differing))
     return encoder
+
+
+def _same_folder(model: str, wanted: str) -> bool:
+    """Whether a `local-dir:PATH` may be the `local-dir:NAME` of a bundle, wherever it lies now."""
+    return model.startswith(LOCAL_DIR) and wanted.startswith(LOCAL_DIR)
+
+
+def _another_encoder(wanted: Mapping[str, Any], difference: str) -> StoreError:
+    return StoreError(
+        "this encoder did not make the features that the bundle was fitted on",
+        where=f"the bundle has {wanted['name']}@{wanted['pretrained']}; {difference}",
+        fix="leave --model and --pretrained out, or give the very weights that were used",
+    )
 
 
 def predict(
@@ -118,13 +143,30 @@ def predict(
             yield Answer(str(path), answers.get(k, ()), errors.get(k))
 
 
+def _method(bundle: Bundle) -> Method:
+    """The method that reads the bundle's head.
+
+    Raises:
+        InputError: this version of cacheclip has another version of the method.
+    """
+    found = methods.get(bundle.method)
+    if found.version != bundle.method_version:
+        raise InputError(
+            f"the bundle holds version {bundle.method_version} of {bundle.method}, and this "
+            f"cacheclip has version {found.version}",
+            where="the bundle",
+            fix="run `cacheclip fit` again",
+        )
+    return found(**bundle.static)
+
+
 def _classify(
     bundle: Bundle, encoder: Encoder, pixels: Tensor, top_k: int
 ) -> list[tuple[tuple[str, float], ...]]:
     layers = {name: torch.from_numpy(x) for name, x in encoder.encode_images(pixels).items()}
     layers["image-norm"] = layers["image"].norm(dim=-1, keepdim=True)
     layers["image"] = unit(layers["image"])
-    method = methods.get(bundle.method)(**bundle.static)
+    method = _method(bundle)
     params = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
     logits = method.logits(params, Query({name: layers[name] for name in bundle.layers}))[0]
     p, classes = logits.softmax(-1).topk(min(top_k, logits.shape[-1]))

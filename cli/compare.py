@@ -1,6 +1,7 @@
 """`cacheclip compare`: a fair table of methods x settings x shots x seeds from the cache."""
 
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def command(
             output.table(*summary([row for _, row in outcomes]))
     if as_json:
         output.data(printed)
-    output.talk(*dict.fromkeys(f"a cell failed\n{error}" for error in errors))
-    output.talk(f"results: {place.root / LOG}", "next: cacheclip fit --method METHOD --shots K")
+    for text, count in Counter(map(str, errors)).items():
+        output.talk(f"{count} of {len(printed)} rows failed:", text)
+    again = f"--dataset {sets[-1].dataset} --method {chosen[-1]}{options.again(home)}"
+    output.talk(f"results: {place.root / LOG}", f"next: cacheclip fit {again}")
     if errors and len(errors) == sum(row["method"] in chosen for row in printed):
         sys.exit(errors[0].exit_code)

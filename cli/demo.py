@@ -25,6 +25,7 @@ def command(home: Path | None) -> None:
     output.table(headers, cells)
     output.talk(
         f"stores and results: {place.root} ({LOG} holds every row)",
-        f"the same table again: {DEMO_COMPARE}",
-        "next: cacheclip fit --shots 16, then cacheclip predict BUNDLE with pictures of your own",
+        f"the same table again: {DEMO_COMPARE}{options.again(home)}",
+        f"next: cacheclip fit --shots 16{options.again(home)}",
+        "then: cacheclip predict BUNDLE with pictures of your own",
     )

@@ -66,4 +66,5 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
         f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} pictures "
         f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )
-    output.talk(f"home: {place.root}", "next: cacheclip fit --shots 16")
+    shots = min(16, place.labels(report.dataset).smallest_class("train"))
+    output.talk(f"home: {place.root}", f"next: cacheclip fit --shots {shots}{options.again(home)}")

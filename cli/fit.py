@@ -1,5 +1,6 @@
 """`cacheclip fit`: one classifier from the cache, with its accuracy and a bundle."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def command(
     else:
         output.table(["method", "shots", "settings", "val %", "test %"], [line(row)])
     if fitted.bundle:
-        output.talk(f"bundle: {fitted.bundle}", f"next: cacheclip predict {fitted.bundle} IMAGE...")
+        output.talk(f"bundle: {fitted.bundle}")
+        output.talk(f"next: cacheclip predict {shlex.quote(str(fitted.bundle))} IMAGE_OR_FOLDER")
     else:
         output.talk(f"{method} answers for a whole test set or stream, so it leaves no bundle")

@@ -34,4 +34,7 @@ def command(
         output.data(described)
         return
     for name, value in described.items():
-        click.echo(f"{name:14} {output.inline(value)}")
+        lines = output.lines(value)
+        click.echo(f"{name:12} {lines[0]}")
+        for line in lines[1:]:
+            click.echo(f"{'':12} {line}")

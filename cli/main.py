@@ -1,7 +1,7 @@
 """The `cacheclip` group, and the one place where an error becomes an exit code."""
 
 import importlib
-import os
+import signal
 import sys
 
 import click
@@ -52,6 +52,8 @@ def cacheclip() -> None:
 
 def main() -> None:
     """Run a command; print a user's error in three lines and exit with its documented code."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `cacheclip ls | head` is no error
     try:
         cacheclip.main(standalone_mode=False)
     except click.ClickException as error:
@@ -61,8 +63,5 @@ def main() -> None:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        click.echo("interrupted; what is finished is kept, the same command goes on", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)

@@ -36,12 +36,25 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(line).rstrip())
 
 
-def inline(value: Any) -> str:
-    """A value of JSON in one line for people: `name value, name value`."""
+def ranked(top: Sequence[tuple[str, float]]) -> str:
+    """Classes with their probabilities in one line."""
+    return ", ".join(f"{name} {p:.3f}" for name, p in top)
+
+
+def lines(value: Any) -> list[str]:
+    """A value of JSON for people: an entry of a list or an object a line."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {inline(part)}" for name, part in value.items())
+        return [f"{name}: {_inline(part)}" for name, part in value.items()] or ["none"]
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        return [_inline(part) for part in value]
+    return [_inline(value)]
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_inline(part)}" for name, part in value.items())
     if isinstance(value, list):
-        return ", ".join(map(inline, value))
+        return ", ".join(map(_inline, value)) or "none"
     return "-" if value is None else str(value)
 
 

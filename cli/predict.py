@@ -1,10 +1,12 @@
 """`cacheclip predict`: what a fitted bundle says of pictures."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from cacheclip.cli import options, output
+from cacheclip.errors import InputError
 
 
 @click.command("predict")
@@ -41,20 +43,20 @@ def command(
         for answer in predict(head, encoder, found, top):
             answers.append(answer)
             advance("pictures", len(answers), len(found))
+    failed = [answer for answer in answers if answer.error]
+    if failed:
+        output.talk(f"{len(failed)} of {len(answers)} pictures could not be read")
     if as_json:
         output.data([answer.as_json() for answer in answers])
-        return
-    output.table(
-        ["image", "class", "probability", "then"],
-        [
+    else:
+        output.table(
+            ["image", "class", "probability", "then"],
             [
-                a.image,
-                a.top[0][0],
-                f"{a.top[0][1]:.3f}",
-                ", ".join(f"{name} {p:.3f}" for name, p in a.top[1:]),
-            ]
-            if a.top
-            else [a.image, "-", "-", a.error or ""]
-            for a in answers
-        ],
-    )
+                [a.image, a.top[0][0], f"{a.top[0][1]:.3f}", output.ranked(a.top[1:])]
+                if a.top
+                else [a.image, "-", "-", a.error or ""]
+                for a in answers
+            ],
+        )
+    if len(failed) == len(answers):
+        sys.exit(InputError.exit_code)

@@ -1,6 +1,7 @@
 """Labels and class names: a small record of their own, corrected without encoding anything."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +43,12 @@ class Labels:
     dataset: str
     classnames: Sequence[str]
     splits: Mapping[str, SplitLabels]
+
+    def smallest_class(self, split: str) -> int:
+        """How many samples of a split the class with the fewest has."""
+        labels = self.splits[split].labels if split in self.splits else ()
+        counts = Counter(labels)
+        return min(counts[label] for label in range(len(self.classnames)))
 
     @cached_property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from cacheclip.extract.run import run as extract
 from cacheclip.store.home import Home
 
 CLASSES = {"blue": (30, 30, 220), "green": (30, 200, 30), "red": (220, 30, 30)}
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
@@ -39,6 +40,7 @@ class World:
     weights: Path
     preprocess: Path
     home: Path
+    config: dict[str, Any]
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     model = f"local-dir:{folder}"
     home = Home(root / "home")
     extract(ExtractRequest(dataset=str(root / "colours"), model=model), home)
-    return World(root / "colours", model, weights, root / "preprocess.json", home.root)
+    return World(root / "colours", model, weights, root / "preprocess.json", home.root, CONFIG)
 
 
 def _save_random_weights(path: Path) -> None:

@@ -37,7 +37,7 @@ def test_extract_says_what_it_did_and_a_second_time_encodes_nothing(
     first = shell(*arguments, home=tmp_path / "h")
     assert first.returncode == 0, first.stderr
     assert "45 pictures encoded, 0 were there, 0 failed" in first.stdout
-    assert "next: cacheclip fit --shots 16" in first.stderr
+    assert "next: cacheclip fit --shots 9" in first.stderr  # the smallest class has nine
     again = shell(*arguments, "--json", home=tmp_path / "h")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["encoded"] == 0
@@ -135,7 +135,7 @@ def test_compare_json_lists_only_what_was_asked_for(
         (["fit", "--dataset", "nowhere"], 4, "cacheclip extract --dataset nowhere"),
         (["predict", "absent.safetensors", "x.png"], 3, "no such bundle"),
         (["extract", "--dataset", "food101"], 3, "fix:"),
-        (["extract", "--dataset", "clipboard"], 3, "clipart"),
+        (["extract", "--dataset", "clipboard"], 2, "clipart"),
         (["fit", "--shots", "4", "--select", "fixed", "--set", "lr=1e38"], 7, "not finite"),
     ],
 )
@@ -215,6 +215,69 @@ def test_predict_answers_for_a_folder_and_marks_what_it_cannot_read(
     answers = json.loads(answer.out)
     assert len(answers) == 16
     assert [a["image"] for a in answers if a["error"]] == [str(folder / "broken.png")]
+
+
+def test_predict_fails_where_no_picture_can_be_read_and_leaves_hidden_ones(
+    cli: Callable[[Sequence[str]], Any], world: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "b.safetensors"
+    assert cli(["fit", "--method", "nearest-mean", "--shots", "4", "--out", str(out)]).code == 0
+    folder = tmp_path / "mine"
+    (folder / ".hidden").mkdir(parents=True)
+    (folder / "broken.png").write_bytes(b"no picture")
+    shutil.copy(world.pictures / "red" / "00.png", folder / ".hidden" / "h.png")
+    answer = cli(["predict", str(out), str(folder), "--model", world.model, "--json"])
+    assert answer.code == 3, answer.err
+    assert [a["image"] for a in json.loads(answer.out)] == [str(folder / "broken.png")]
+    assert "1 of 1 pictures could not be read" in answer.err
+
+
+def test_predict_refuses_another_model_before_it_loads_one(
+    cli: Callable[[Sequence[str]], Any], world: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "b.safetensors"
+    assert cli(["fit", "--method", "nearest-mean", "--shots", "2", "--out", str(out)]).code == 0
+    answer = cli(["predict", str(out), str(world.pictures), "--model", "ViT-B-32-quickgelu"])
+    assert answer.code == 4, answer.err
+    assert "local-dir:tiny" in three_lines(answer.err)[1]
+
+
+def test_a_file_encoder_predicts_with_its_file_and_says_so_without(
+    cli: Callable[[Sequence[str]], Any], world: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    from cacheclip.encoders import open_clip_
+
+    open_clip_.register("tests-cli-tiny", world.config)
+    weights = tmp_path / "my tower.pt"
+    torch.save(torch.load(world.weights, weights_only=True), weights)
+    home, out = ["--home", str(tmp_path / "h")], str(tmp_path / "b.safetensors")
+    made = cli(
+        [
+            *("extract", "--dataset", str(world.pictures), "--model", "tests-cli-tiny", *home),
+            *("--pretrained", str(weights), "--preprocess-from", str(world.preprocess)),
+        ]
+    )
+    assert made.code == 0, made.err
+    assert cli(["fit", "--method", "zero-shot", "--out", out, *home]).code == 0
+    picture = str(world.pictures / "blue" / "00.png")
+    without = cli(["predict", out, picture])
+    assert without.code == 5, without.err
+    assert "needs the weights file 'my tower.pt'" in three_lines(without.err)[0]
+    assert cli(["predict", out, picture, "--pretrained", str(weights)]).code == 0
+
+
+def test_a_reader_that_goes_away_is_no_error(world: Any) -> None:
+    command = shlex.join([sys.executable, "-m", "cacheclip", "ls", "--home", str(world.home)])
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -c 1 >/dev/null; echo $?"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() in ("0", "141")  # 141: ended by SIGPIPE, as `ls | head` ends
+    assert "Traceback" not in done.stderr
 
 
 def test_sets_extracted_last_are_taken_first(
