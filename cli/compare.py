@@ -85,7 +85,7 @@ def command(
         output.data(printed)
     for text, count in Counter(map(str, errors)).items():
         output.talk(f"{count} of {len(printed)} rows failed:", text)
-    again = f"--dataset {sets[-1].dataset} --method {chosen[-1]}{options.again(home)}"
+    again = f"--dataset {sets[-1].dataset} --method {chosen[-1]}{place.option}"
     output.talk(f"results: {place.root / LOG}", f"next: cacheclip fit {again}")
     if errors and len(errors) == sum(row["method"] in chosen for row in printed):
         sys.exit(errors[0].exit_code)

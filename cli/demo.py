@@ -25,7 +25,7 @@ def command(home: Path | None) -> None:
     output.table(headers, cells)
     output.talk(
         f"stores and results: {place.root} ({LOG} holds every row)",
-        f"the same table again: {DEMO_COMPARE}{options.again(home)}",
-        f"next: cacheclip fit --shots 16{options.again(home)}",
+        f"the same table again: {DEMO_COMPARE}{place.option}",
+        f"next: cacheclip fit --shots 16{place.option}",
         "then: cacheclip predict BUNDLE with pictures of your own",
     )

@@ -1,6 +1,5 @@
 """Options that several commands share, each defined once."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,6 @@ set_: Decorator = click.option(
     multiple=True,
     help="A setting of a method, METHOD.NAME=VALUE where several methods have it. Repeatable.",
 )
-
-
-def again(home: Path | None) -> str:
-    """What a command that is printed to be run next needs to find the same home."""
-    return "" if home is None else f" --home {shlex.quote(str(home))}"
 
 
 def numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
