@@ -53,8 +53,8 @@ def cacheclip() -> None:
 
 def main() -> None:
     """Run a command; print a user's error in three lines and exit with its documented code."""
-    # Read when torch loads. Beside other work, threads that spin while they wait made a fit of 1.5 s
-    # take up to 30; threads that sleep cost a quiet machine a tenth.
+    # Read when torch loads. Beside other work, threads that spin while they wait made a fit of
+    # 1.5 s take up to 30; threads that sleep cost a quiet machine a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `cacheclip ls | head` is no error

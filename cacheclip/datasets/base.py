@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import cacheclip.datasets
-from cacheclip.errors import InputError
+from cacheclip.errors import CacheclipError, InputError, UsageError
 
 Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 """One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""
@@ -113,7 +113,8 @@ def resolve(
         hash_files: for a folder, stamp pictures by content instead of by size and time.
 
     Raises:
-        InputError: there is no such data set, or its data are missing or faulty.
+        UsageError: there is no data set of that name, or an alias for one that has its own.
+        InputError: its data are missing or faulty.
     """
     known, module = _find(name)
     is_folder = name != "" and Path(name).expanduser().is_dir()
@@ -124,10 +125,10 @@ def resolve(
     root = data_root.expanduser().absolute()
     dataset: DataSet = module.load(Request(known, root, download, alias, hash_files))
     if alias is not None and dataset.builtin:
-        raise InputError(
+        raise UsageError(
             f"{dataset.id} cannot be renamed to {alias!r}",
-            where="the name given for the data set",
-            fix="leave the name out; it is for folders: "
+            where="--name",
+            fix="leave --name out; it is for folders: "
             "cacheclip extract --dataset folder/PATH --name NAME",
         )
     if dataset.builtin and is_folder:
@@ -168,17 +169,20 @@ def _module(stem: str) -> ModuleType:
     return importlib.import_module(f"cacheclip.datasets.{stem}")
 
 
-def _unknown(name: str) -> InputError:
+def _unknown(name: str) -> CacheclipError:
     names = available()
     exists = f"cacheclip extract --dataset with one of {', '.join(names)}, or with a folder's path"
     path = Path(name).expanduser()
     if path.is_file():
-        what, fix = f"{name!r} is a file, not a data set", exists
-    elif name.startswith((".", "/", "~")):
-        what, fix = f"there is no folder {name!r}", f"check the path; {exists}"
-    else:
-        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.8)
-        hint = f"did you mean {near[0]}? " if near else ""
-        what, fix = f"there is no data set {name!r}", hint + exists
-    where = f"the name given for the data set; no folder {path.absolute()} either"
-    return InputError(what, where=where, fix=fix)
+        what = f"{name!r} is a file, not a data set"
+        return InputError(what, where=str(path.absolute()), fix=exists)
+    if name.startswith((".", "/", "~")):
+        what = f"there is no folder {name!r}"
+        return InputError(what, where=str(path.absolute()), fix=f"check the path; {exists}")
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.8)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return UsageError(
+        f"there is no data set {name!r}",
+        where=f"--dataset; no folder {path.absolute()} either",
+        fix=hint + exists,
+    )

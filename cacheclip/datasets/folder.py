@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -87,9 +88,9 @@ def _name(root: Path, alias: str | None) -> str:
     if not re.fullmatch(r"[^\W_][\w .+()-]*", name) or name != name.strip():
         raise InputError(
             f"{name!r} cannot be the name of a data set",
-            where=str(root) if alias is None else "the name given for the data set",
+            where=str(root) if alias is None else "--name",
             fix="begin with a letter or digit, then letters, digits, '_', '-', '.', blanks: "
-            f"cacheclip extract --dataset {root} --name NAME",
+            f"cacheclip extract --dataset {shlex.quote(str(root))} --name NAME",
         )
     return name
 
@@ -117,11 +118,12 @@ def _split_folders(root: Path) -> dict[str, str]:
     if "train" in found and (len(found) > 1 or not others):
         return found
     if found and not others:
+        first = shlex.quote(str(root / next(iter(found.values()))))
         raise InputError(
             f"split folders ({', '.join(found.values())}) without a train folder",
             where=str(root),
             fix="add PATH/train/CLASS/PICTURE.jpg, or pass one of them as the data set: "
-            f"cacheclip extract --dataset {root / next(iter(found.values()))}",
+            f"cacheclip extract --dataset {first}",
         )
     return {}
 

@@ -7,6 +7,7 @@ split file lies with the data, else the second.
 
 import contextlib
 import json
+import shlex
 import sys
 from http.client import HTTPException
 from pathlib import Path
@@ -20,7 +21,7 @@ from cacheclip.errors import InputError, MachineError
 NAMES = ("food101", "coop/food101", "torch/food101")
 FOLDERS = ("food-101", "food101", "Food101")  # CoOp's and torchvision's name, ours, the class's
 SPLIT_FILES = ("split_zhou_Food101.json", "split_zhou_Food101.json.gz")
-FETCH = "cacheclip extract --dataset food101 --download"
+ARCHIVE = "food-101.tar.gz"
 
 
 def load(request: Request) -> DataSet:
@@ -44,7 +45,7 @@ def load(request: Request) -> DataSet:
             "CoOp's split file is missing",
             where=" or ".join(str(root / name) for name in SPLIT_FILES),
             fix="put it there (CoOp's DATASETS.md has the link), or use the official split: "
-            "cacheclip extract --dataset torch/food101",
+            + _extract("torch/food101", root.parent),
         )
     return _coop(root, split_file)
 
@@ -55,7 +56,7 @@ def _found(data_root: Path) -> list[Path]:
 
 def _coop(root: Path, split_file: Path) -> DataSet:
     coop = read_coop_split(split_file)
-    _require(root, coop.splits)
+    _require(root, "coop/food101", coop.splits)
     return DataSet(
         id="coop/food101",
         classnames=coop.classnames,
@@ -80,7 +81,7 @@ def _official(root: Path, *, chosen_for_lack: bool) -> DataSet:
     parts = hash_split(ids, labels, ("val",))
     splits = {split: take(ids, labels, rows) for split, rows in parts.items()}
     splits["test"] = whole["test"]
-    _require(root, splits)
+    _require(root, "torch/food101", splits)
     notice = (
         "food101: no CoOp split file beside the data, so this is torch/food101: the official train "
         "and test, val 20 % of each class of train by hash rank"
@@ -126,9 +127,24 @@ def _numbered(pictures: dict[str, list[str]], classnames: list[str]) -> Split:
     return Split(tuple(id_ for id_, _ in rows), tuple(label for _, label in rows))
 
 
-def _require(root: Path, splits: dict[str, Split]) -> None:
+def _require(root: Path, name: str, splits: dict[str, Split]) -> None:
     ids = (id_ for split in splits.values() for id_ in split.ids)
-    require_pictures(root / "images", ids, fix=f"remove {root} and fetch it again: {FETCH}")
+    fix = (
+        f"put the missing pictures back from {ARCHIVE}: {_unpack(root, 'images')}; "
+        f"then {_extract(name, root.parent)}"
+    )
+    require_pictures(root / "images", ids, fix=fix)
+
+
+def _unpack(root: Path, part: str) -> str:
+    """The command that puts a part of the archive back and leaves the rest of the folder alone."""
+    return (
+        f"tar -xzf {ARCHIVE} --strip-components=1 -C {shlex.quote(str(root))} {FOLDERS[0]}/{part}"
+    )
+
+
+def _extract(name: str, data_root: Path) -> str:
+    return f"cacheclip extract --dataset {name} --data-root {shlex.quote(str(data_root))}"
 
 
 def _download(data_root: Path) -> None:
@@ -147,18 +163,17 @@ def _download(data_root: Path) -> None:
         raise InputError(
             f"Food-101 could not be downloaded ({error})",
             where=f"{Food101._URL} (5 GB), into {data_root}",
-            fix=f"with a network, run again: {FETCH}; or unpack food-101.tar.gz into {data_root}",
+            fix=f"with a network, run again: {_extract('food101', data_root)} --download; or "
+            f"unpack {ARCHIVE} into {data_root}",
         ) from error
 
 
 def _no_data(data_root: Path) -> InputError:
-    tried = ", ".join(str(path) for path in candidates(data_root, FOLDERS))
     return InputError(
         "Food-101 is not on this machine",
-        where=f"no folder with an images folder in it; tried {tried}",
-        fix=f"{FETCH} (5 GB; pictures from the web, for research); or give its place as data "
-        f"folder; expected: {FOLDERS[0]}/images/CLASS/NUMBER.jpg and "
-        f"{FOLDERS[0]}/meta/train.txt, test.txt, or {SPLIT_FILES[0]} instead of meta",
+        where=f"{data_root} holds none of {', '.join(f'{name}/images' for name in FOLDERS)}",
+        fix="add --download (5 GB), or --data-root FOLDER (or $CACHECLIP_DATA) that holds "
+        f"{FOLDERS[0]}/images and {FOLDERS[0]}/meta",
     )
 
 
@@ -166,6 +181,6 @@ def _bad_meta(root: Path, what: str) -> InputError:
     return InputError(
         f"Food-101's lists are faulty: {what}",
         where=str(root / "meta"),
-        fix=f"remove {root} and fetch it again: {FETCH}; or put {SPLIT_FILES[0]} into {root} and "
-        "use CoOp's split: cacheclip extract --dataset coop/food101",
+        fix=f"put them back from {ARCHIVE}: {_unpack(root, 'meta')}; or use CoOp's split, with "
+        f"{SPLIT_FILES[0]} in {root}: {_extract('coop/food101', root.parent)}",
     )

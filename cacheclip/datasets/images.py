@@ -21,6 +21,7 @@ from cacheclip.datasets.base import Source
 Code: TypeAlias = Literal["missing", "decode", "truncated", "toolarge", "other"]
 
 MAX_PIXELS = 2**27  # 134 megapixels, 400 MB decoded
+MAX_ASPECT = 200  # a longer strip, its short side scaled to an encoder's, would take gigabytes
 # Decoders by name: a file may be called .jpg and hold PostScript, for which Pillow would start
 # another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
@@ -64,7 +65,8 @@ def read_rgb(source: Source) -> Image.Image:
 
     Raises:
         ImageError: "missing" (no such file), "truncated" (the file ends early), "decode" (no
-            picture that can be read), "toolarge" (over MAX_PIXELS) or "other" (reading failed).
+            picture that can be read), "toolarge" (over MAX_PIXELS, or a strip over MAX_ASPECT) or
+            "other" (reading failed).
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -73,10 +75,7 @@ def read_rgb(source: Source) -> Image.Image:
         raise ImageError("truncated", "the file is empty")
     try:
         image = _open(data)
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError(
-                "toolarge", f"{image.width} x {image.height} pixels, limit {MAX_PIXELS:,}"
-            )
+        _require_usual(image.width, image.height)
         image.load()
         return _to_rgb(image)
     except DECODER_ERRORS as error:
@@ -104,6 +103,14 @@ def _open(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _require_usual(width: int, height: int) -> None:
+    size = f"{width} x {height} pixels"
+    if width * height > MAX_PIXELS:
+        raise ImageError("toolarge", f"{size}, limit {MAX_PIXELS:,}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError("toolarge", f"{size}, a strip longer than {MAX_ASPECT} times its width")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -143,8 +150,7 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
         raise ImageError(
             "decode", f"array {array.dtype} {list(array.shape)}, not uint8 [H,W] or [H,W,3]"
         )
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise ImageError("toolarge", f"{array.shape[1]} x {array.shape[0]} pixels")
+    _require_usual(array.shape[1], array.shape[0])
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 

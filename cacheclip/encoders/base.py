@@ -82,7 +82,8 @@ def load(spec: EncoderSpec) -> Encoder:
     """Load the encoder that `spec` names.
 
     Raises:
-        InputError: model, tag, checkpoint or preprocessing do not exist or do not fit together.
+        UsageError: there is no such model, tag or device, or they do not go together.
+        InputError: a checkpoint or a description of preprocessing is faulty or of another model.
         MachineError: weights, a package or the GPU are missing on this machine.
     """
     if spec.model == NANO:

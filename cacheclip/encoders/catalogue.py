@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.disk import sha256_file
-from cacheclip.errors import InputError
+from cacheclip.errors import InputError, UsageError
 
 QUICKGELU = "-quickgelu"
 PREPROCESS_FIELDS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 
 
 class Catalogue:
-    """Questions to open_clip's tables; a wrong one is an InputError that names a right one."""
+    """Questions to open_clip's tables; a wrong one is a UsageError that names a right one."""
 
     def __init__(self, open_clip: Any) -> None:
         self._open_clip = open_clip
@@ -27,12 +27,12 @@ class Catalogue:
         """The model's own config."""
         config: Mapping[str, Any] | None = self._open_clip.get_model_config(model)
         if config is None:
-            names = self._open_clip.list_models()
-            near = difflib.get_close_matches(model, names, n=4, cutoff=0.5)
-            raise InputError(
+            names = [name for name in self._open_clip.list_models() if self.fitting_tags(name)]
+            raise UsageError(
                 f"open_clip knows no model {model!r}",
                 where="--model",
-                fix=f"use --model {some(near or names)}; hub models are written hf-hub:ORG/NAME",
+                fix=f"use --model {some(_like(model, names) or names)}; "
+                "hub models are written hf-hub:ORG/NAME",
             )
         return config
 
@@ -41,23 +41,30 @@ class Catalogue:
         tags: Sequence[str] = self._open_clip.list_pretrained_tags_by_model(model)
         return tags
 
+    def fitting_tags(self, model: str) -> Sequence[str]:
+        """Those of its tags whose weights were trained with the activation that it computes."""
+        return [
+            tag
+            for tag in self.tags(model)
+            if self._fits(model, self._open_clip.get_pretrained_cfg(model, tag))
+        ]
+
     def tag_config(self, model: str, tag: str | None) -> Mapping[str, Any]:
         """What is known about a tag's weights: where they are, preprocessing, activation."""
         tags = self.tags(model)
         if tag is None:
-            raise InputError(
+            raise UsageError(
                 f"{model} alone does not say which weights",
-                where="--pretrained",
-                fix=f"add --pretrained TAG ({some(tags)}) or --pretrained FILE",
+                where=f"--model {model}",
+                fix=self._weights_to_name(model),
             )
         if tag not in tags and tag in self.tags(_twin(model)):
             raise _wrong_activation(model, tag)
         if tag not in tags:
-            near = difflib.get_close_matches(tag, tags, n=4, cutoff=0.4)
-            raise InputError(
+            raise UsageError(
                 f"{tag!r} is neither a tag of {model} nor a file",
                 where="--pretrained",
-                fix=f"use one of its tags ({some(near or tags)}) or the path of a checkpoint file",
+                fix=self._weights_to_name(model, like=tag),
             )
         config: Mapping[str, Any] = self._open_clip.get_pretrained_cfg(model, tag)
         self.check_activation(model, tag, config)
@@ -65,11 +72,24 @@ class Catalogue:
 
     def check_activation(self, model: str, tag: str, config: Mapping[str, Any]) -> None:
         """Refuse weights trained with the activation that the model does not compute."""
+        if not self._fits(model, config):
+            raise _wrong_activation(model, tag)
+
+    def _fits(self, model: str, config: Mapping[str, Any]) -> bool:
         trained = bool(config.get("quick_gelu", False))
         computed = bool(self.config(model).get("quick_gelu", False))
         # One model of the catalogue disagrees with its own tag and has no twin to turn to.
-        if trained != computed and _twin(model) in self._open_clip.list_models():
-            raise _wrong_activation(model, tag)
+        return trained == computed or _twin(model) not in self._open_clip.list_models()
+
+    def _weights_to_name(self, model: str, like: str = "") -> str:
+        """Options that load, for this model or else for its twin; those like a wrong tag first."""
+        by_model = {name: self.fitting_tags(name) for name in (model, _twin(model))}
+        near = {name: _like(like, tags) for name, tags in by_model.items()} if like else {}
+        for choices in (near, by_model):
+            for name, tags in choices.items():
+                if tags:
+                    return f"use --model {name} --pretrained TAG ({some(tags)}) or FILE"
+        return f"use --pretrained FILE; open_clip has no weights for {model}"
 
     def known_file(self, path: Path) -> tuple[str, Mapping[str, Any]] | None:
         """Find the tag whose published file has the digest of this one, and the tag's config."""
@@ -103,7 +123,7 @@ class Catalogue:
             return {name: config[name] for name in PREPROCESS_FIELDS if name in config}
         if Path(told).is_file():
             return _read_preprocess(Path(told))
-        raise InputError(
+        raise UsageError(
             f"{told!r} is neither a tag of {model} nor a file",
             where="--preprocess-from",
             fix=f"use one of its tags ({some(list(tags))}) or a JSON file with mean and std",
@@ -125,6 +145,16 @@ def some(names: Sequence[str], limit: int = 8) -> str:
     return (", ".join(names[:limit]) or "it has none") + (" ..." if len(names) > limit else "")
 
 
+def _like(asked: str, names: Sequence[str]) -> list[str]:
+    """The names that hold what was asked for, shortest first, then those that resemble it."""
+    asked = asked.lower()
+    holding = [name for name in names if asked in name.lower()]
+    holding.sort(key=lambda name: (not name.lower().startswith(asked), len(name)))
+    spelled = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(asked, spelled, n=4, cutoff=0.5)
+    return list(dict.fromkeys([*holding, *(spelled[name] for name in close)]))
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error of others that says something, at most 300 characters of it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -137,10 +167,10 @@ def _twin(model: str) -> str:
     return model.removesuffix(QUICKGELU) if model.endswith(QUICKGELU) else model + QUICKGELU
 
 
-def _wrong_activation(model: str, tag: str) -> InputError:
+def _wrong_activation(model: str, tag: str) -> UsageError:
     quick, plain = "QuickGELU", "GELU"
     computes, trained = (quick, plain) if model.endswith(QUICKGELU) else (plain, quick)
-    return InputError(
+    return UsageError(
         f"the weights {tag} were trained with {trained}, but {model} computes {computes}",
         where=f"--model {model} --pretrained {tag}",
         fix=f"use --model {_twin(model)}",

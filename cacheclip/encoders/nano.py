@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cacheclip.encoders import open_clip_
 from cacheclip.encoders.base import NANO, EncoderSpec
-from cacheclip.errors import InputError
+from cacheclip.errors import UsageError
 
 if TYPE_CHECKING:
     from cacheclip.encoders.towers import OpenClipEncoder
@@ -20,11 +20,12 @@ def load(spec: EncoderSpec) -> "OpenClipEncoder":
     """Load nano; `pretrained` is its version and may be left out.
 
     Raises:
-        InputError: the version is not the one that this release ships.
+        UsageError: the version is not the one that this release ships, or preprocessing is named.
     """
-    if spec.pretrained not in (None, VERSION) or spec.preprocess_from is not None:
-        raise InputError(
-            f"this release ships one nano, {VERSION}, with its own preprocessing",
+    open_clip_.refuse_preprocess_from(spec)
+    if spec.pretrained not in (None, VERSION):
+        raise UsageError(
+            f"this release ships one nano, {VERSION}",
             where=f"--model {NANO} --pretrained {spec.pretrained}",
             fix=f"use --model {NANO} alone",
         )

@@ -9,9 +9,10 @@ import importlib.util
 import json
 import logging
 import math
+import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ import numpy as np
 from cacheclip.encoders import hub
 from cacheclip.encoders.base import LOCAL_DIR, EncoderSpec
 from cacheclip.encoders.catalogue import Catalogue, first_line
-from cacheclip.errors import InputError, MachineError
+from cacheclip.errors import InputError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from cacheclip.encoders.towers import OpenClipEncoder
@@ -30,6 +31,7 @@ HF_HUB = "hf-hub:"
 CONFIG_FILE = "open_clip_config.json"  # beside the weights, on the hub and in a saved folder
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 WEIGHT_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
+SCALARS = {"logit_scale": math.exp, "logit_bias": float}  # checkpoints hold the scale's logarithm
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def load(spec: EncoderSpec) -> "OpenClipEncoder":
     """Load a model by name and tag or checkpoint file, by `hf-hub:` name or `local-dir:` path.
 
     Raises:
-        InputError: model or tag unknown, activation wrong, file unreadable or of another model.
+        UsageError: model, tag or device unknown, or the activation is another.
+        InputError: the file is unreadable or of another model.
         MachineError: the weights are not here and cannot be fetched, or a package is missing.
     """
     from_file = spec.pretrained is not None and Path(spec.pretrained).is_file()
@@ -97,8 +100,9 @@ def build(source: Source, spec: EncoderSpec) -> "OpenClipEncoder":
     """Build the model of `source` on the device and in the precision that `spec` asks for.
 
     Raises:
+        UsageError: there is no such device.
         InputError: the checkpoint cannot be read or is of another model.
-        MachineError: there is no such device, or the tokenizer cannot be fetched.
+        MachineError: there is no GPU or no room on it, or the tokenizer cannot be fetched.
     """
     import torch
 
@@ -121,36 +125,25 @@ def _build(source: Source, device: str, precision: str) -> "OpenClipEncoder":
     from cacheclip.encoders import weights
     from cacheclip.encoders.towers import OpenClipEncoder
 
-    checkpoint = str(source.checkpoint)
-    only = not source.trusted
     with _quiet():
         tensors = weights.read_tensors(
-            source.checkpoint, lambda: load_state_dict(checkpoint, weights_only=only)
+            source.checkpoint,
+            lambda: load_state_dict(str(source.checkpoint), weights_only=not source.trusted),
         )
-        try:
-            model = open_clip.create_model(
-                source.registered,
-                checkpoint,
-                precision=precision,
-                device=device,
-                force_preprocess_cfg={**source.preprocess, "size": None},
-                weights_only=only,
-            )
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise InputError(
-                f"the weights do not fit {source.model}: {first_line(error)}",
-                where=checkpoint,
-                fix="give --model the name of the model that the file was saved from",
-            ) from error
+        digest = weights.weights_sha256(tensors)
+        # From the checkpoint: a tower in half precision has rounded its own.
+        scalars = {name: float(tensors[name]) for name in SCALARS if name in tensors}
+        del tensors  # the factory reads its own
+        model = _create(open_clip, source, precision)
         tokenizer = _tokenizer(open_clip, source)
+    _move(model, device, source.model)
     config = open_clip.get_model_config(source.registered)
     prepared = open_clip.get_model_preprocess_cfg(model)
     size = prepared["size"]
 
-    def scalar(name: str, change: Callable[[float], float]) -> float | None:
-        # From the checkpoint: a tower in half precision has rounded its own.
-        value = tensors.get(name, getattr(model, name))
-        return None if value is None else round(change(float(value)), 4)
+    def scalar(name: str) -> float | None:
+        value = scalars.get(name, getattr(model, name))
+        return None if value is None else round(SCALARS[name](float(value)), 4)
 
     return OpenClipEncoder(
         model,
@@ -160,11 +153,11 @@ def _build(source: Source, device: str, precision: str) -> "OpenClipEncoder":
             "library": "open_clip",
             "name": source.model,
             "pretrained": source.pretrained,
-            "weights_sha256": weights.weights_sha256(tensors),
+            "weights_sha256": digest,
             "quickgelu": bool(config.get("quick_gelu", False)),
             "embed_dim": int(config["embed_dim"]),
-            "logit_scale": scalar("logit_scale", math.exp),
-            "logit_bias": scalar("logit_bias", float),
+            "logit_scale": scalar("logit_scale"),
+            "logit_bias": scalar("logit_bias"),
         },
         preprocess={
             **prepared,
@@ -180,8 +173,26 @@ def _build(source: Source, device: str, precision: str) -> "OpenClipEncoder":
     )
 
 
+def _create(open_clip: Any, source: Source, precision: str) -> Any:
+    """The model on the CPU, so that whatever fails here fails because of the weights."""
+    try:
+        return open_clip.create_model(
+            source.registered,
+            str(source.checkpoint),
+            precision=precision,
+            force_preprocess_cfg={**source.preprocess, "size": None},
+            weights_only=not source.trusted,
+        )
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"the weights do not fit {source.model}: {first_line(error)}",
+            where=str(source.checkpoint),
+            fix="give --model the name of the model that the file was saved from",
+        ) from error
+
+
 def _from_tag(open_clip: Any, catalogue: Catalogue, spec: EncoderSpec, probe: hub.Probe) -> Source:
-    _refuse_preprocess_from(spec)
+    refuse_preprocess_from(spec)
     tag = str(spec.pretrained)
     config = catalogue.tag_config(spec.model, spec.pretrained)
     place = config.get("hf_hub") or config.get("url")
@@ -210,7 +221,7 @@ def _from_tag(open_clip: Any, catalogue: Catalogue, spec: EncoderSpec, probe: hu
 
 
 def _from_hub(open_clip: Any, spec: EncoderSpec, probe: hub.Probe) -> Source:
-    _refuse_preprocess_from(spec)
+    refuse_preprocess_from(spec)
     fetch = open_clip.pretrained.download_pretrained_from_hf
     name = spec.model.removeprefix(HF_HUB)
     online = probe.online()
@@ -232,7 +243,7 @@ def _from_hub(open_clip: Any, spec: EncoderSpec, probe: hub.Probe) -> Source:
 
 
 def _from_folder(spec: EncoderSpec) -> Source:
-    _refuse_preprocess_from(spec)
+    refuse_preprocess_from(spec)
     folder = Path(spec.model.removeprefix(LOCAL_DIR)).expanduser().resolve()
     found = [folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()]
     if not found or not (folder / CONFIG_FILE).is_file():
@@ -309,10 +320,11 @@ def _refuse_missing_file(pretrained: str) -> None:
         )
 
 
-def _refuse_preprocess_from(spec: EncoderSpec) -> None:
+def refuse_preprocess_from(spec: EncoderSpec) -> None:
+    """Raise a UsageError if preprocessing is named for weights that bring their own."""
     if spec.preprocess_from is not None:
-        raise InputError(
-            "--preprocess-from is for checkpoint files; a tag or a hub model brings its own",
+        raise UsageError(
+            "--preprocess-from is for checkpoint files; nano, tags and hub models bring their own",
             where=f"--preprocess-from {spec.preprocess_from}",
             fix="leave --preprocess-from out",
         )
@@ -323,13 +335,39 @@ def _device(asked: str | None) -> str:
 
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked.startswith("cuda") and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", asked):
+        raise UsageError(
+            f"there is no device {asked!r}",
+            where="--device",
+            fix="use --device cpu, --device cuda, or --device cuda:1 for the second GPU",
+        )
+    if asked == "cpu":
+        return asked
+    if not torch.cuda.is_available():
         raise MachineError(
             "torch sees no GPU on this machine",
             where=f"--device {asked}",
             fix="use --device cpu; `cacheclip doctor` says what is missing",
         )
+    number = int(asked.partition(":")[2] or 0)
+    if number >= torch.cuda.device_count():
+        raise UsageError(
+            f"there is no GPU {number}: torch sees {torch.cuda.device_count()}, counted from 0",
+            where=f"--device {asked}",
+            fix=f"use --device cuda:{torch.cuda.device_count() - 1}",
+        )
     return asked
+
+
+def _move(model: Any, device: str, name: str) -> None:
+    try:
+        model.to(device)
+    except RuntimeError as error:  # out of memory is one, a GPU in a bad state another
+        raise MachineError(
+            f"{name} cannot be put on {device}: {first_line(error)}",
+            where=f"--device {device}",
+            fix="use --device cpu, or a GPU with more free memory",
+        ) from error
 
 
 def _import() -> Any:

@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING
 
 from cacheclip.datasets.base import DataSet
 from cacheclip.datasets.images import ImageError, read_rgb
-from cacheclip.store.schema import TOOLARGE, Failure
+from cacheclip.store.schema import Failure
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
-
-MAX_ASPECT = 200  # a resized strip longer than this would take gigabytes
 
 
 def picture_reader(
@@ -21,12 +19,8 @@ def picture_reader(
 
     def read(row: int) -> "Tensor | Failure":
         try:
-            picture = read_rgb(dataset.open(split, row))
+            return transform(read_rgb(dataset.open(split, row)))
         except ImageError as error:
             return Failure(row, error.code, error.text)
-        long, short = max(picture.size), min(picture.size)
-        if long > MAX_ASPECT * short:
-            return Failure(row, TOOLARGE, f"a strip of {picture.width} x {picture.height} pixels")
-        return transform(picture)
 
     return read

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cacheclip.disk import digest
-from cacheclip.errors import InputError
+from cacheclip.errors import InputError, UsageError
 from cacheclip.prompts.classnames import spoken
 from cacheclip.prompts.templates import FAMILIES, PLACEHOLDER
 
@@ -53,14 +53,21 @@ def prompt_set(
         dataset: the data set's id, which chooses in such an object.
 
     Raises:
-        InputError: no such family or file, or a template without a placeholder.
+        UsageError: there is no such family.
+        InputError: the file is missing or faulty; see `read_templates`.
     """
     name = family if template is None else template
     if name in FAMILIES:
         return PromptSet(name, FAMILIES[name], tuple(classnames))
     path = Path(name).expanduser()
-    if not path.is_file():
+    if path.suffix and not path.is_file():
         raise InputError(
+            "there is no such template file",
+            where=str(path.absolute()),
+            fix="check the path, then run the same command again",
+        )
+    if not path.is_file():
+        raise UsageError(
             f"there are no templates {name!r}",
             where=f"neither a family nor a file {path.absolute()}",
             fix=f"--template with one of {', '.join(FAMILIES)}, or a .txt or .json file",
@@ -104,6 +111,6 @@ def _faulty(path: Path, what: str) -> InputError:
     return InputError(
         what,
         where=str(path),
-        fix='write one template a line, such as "a photo of a {}.", or a JSON list of them; then '
-        f"cacheclip extract --template {path}",
+        fix='write one template a line, such as "a photo of a {}.", or a JSON list of them; '
+        "then run the same command again",
     )

@@ -123,8 +123,11 @@ def test_two_folders_for_one_split(tree: Tree) -> None:
 
 
 def test_split_folders_without_train(tree: Tree) -> None:
-    with pytest.raises(InputError, match="without a train folder"):
-        load(tree(f"{split}/{id_}" for split in ("val", "test") for id_ in classes("a", "b")))
+    root = tree(f"{split}/{id_}" for split in ("val", "test") for id_ in classes("a", "b"))
+    root = root.rename(root.with_name("my birds"))
+    with pytest.raises(InputError, match="without a train folder") as caught:
+        load(root)
+    assert f"--dataset '{root}/test'" in caught.value.fix
 
 
 def test_a_class_without_training_pictures(tree: Tree) -> None:

@@ -3,6 +3,9 @@ import functools
 import hashlib
 import http.server
 import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -108,11 +111,11 @@ def test_no_data_says_what_was_tried_and_what_is_expected(tmp_path: Path) -> Non
     error = caught.value
     assert error.exit_code == 3
     assert len(str(error).splitlines()) == 3
+    assert str(tmp_path) in error.where
     for name in ("food-101", "food101", "Food101"):
-        assert str(tmp_path / name) in error.where
-    assert "--download" in error.fix
-    assert "food-101/images/CLASS/NUMBER.jpg" in error.fix
-    assert "split_zhou_Food101.json" in error.fix
+        assert f"{name}/images" in error.where
+    for told in ("--download", "--data-root", "$CACHECLIP_DATA", "food-101/images"):
+        assert told in error.fix
 
 
 def test_missing_pictures_are_counted(food: Path) -> None:
@@ -123,6 +126,29 @@ def test_missing_pictures_are_counted(food: Path) -> None:
     ) as caught:
         resolve("food101", data_root=food)
     assert caught.value.what.endswith(", ...")
+
+
+@pytest.mark.parametrize("folder", ["food-101", "food101"])
+@pytest.mark.parametrize("lost", ["images/pho/1000.jpg", "meta/train.txt"])
+def test_the_commands_that_bring_lost_files_back_touch_nothing_else(
+    food: Path, tmp_path: Path, folder: str, lost: str
+) -> None:
+    before = rows(resolve("food101", data_root=food))
+    with tarfile.open(tmp_path / "food-101.tar.gz", "w:gz") as packed:
+        packed.add(food / "food-101", "food-101")
+    root = tmp_path / "my data" / folder
+    shutil.copytree(food / "food-101", root)
+    (root / "split_of_my_own.json").write_text("{}")
+    (root / lost).unlink()
+    (root / "meta" / "train.json").unlink()
+    with pytest.raises(InputError) as caught:
+        resolve("food101", data_root=root.parent)
+    command = re.search(r"tar [^;]*", caught.value.fix)
+    assert command is not None
+    subprocess.run(shlex.split(command[0]), check=True, cwd=tmp_path)
+    assert rows(resolve("food101", data_root=root.parent)) == before
+    assert (root / "split_of_my_own.json").exists()
+    assert f"--data-root '{root.parent}'" in caught.value.fix
 
 
 @pytest.mark.parametrize(

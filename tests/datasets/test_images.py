@@ -196,6 +196,18 @@ def test_a_pixel_bomb_is_refused_by_its_header_without_a_warning() -> None:
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.parametrize("size", [(1, 201), (20_000, 1)])
+def test_a_strip_is_refused_that_would_grow_to_gigabytes(size: tuple[int, int]) -> None:
+    strip = Image.new("L", size)
+    for source in (encoded(strip, "PNG"), np.asarray(strip)):
+        with pytest.raises(ImageError, match=r"toolarge: .* a strip"):
+            read_rgb(source)
+
+
+def test_a_panorama_is_not_yet_a_strip() -> None:
+    assert read_rgb(encoded(Image.new("L", (1600, 8)), "PNG")).size == (1600, 8)
+
+
 def test_pillows_own_limit_gives_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert read_rgb(encoded(noise(), "PNG")).size == (40, 48)

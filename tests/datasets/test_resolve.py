@@ -10,7 +10,7 @@ import pytest
 import cacheclip.datasets
 from cacheclip.datasets.base import MACHINERY, DataSet, available, resolve
 from cacheclip.datasets.images import read_rgb
-from cacheclip.errors import InputError
+from cacheclip.errors import InputError, UsageError
 from cacheclip.prompts.templates import FAMILIES
 
 
@@ -32,7 +32,7 @@ def test_every_file_of_the_folder_is_a_data_set_or_machinery() -> None:
 
 @pytest.mark.parametrize(("name", "near"), [("Clipart", "clipart"), ("food-101", "food101")])
 def test_a_near_name_is_offered(name: str, near: str) -> None:
-    with pytest.raises(InputError, match="there is no data set") as caught:
+    with pytest.raises(UsageError, match="there is no data set") as caught:
         load(name)
     assert f"did you mean {near}?" in caught.value.fix
 
@@ -43,12 +43,12 @@ def test_a_near_name_is_offered(name: str, near: str) -> None:
 )
 def test_what_does_not_exist(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError):
+    with pytest.raises((InputError, UsageError)):
         load(name)
 
 
 def test_an_unknown_prefix_lists_what_exists() -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UsageError) as caught:
         load("hfds/ethz/food101")
     for name in available():
         assert name in caught.value.fix
@@ -73,7 +73,7 @@ def test_a_name_goes_before_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_only_folders_can_be_renamed() -> None:
-    with pytest.raises(InputError, match="cannot be renamed"):
+    with pytest.raises(UsageError, match="cannot be renamed"):
         load("clipart", alias="drawings")
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from cacheclip.encoders import nano, open_clip_
 from cacheclip.encoders.base import EncoderSpec, load
-from cacheclip.errors import InputError
+from cacheclip.errors import UsageError
 
 VOCABULARY = 4096
 MODEL: dict[str, Any] = {
@@ -65,5 +65,5 @@ def test_nano_needs_no_tag_and_no_network_and_brings_its_own_vocabulary() -> Non
 
 @pytest.mark.usefixtures("assets")
 def test_another_version_of_nano_is_not_here() -> None:
-    with pytest.raises(InputError, match="one nano, v1"):
+    with pytest.raises(UsageError, match="one nano, v1"):
         load(EncoderSpec("nano", "v2"))

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from cacheclip.encoders import hub
+from cacheclip.encoders import hub, open_clip_
 from cacheclip.encoders.base import EncoderSpec, load
-from cacheclip.errors import InputError, MachineError
+from cacheclip.errors import InputError, MachineError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -29,22 +30,44 @@ from cacheclip.errors import InputError, MachineError
 def test_the_wrong_activation_is_an_error_that_names_the_right_model(
     model: str, tag: str, right: str
 ) -> None:
-    with pytest.raises(InputError, match="GELU") as caught:
+    with pytest.raises(UsageError, match="GELU") as caught:
         load(EncoderSpec(model, tag))
     assert caught.value.fix == f"use --model {right}"
 
 
 @pytest.mark.usefixtures("offline")
 def test_unknown_names_are_answered_with_close_ones() -> None:
-    with pytest.raises(InputError, match="knows no model") as model:
-        load(EncoderSpec("ViT-B32", "openai"))
-    assert "ViT-B-32" in model.value.fix
-    with pytest.raises(InputError, match="neither a tag") as tag:
+    for asked, near in (
+        ("ViT-B32", "ViT-B-32"),
+        ("vit", "ViT-B-16, ViT-B-32,"),
+        ("rn50", "RN50-q"),
+    ):
+        with pytest.raises(UsageError, match="knows no model") as model:
+            load(EncoderSpec(asked, "openai"))
+        assert model.value.fix.startswith(f"use --model {near}")
+    with pytest.raises(UsageError, match="neither a tag") as tag:
         load(EncoderSpec("ViT-B-32", "laion2b_s34b"))
-    assert "laion2b_s34b_b79k" in tag.value.fix
-    with pytest.raises(InputError, match="which weights") as missing:
+    assert "--model ViT-B-32 --pretrained TAG (laion2b_s34b_b79k" in tag.value.fix
+    with pytest.raises(UsageError, match="which weights") as missing:
         load(EncoderSpec("ViT-B-32-quickgelu"))
     assert "openai" in missing.value.fix
+
+
+@pytest.mark.parametrize("tag", [None, "opena", "anything"])
+@pytest.mark.parametrize("model", ["ViT-B-32", "ViT-B-32-quickgelu", "RN50", "RN50x4"])
+@pytest.mark.usefixtures("offline")
+def test_no_weights_are_offered_that_the_next_check_would_refuse(
+    model: str, tag: str | None
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(EncoderSpec(model, tag))
+    words = re.match(r"use --model (\S+) --pretrained TAG \(([^)]*)\)", caught.value.fix)
+    assert words is not None
+    for offered in words[2].removesuffix(" ...").split(", "):
+        with pytest.raises(MachineError, match="not on this machine"):  # all else was accepted
+            load(EncoderSpec(words[1], offered))
+    if tag == "opena":
+        assert words[2].startswith("openai")
 
 
 def test_weights_that_are_not_here_and_cannot_be_fetched(offline: Path) -> None:
@@ -124,7 +147,7 @@ def test_a_checkpoint_file_must_be_told_its_preprocessing(
     wrong = tmp_path / "wrong.json"
     wrong.write_text('{"mean": [0.5, 0.5, 0.5]}')
     for told in ("nothing-of-this-name", str(wrong)):
-        with pytest.raises(InputError, match=r"describe preprocessing|neither a tag"):
+        with pytest.raises((InputError, UsageError), match=r"describe preproc|neither a tag"):
             load(EncoderSpec("test-vit", str(made.checkpoint), preprocess_from=told))
 
 
@@ -171,6 +194,36 @@ def test_a_gpu_that_is_not_there(tower: Callable[[str], Any]) -> None:
     spec = EncoderSpec("test-vit", str(made.checkpoint), str(made.preprocess), device="cuda")
     with pytest.raises(MachineError, match="no GPU"):
         load(spec)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda0", "mps", "CPU", ""])
+def test_a_device_that_is_none_is_not_blamed_on_the_weights(device: str) -> None:
+    with pytest.raises(UsageError, match="there is no device") as caught:
+        load(EncoderSpec("nano", device=device))
+    assert caught.value.where == "--device"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_with_too_high_a_number() -> None:
+    count = torch.cuda.device_count()
+    with pytest.raises(UsageError, match=f"torch sees {count}"):
+        load(EncoderSpec("nano", device=f"cuda:{count}"))
+
+
+def test_a_full_gpu_is_not_blamed_on_the_weights() -> None:
+    class Large(torch.nn.Module):
+        def to(self, *_: object, **__: object) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+    with pytest.raises(MachineError, match="large cannot be put on cuda: CUDA out of memory"):
+        open_clip_._move(Large(), "cuda", "large")
+
+
+def test_nano_and_tags_bring_their_own_preprocessing() -> None:
+    for model, tag in (("nano", None), ("ViT-B-32-quickgelu", "openai")):
+        with pytest.raises(UsageError, match="bring their own") as caught:
+            load(EncoderSpec(model, tag, preprocess_from="openai"))
+        assert "None" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("status", "online"), [(200, True), (404, True), (503, False)])

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from cacheclip.encoders import open_clip_
 from cacheclip.encoders.base import Encoder, EncoderSpec, load
-from cacheclip.errors import InputError
+from cacheclip.errors import UsageError
 
 
 def spec(tower: Any, **changes: Any) -> EncoderSpec:
@@ -195,6 +195,6 @@ def test_an_openai_file_is_known_by_its_digest(
 
     open_clip_.register("test-vit-quickgelu", open_clip.get_model_config("test-vit"))
     published["quick_gelu"] = False
-    with pytest.raises(InputError, match="trained with GELU") as caught:
+    with pytest.raises(UsageError, match="trained with GELU") as caught:
         load(spec(made, model="test-vit-quickgelu", pretrained=str(path), preprocess_from=None))
     assert caught.value.fix == "use --model test-vit"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheclip.errors import InputError
+from cacheclip.errors import InputError, UsageError
 from cacheclip.prompts.ensemble import prompt_set, read_templates
 from cacheclip.prompts.templates import FAMILIES
 
@@ -88,6 +88,8 @@ def test_faulty_files(tmp_path: Path, file: str, text: str, says: str) -> None:
 
 
 def test_neither_family_nor_file() -> None:
-    with pytest.raises(InputError, match="there are no templates 'photos'") as caught:
+    with pytest.raises(UsageError, match="there are no templates 'photos'") as caught:
         prompt_set(NAMES, family="photo", template="photos")
     assert "food101" in caught.value.fix
+    with pytest.raises(InputError, match="no such template file"):
+        prompt_set(NAMES, family="photo", template="photos.txt")
