@@ -71,16 +71,15 @@ def command(
     for comparison in comparisons:
         output.talk(*comparison.data.features.notices)
         output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
+        rows = []
         with output.progress() as advance:
-            outcomes = list(comparison.run(partial(advance, "runs")))
-        printed += [row.as_json() for _, row in outcomes]
-        errors += [
-            outcome.result
-            for outcome, row in outcomes
-            if isinstance(outcome.result, CacheclipError) and row.method in chosen
-        ]
+            for outcome, row in comparison.run(partial(advance, "runs")):
+                rows.append(row)
+                if isinstance(outcome.result, CacheclipError) and row.method in chosen:
+                    errors.append(outcome.result)
+        printed += [row.as_json() for row in rows]
         if not as_json:
-            output.table(*summary([row for _, row in outcomes]))
+            output.table(*summary(rows))
     if as_json:
         output.data(printed)
     for text, count in Counter(map(str, errors)).items():
