@@ -28,6 +28,11 @@ _REFUSALS = {
     errno.EACCES: ("no permission to write", "choose a folder of your own with --home"),
     errno.EPERM: ("no permission to write", "choose a folder of your own with --home"),
     errno.EROFS: ("the disk is read-only", "choose another folder with --home"),
+    errno.EIO: ("the disk reports an error", "look at the disk, or choose another with --home"),
+    errno.ENOENT: ("a folder of this path is not there any more", "run the same command again"),
+    errno.ENOTDIR: ("a part of this path is a file", "choose another folder with --home"),
+    errno.EISDIR: ("there is a folder of this name", "move it away, or choose another name"),
+    errno.ENAMETOOLONG: ("this path is too long", "choose a shorter one, or another --home"),
 }
 _LOCK_POLL = 0.05  # seconds between two tries for a lock that somebody holds
 
@@ -89,8 +94,8 @@ def publishing(
     temporary = folder / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
         with _refusals(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
+            _make_folder(folder)
             yield temporary
             _sync(temporary)
             if exclusive:
@@ -138,9 +143,19 @@ def read_json(path: Path) -> Any:
         raise StoreError(
             "no permission to read", where=str(path), fix=f"chmod u+r {shlex.quote(str(path))}"
         ) from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"this file cannot be read: {error.strerror}",
+            where=str(path),
+            fix="look at the disk and the path, then run the same command again",
+        ) from error
     except ValueError:
         raise StoreError(
-            "this file is not JSON", where=str(path), fix=f"rm {path}; what made it makes it anew"
+            "this file is not JSON",
+            where=str(path),
+            fix=f"rm {shlex.quote(str(path))}; what made it makes it anew",
         ) from None
 
 
@@ -151,7 +166,7 @@ def append_line(path: Path, line: str) -> None:
         StoreError: the disk is full or refuses the file.
     """
     with _refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             fcntl.flock(log, fcntl.LOCK_EX)
@@ -176,7 +191,7 @@ def lock(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         StoreError: somebody else holds it; the message names who.
     """
     with _refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     _held.add(descriptor)
     try:
@@ -245,6 +260,13 @@ def _refusals(path: Path) -> Iterator[None]:
             raise
         what, fix = _REFUSALS[error.errno]
         raise StoreError(what, where=str(path), fix=fix) from error
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # unlike that of a file to publish, this one is the user's to see
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
 
 
 def _sync(path: Path) -> None:

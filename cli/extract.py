@@ -35,7 +35,9 @@ from cacheclip.cli import options, output
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures encoded at once.")
 @click.option("--rows-per-shard", type=click.IntRange(1), default=8192, show_default=True)
 @click.option(
-    "--max-failures", metavar="N|P%", help="Bad pictures allowed. [default: 0.1%, own folders 1%]"
+    "--max-failures",
+    metavar="N|P%",
+    help="Bad pictures allowed. [default: 0.1%, own folders 1%, at least one]",
 )
 @click.option("--retry-failed", is_flag=True, help="Try the pictures again that failed before.")
 @click.option("--hash-files", is_flag=True, help="Notice replaced pictures by their content.")

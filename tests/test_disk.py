@@ -226,3 +226,23 @@ os.waitpid(child, 0)
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=True)
     assert (tmp_path / "lock.own").read_bytes() == b"still open"
+
+
+def test_a_path_that_cannot_be_is_told_in_three_lines(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    refused = {
+        tmp_path / "file" / "a.json": "a part of this path is a file",
+        tmp_path / "file" / "deeper" / "a.json": "a part of this path is a file",
+        tmp_path / ("x" * 300): "too long",
+        tmp_path / "folder": "there is a folder of this name",
+    }
+    for path, why in refused.items():
+        with pytest.raises(StoreError, match=why) as caught:
+            disk.publish_json(path, {})
+        assert caught.value.where == str(path)
+    with pytest.raises(StoreError, match="a part of this path is a file"):
+        disk.append_line(tmp_path / "file" / "log", "line")
+    with pytest.raises(StoreError, match="cannot be read"):
+        disk.read_json(tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

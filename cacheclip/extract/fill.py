@@ -1,41 +1,44 @@
 """Filling the stores of one extraction: texts first, then the pictures split by split."""
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cacheclip.datasets.base import Split
 from cacheclip.disk import read_json
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import InputError, StoreError
 from cacheclip.extract import memo
+from cacheclip.extract.labelling import files_of
 from cacheclip.extract.memo import Note
 from cacheclip.extract.plan import Plan, Progress
 from cacheclip.extract.reuse import Reusable
-from cacheclip.extract.shard import SplitEncoder, drop_unused_plans, finished_part, withdraw_failed
+from cacheclip.extract.shard import SplitEncoder
 from cacheclip.extract.threads import batches_at_once
 from cacheclip.store.home import Home
-from cacheclip.store.key import Key, files_sha256, image_key, key_digest, set_digest, text_key
+from cacheclip.store.key import (
+    Key,
+    extract_command,
+    image_key,
+    key_digest,
+    set_digest,
+    text_key,
+    update_header,
+)
 from cacheclip.store.reader import Store
-from cacheclip.store.schema import NONFINITE, PLAN_FILE, named
+from cacheclip.store.schema import NONFINITE, PLAN_FILE, ROWS_PER_SHARD, Failure, named
 from cacheclip.store.text import TextStore, write_text_store
-from cacheclip.store.writer import ImageStoreWriter
+from cacheclip.store.writer import ImageStoreWriter, drop_unused_plans
 
 STORE_DTYPE = "float16"
 CPU_BATCH = 32
 GPU_BATCH = 256
 TEXTS_AT_ONCE = 256
 FAILURES_SHOWN = 10
-
-
-def files_of(split: Split) -> str | None:
-    """What the files of a split are known by; None where the ids name the pictures for good."""
-    return None if split.stamps is None else files_sha256(split.ids, split.stamps)
 
 
 class Extraction:
@@ -50,6 +53,7 @@ class Extraction:
         self._failed: dict[str, list[str]] = {}
         self.encoded = 0
         self.copied = 0
+        self.notices: list[str] = []
 
     def run(self) -> Note:
         """Fill what is missing and say where all of it lies."""
@@ -57,17 +61,23 @@ class Extraction:
         stores: list[Store] = []
         splits = self._plan.dataset.splits
         paths = [path for split in splits for path in self._paths(split).values()]
-        if self._plan.request.retry_failed:
-            for path in paths:
-                withdraw_failed(path)
         drop_unused_plans(paths)
         with ExitStack() as stack:
             # All stores are begun at once: whoever goes on with them finds one plan for them all.
             begun = {split: self._writers(split, stack) for split in splits}
             at_once = stack.enter_context(batches_at_once(self._encoder.device))
-            for split, writers in begun.items():
-                self._encode(split, writers, at_once)
-                stores += [writer.finish() for writer in writers.values()]
+            works = {split: self._work(split, begun[split], at_once) for split in splits}
+            for split, work in works.items():
+                self._notice_other_files(split, begun[split].values())
+                if self._plan.request.retry_failed:
+                    work.retry()
+                self._failed[split] = self._named(split, work.failures())
+            for split, work in works.items():
+                self._encode(split, works)
+                stores += [writer.finish() for writer in begun[split].values()]
+                self.encoded += work.encoded
+                self.copied += work.copied
+        update_header(text.path, text.header, self._info())
         identity = self._encoder.identity
         places = [store.path.relative_to(self._home.root).as_posix() for store in stores]
         return Note(
@@ -93,7 +103,7 @@ class Extraction:
         )
         path = self._home.text_path(self._plan.dataset.id, key_digest(key))
         try:
-            return TextStore.open(path)
+            return TextStore.open(path, self._home.option)
         except StoreError:
             pass  # not there, or not whole: it is written anew
         texts = [text for row in prompts.prompts for text in row]
@@ -113,6 +123,7 @@ class Extraction:
             classnames=prompts.classnames,
             prompts=prompts.prompts,
             info={**self._info(), "truncated": truncated},
+            home=self._home.option,
         )
 
     def _paths(self, split: str) -> dict[str, Path]:
@@ -137,7 +148,8 @@ class Extraction:
                     files=samples.stamps,
                     rows_per_shard=rows_per_shard,
                     encode_batch=batch,
-                    info=self._info(),
+                    info={**self._info(), "sizes": self._plan.sizes.get(split)},
+                    home=self._home.option,
                 )
             )
             for layer, path in paths.items()
@@ -153,52 +165,71 @@ class Extraction:
         usual = CPU_BATCH if self._encoder.device == "cpu" else GPU_BATCH
         return request.rows_per_shard, min(request.batch_size or usual, rows)
 
-    def _encode(self, split: str, writers: Mapping[str, ImageStoreWriter], at_once: int) -> None:
+    def _work(
+        self, split: str, writers: Mapping[str, ImageStoreWriter], at_once: int
+    ) -> SplitEncoder:
         samples = self._plan.dataset.splits[split]
-        missing = {spec for writer in writers.values() for spec in writer.missing}
-        self._advance(len(samples.ids) - sum(spec.rows for spec in missing))
-        self._count_failed(split, writers["image"])
-        if not missing:
-            return
         keys = {layer: writer.key for layer, writer in writers.items()}
-        reusable = Reusable(self._home, keys, samples.ids, samples.stamps)
-        work = SplitEncoder(
+        missing = any(writer.missing for writer in writers.values())
+        return SplitEncoder(
             self._plan.dataset,
             split,
             self._encoder,
             writers,
-            reusable,
+            Reusable(self._home, keys, samples.ids, samples.stamps if missing else None),
             at_once,
             self._advance,
         )
+
+    def _encode(self, split: str, works: Mapping[str, SplitEncoder]) -> None:
+        """Encode a split; refuse to go on as soon as too many pictures failed."""
+        work = works[split]
+        rows = len(self._plan.dataset.splits[split].ids)
+        self._advance(rows - sum(spec.rows for spec in work.missing))
+        self._refuse_too_many(works)
         for failures in work.shards():
-            self._failed[split] += named(failures, samples.ids)
-            self._refuse_too_many()
-        self._count_failed(split, writers["image"])
-        self.encoded += work.encoded
-        self.copied += work.copied
+            self._failed[split] += self._named(split, failures)
+            self._refuse_too_many(works)
+        # The store knows more of them: vectors that its type cannot hold.
+        self._failed[split] = self._named(split, work.failures())
+        self._refuse_too_many(works)
 
-    def _count_failed(self, split: str, writer: ImageStoreWriter) -> None:
-        """Know every failure of the finished shards, those of earlier runs included."""
-        ids = self._plan.dataset.splits[split].ids
-        self._failed[split] = list(named(finished_part(writer).failures(), ids))
-        self._refuse_too_many()
+    def _notice_other_files(self, split: str, writers: Iterable[ImageStoreWriter]) -> None:
+        """Tell where finished shards are of files of other sizes than those that lie there now."""
+        now = self._plan.sizes.get(split)
+        finished = [store for writer in writers if (store := writer.finished) is not None]
+        if any(store.header.info.get("sizes", now) != now for store in finished):
+            remove = shlex.join(["rm", "-r", *(str(store.path) for store in finished)])
+            self.notices.append(
+                f"the files of split {split} have other sizes than those that were encoded, whose "
+                f"features are kept; to encode these: {remove} && {self._command()}"
+            )
 
-    def _refuse_too_many(self) -> None:
+    def _named(self, split: str, failures: Sequence[Failure]) -> list[str]:
+        return list(named(failures, self._plan.dataset.splits[split].ids))
+
+    def _refuse_too_many(self, works: Mapping[str, SplitEncoder]) -> None:
         plan = self._plan
         failed = [line for lines in self._failed.values() for line in lines]
         if len(failed) <= plan.allowed:
             return
+        unread = sum(spec.rows for work in works.values() for spec in work.missing)
+        whole = unread <= ROWS_PER_SHARD  # few enough to see all the bad ones at once
+        if whole:
+            for split, work in works.items():
+                failed += self._named(split, work.unread())
         shown = "; ".join(failed[:FAILURES_SHOWN])
+        more = len(failed) - FAILURES_SHOWN
         nonfinite = any(f": {NONFINITE}: " in line for line in failed)
         raise InputError(
-            f"{len(failed)} of {plan.rows} pictures failed so far, {plan.allowed} are allowed "
-            "(finished shards are kept)",
-            where=f"{plan.dataset.id}: {shown}",
+            f"{len(failed)} of {plan.rows:,} pictures failed{'' if whole else ' so far'}, "
+            f"{plan.allowed} may (finished shards are kept)",
+            where=f"{plan.dataset.id}: {shown}" + (f"; and {more} more" if more > 0 else ""),
             fix="compute in another precision: --precision bf16 or fp32"
             if nonfinite
-            else "repair the pictures and run the same command with --retry-failed, or allow "
-            "more of them: --max-failures 5%",
+            else f"{self._command(max_failures=len(failed))} allows "
+            f"{'them' if whole else 'that many, and may need more'}; or repair the pictures, then: "
+            f"{self._command(retry_failed=True)}",
         )
 
     def _key(self, split: str, layer: str) -> Key:
@@ -222,16 +253,26 @@ class Extraction:
 
     def _info(self) -> dict[str, Any]:
         """What people may want to know of a store; no part of its key."""
-        spec, root = self._plan.encoder, self._plan.dataset.root
         return {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": memo.versions(),
             "device": self._encoder.device,
             "dataset": self._plan.dataset.id,
-            "root": None if root is None else str(root),
+            "root": self._root,
             "weights_file": str(self._encoder.weights_file),
-            "asked": asdict(spec),
+            "asked": self._plan.asked,
         }
+
+    @property
+    def _root(self) -> str | None:
+        root = self._plan.dataset.root
+        return None if root is None else str(root)
+
+    def _command(self, **changes: object) -> str:
+        """The command line of this extraction, with some options changed."""
+        asked = {**self._plan.asked, **changes}
+        dataset = self._plan.dataset.id
+        return extract_command(dataset, asked, root=self._root, home=self._home.option)
 
     def _advance(self, pictures: int) -> None:
         self._finished += pictures

@@ -1,8 +1,9 @@
 """A repeated extraction is answered from a note in the home, without loading torch.
 
 The note holds under a digest of all that could change the answer and can be read cheaply: the
-request, the samples and their stamps, the prompts, the versions of what computes. Beside it stand
-size and time of the weights file, and the stores; these are looked at before the note is believed.
+request, the samples and their stamps or sizes, the prompts, the versions of what computes. Beside
+it stand size and time of the weights file, and the stores; these are looked at before the note is
+believed.
 """
 
 import importlib.metadata
@@ -80,6 +81,8 @@ def memo_digest(plan: Plan) -> str:
                 name: [samples_sha256(split.ids), samples_sha256(split.stamps or ())]
                 for name, split in plan.dataset.splits.items()
             },
+            "root": str(plan.dataset.root),  # the stores name it in their command line
+            "sizes": plan.sizes,
             "prompts": plan.prompts.digest,
             "template": plan.prompts.template,
             "classnames": list(plan.prompts.classnames),

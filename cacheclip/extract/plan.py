@@ -1,15 +1,21 @@
 """What one extraction is asked to do, checked before anything heavy is loaded."""
 
+import shlex
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from cacheclip.datasets.base import DataSet, resolve
+from cacheclip.datasets.base import SPLITS, DataSet, Source, resolve
+from cacheclip.disk import sha256_lines
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
-from cacheclip.errors import InputError
+from cacheclip.errors import InputError, StoreError
+from cacheclip.extract.labelling import labels_of
 from cacheclip.prompts.ensemble import PromptSet, prompt_set
-from cacheclip.store.home import Home
+from cacheclip.prompts.templates import FAMILIES
+from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import samples_sha256
 from cacheclip.store.schema import ROWS_PER_SHARD
 
@@ -38,11 +44,11 @@ class ExtractRequest:
         template: a family of prompts or a file of them; None takes the data set's own.
         device: `cpu`, `cuda`; None takes the GPU where there is one.
         precision: `fp32`, `fp16`, `bf16`; None lets the device decide.
-        batch_size: pictures encoded at once; None takes 64 on a CPU and 256 on a GPU. Only a new
+        batch_size: pictures encoded at once; None takes 32 on a CPU and 256 on a GPU. Only a new
             store asks: an unfinished one goes on with its own.
         rows_per_shard: pictures in one file of a store.
         max_failures: pictures that may be unreadable, as a count `12` or a share `2%`; None takes
-            0.1 % for built-in sets and 1 % for the user's own.
+            0.1 % for built-in sets and 1 % for the user's own, of which one always may be.
         retry_failed: encode pictures anew that failed before, although their files look the same.
         hash_files: notice replaced pictures by content instead of by size and time.
     """
@@ -70,6 +76,7 @@ class Plan:
 
     request: ExtractRequest
     dataset: DataSet
+    labels: Labels
     prompts: PromptSet
     encoder: EncoderSpec
     allowed: int
@@ -79,6 +86,36 @@ class Plan:
     def rows(self) -> int:
         """Pictures of all splits."""
         return sum(len(split.ids) for split in self.dataset.splits.values())
+
+    @cached_property
+    def sizes(self) -> dict[str, str]:
+        """Split -> digest of its files' sizes, for built-in sets of files; no part of any key.
+
+        Names alone tell such pictures apart, so this notices another copy of them: a resized one.
+        """
+        dataset = self.dataset
+        if not dataset.builtin or dataset.root is None:
+            return {}
+        return {
+            name: sha256_lines(str(_size(dataset.read(sample))) for sample in split.ids)
+            for name, split in dataset.splits.items()
+        }
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """The options that make this extraction again, from every folder; None where untold."""
+        request, dataset = self.request, self.dataset
+        usual = request.rows_per_shard == ROWS_PER_SHARD
+        placed = dataset.builtin and dataset.root is not None
+        return {
+            **asdict(self.encoder),
+            "data_root": str(request.data_root.expanduser().absolute()) if placed else None,
+            "template": _absolute_template(request.template),
+            "batch_size": request.batch_size,
+            "rows_per_shard": None if usual else request.rows_per_shard,
+            "max_failures": request.max_failures,
+            "hash_files": request.hash_files,
+        }
 
 
 def make_plan(request: ExtractRequest, home: Home) -> Plan:
@@ -99,13 +136,14 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
     if dataset.root is not None:
         home.refuse_within(dataset.root)
     _refuse_other_list(dataset, home)
+    labels, kept = labels_of(dataset, home)
     prompts = prompt_set(
-        dataset.classnames,
+        labels.classnames,
         family=dataset.templates,
         template=request.template,
         dataset=dataset.id,
     )
-    notices = list(dataset.notices)
+    notices = [*dataset.notices, *kept, *_moved(dataset, home)]
     model, pretrained = request.model, request.pretrained
     if model is None:
         if pretrained is not None:
@@ -121,6 +159,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
     return Plan(
         request=request,
         dataset=dataset,
+        labels=labels,
         prompts=prompts,
         encoder=EncoderSpec(
             model=_absolute_folder(model),
@@ -137,11 +176,13 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
 def allowed_failures(told: str | None, *, rows: int, builtin: bool) -> int:
     """How many of `rows` pictures may be unreadable: a count, or a share rounded down.
 
+    One bad file in a small folder of one's own is a matter of course, so it is always allowed.
+
     Raises:
         InputError: `told` is neither a count such as `12` nor a share such as `2%`.
     """
     if told is None:
-        return int(rows * (SHARE_BUILTIN if builtin else SHARE_OWN))
+        return int(rows * SHARE_BUILTIN) if builtin else max(1, int(rows * SHARE_OWN))
     number = told.strip().removesuffix("%")
     try:
         count = float(number) if "%" in told else int(number)
@@ -156,9 +197,22 @@ def allowed_failures(told: str | None, *, rows: int, builtin: bool) -> int:
     return int(rows * count / 100) if "%" in told else int(count)
 
 
+def _size(source: Source) -> int | None:
+    """The size of a picture's file; None where it is none, or gone."""
+    try:
+        return source.stat().st_size if isinstance(source, Path) else None
+    except OSError:
+        return None
+
+
 def _absolute_file(told: str | None) -> str | None:
     """A path that means the same from every folder; a tag as it is."""
     return str(Path(told).absolute()) if told is not None and Path(told).is_file() else told
+
+
+def _absolute_template(told: str | None) -> str | None:
+    """A file of templates as a path that means the same from everywhere; a family as it is."""
+    return told if told is None or told in FAMILIES else str(Path(told).expanduser().absolute())
 
 
 def _absolute_folder(model: str) -> str:
@@ -170,25 +224,55 @@ def _absolute_folder(model: str) -> str:
 
 def _refuse_empty(dataset: DataSet) -> None:
     empty = [name for name, split in dataset.splits.items() if not split.ids]
-    if empty or not dataset.splits:
-        raise InputError(
-            f"split {' and '.join(empty)} has no pictures" if empty else "there are no pictures",
-            where=f"data set {dataset.id}" + (f", {dataset.root}" if dataset.root else ""),
-            fix="put pictures there, or name another folder: cacheclip extract --dataset PATH",
+    if not empty and dataset.splits:
+        return
+    what = f"split {' and '.join(empty)} has no pictures" if empty else "there are no pictures"
+    classes = Counter(label for split in dataset.splits.values() for label in split.labels)
+    few = [name for label, name in enumerate(dataset.classnames) if classes[label] < len(SPLITS)]
+    if few:
+        shown = ", ".join(f"{name} {classes[dataset.classnames.index(name)]}" for name in few[:5])
+        what += (
+            f": a class needs at least {len(SPLITS)} pictures ({', '.join(SPLITS)}), and "
+            f"{len(few)} of {len(dataset.classnames)} have fewer: {shown}"
         )
+    raise InputError(
+        what,
+        where=f"data set {dataset.id}" + (f", {dataset.root}" if dataset.root else ""),
+        fix="put pictures there, or name another folder: cacheclip extract --dataset PATH",
+    )
+
+
+def _moved(dataset: DataSet, home: Home) -> list[str]:
+    """Tell that a built-in set lies elsewhere than before; a folder's own set is known by files."""
+    before = _root_before(dataset, home)
+    if before is None or not dataset.builtin:
+        return []
+    return [f"{dataset.id} lies in {dataset.root}; its last extraction found it in {before}"]
+
+
+def _root_before(dataset: DataSet, home: Home) -> str | None:
+    """Where the pictures of this name lay at the last extraction, if that was elsewhere."""
+    roots = [line["root"] for line in home.extractions() if line["dataset"] == dataset.id]
+    if not roots or roots[-1] is None or dataset.root is None:
+        return None
+    before = str(roots[-1])
+    return None if Path(before).resolve() == dataset.root.resolve() else before
 
 
 def _refuse_other_list(dataset: DataSet, home: Home) -> None:
     """A folder's data set is known by name; the name must not come to mean other pictures."""
-    if dataset.builtin or dataset.root is None:
+    before = _root_before(dataset, home)
+    if before is None or dataset.builtin:
         return
-    roots = [line["root"] for line in home.extractions() if line["dataset"] == dataset.id]
-    if not roots or roots[-1] is None or Path(roots[-1]).resolve() == dataset.root.resolve():
-        return
-    known = {name: split.ids_sha256 for name, split in home.labels(dataset.id).splits.items()}
+    try:
+        labels = home.labels(dataset.id)
+    except StoreError:
+        return  # lost or broken: they are made anew, of whatever pictures
+    known = {name: split.ids_sha256 for name, split in labels.splits.items()}
     if known != {name: samples_sha256(split.ids) for name, split in dataset.splits.items()}:
         raise InputError(
             f"{dataset.id} is the name of other pictures in this home",
-            where=f"{dataset.root} now, {roots[-1]} before",
-            fix=f"give these a name: cacheclip extract --dataset {dataset.root} --name NAME",
+            where=f"{dataset.root} now, {before} before",
+            fix="give these a name: cacheclip extract --dataset "
+            f"{shlex.quote(str(dataset.root))} --name NAME{home.option}",
         )

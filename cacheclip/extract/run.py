@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.encoders.base import load
-from cacheclip.errors import StoreError
 from cacheclip.extract import memo
-from cacheclip.extract.fill import FAILURES_SHOWN, Extraction, files_of
+from cacheclip.extract.fill import FAILURES_SHOWN, Extraction
 from cacheclip.extract.memo import Note
 from cacheclip.extract.plan import ExtractRequest, Plan, Progress, make_plan
-from cacheclip.store.home import Home, Labels, SplitLabels
-from cacheclip.store.key import samples_sha256
+from cacheclip.store.home import Home
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import named
 
@@ -81,7 +79,9 @@ def run(
         extraction = Extraction(plan, home, encoder, progress)
         note = extraction.run()
         encoded = extraction.encoded
-        home.remember(key, asdict(note))
+        notices += extraction.notices
+        if not extraction.notices:  # they are worth telling every time
+            home.remember(key, asdict(note))
         if extraction.copied:
             notices.append(f"re-used {extraction.copied:,} rows, encoded {encoded:,}")
     if note.truncated:
@@ -108,27 +108,14 @@ def run(
 
 def _failed(home: Home, note: Note) -> list[str]:
     """Every picture without features, by name and reason."""
-    opened = [Store.open(home.root / place) for place in note.stores]
+    opened = [Store.open(home.root / place, home.option) for place in note.stores]
     images = [store for store in opened if store.layer == "image" and store.failed]
     return [line for store in images for line in named(store.failures(), store.ids())]
 
 
 def _record(plan: Plan, home: Home, note: Note) -> None:
     """Make the set usable and the last one; labels first, for the log is what people go by."""
-    labels = Labels(
-        plan.dataset.id,
-        list(plan.dataset.classnames),
-        {
-            name: SplitLabels(samples_sha256(split.ids), files_of(split), list(split.labels))
-            for name, split in plan.dataset.splits.items()
-        },
-    )
-    try:
-        known = home.labels(plan.dataset.id)
-    except StoreError:
-        known = None  # there are none yet, or none that can be read
-    if known != labels:
-        home.write_labels(labels)
+    home.write_labels(plan.labels)
     home.record_extraction(
         dataset=plan.dataset.id,
         model=note.model,

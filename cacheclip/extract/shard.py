@@ -1,33 +1,20 @@
 """One split through the encoder, shard by shard, all layers in one pass."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.datasets.base import DataSet
-from cacheclip.disk import lock, read_json
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import MachineError
 from cacheclip.extract.decode import picture_reader
 from cacheclip.extract.reuse import Reusable
 from cacheclip.extract.threads import in_order
-from cacheclip.store.key import read_header
-from cacheclip.store.reader import Store
-from cacheclip.store.schema import (
-    DONE_FILE,
-    DONE_FOLDER,
-    LOCK_FILE,
-    NONFINITE,
-    PLAN_FILE,
-    Failure,
-    ShardRecord,
-    ShardSpec,
-)
+from cacheclip.store.schema import NONFINITE, Failure, ShardSpec
 from cacheclip.store.writer import ImageStoreWriter
 
 if TYPE_CHECKING:
@@ -74,44 +61,105 @@ class SplitEncoder:
         self.encoded = 0
         self.copied = 0
 
+    @property
+    def missing(self) -> list[ShardSpec]:
+        """The shards that one of the stores lacks, in order."""
+        missing = {spec.id: spec for writer in self._writers.values() for spec in writer.missing}
+        return [missing[number] for number in sorted(missing)]
+
     def shards(self) -> Iterator[list[Failure]]:
         """Encode and publish each missing shard; give its failures once it is there."""
-        missing = {spec.id: spec for writer in self._writers.values() for spec in writer.missing}
-        todo = [missing[number] for number in sorted(missing)]
-        rows = [row for spec in todo for row in self._to_encode(spec)]
-        # Pillow lets go of the GIL. Decoding runs on beyond the end of a shard, so that the encoder
-        # need not wait there.
-        stream = in_order(self._read, rows, threads=os.cpu_count() or 1, ahead=2 * self._batch)
+        todo = self.missing
+        # Decoding runs on beyond the end of a shard, so that the encoder need not wait there.
+        stream = self._stream([row for spec in todo for row in self._to_encode(spec)])
         try:
             for spec in todo:
                 yield self._shard(spec, stream)
         finally:
             stream.close()
 
+    def failures(self) -> list[Failure]:
+        """The failures of the finished shards, those of earlier runs included."""
+        finished = self._writers["image"].finished
+        return [] if finished is None else finished.failures()
+
+    def unread(self) -> list[Failure]:
+        """Read the pictures of the missing shards, encode none, and give those that failed."""
+        rows = [row for spec in self.missing for row in self._to_encode(spec)]
+        return [item for item in self._stream(rows) if isinstance(item, Failure)]
+
+    def retry(self) -> None:
+        """Encode the failed pictures of finished shards, and put those that succeed in place.
+
+        Until all of them are encoded nothing is touched; then only shards that gain a row are
+        written anew, their other rows as they were.
+        """
+        finished = {layer: writer.finished for layer, writer in self._writers.items()}
+        stores = {layer: store for layer, store in finished.items() if store is not None}
+        failed = {
+            layer: {failure.row: failure for failure in store.failures()}
+            for layer, store in stores.items()
+        }
+        rows = sorted(set().union(*failed.values()))
+        vectors, failures = self._vectors(rows, self._stream(rows), advance=lambda pictures: None)
+        mended = {row: place for place, row in enumerate(rows)}
+        for failure in failures:
+            del mended[failure.row]
+        for layer, own in failed.items():
+            writer = self._writers[layer]
+            for spec in writer.shards:
+                here = [row for row in mended if row in own and row in _rows(spec)]
+                if here:
+                    old = stores[layer].read_rows(_rows(spec))
+                    places = np.array(here) - spec.first
+                    old.features[places] = vectors[layer][[mended[row] for row in here]]
+                    old.norm[places] = np.nan
+                    still = [own[row] for row in own if row in _rows(spec) and row not in mended]
+                    writer.replace(spec, old.features, still, norm=old.norm)
+            if not writer.missing:
+                writer.finish()
+        self.encoded += len(mended)
+
+    def _stream(self, rows: Sequence[int]) -> Generator["Tensor | Failure", None, None]:
+        """Decode ahead in threads: Pillow lets go of the GIL."""
+        return in_order(self._read, rows, threads=os.cpu_count() or 1, ahead=2 * self._batch)
+
     def _to_encode(self, spec: ShardSpec) -> list[int]:
-        rows = range(spec.first, spec.first + spec.rows)
-        return [row for row in rows if row not in self._reusable.rows]
+        return [row for row in _rows(spec) if row not in self._reusable.rows]
 
     def _shard(self, spec: ShardSpec, stream: Iterator["Tensor | Failure"]) -> list[Failure]:
         rows = self._to_encode(spec)
-        features: dict[str, NDArray[np.float32]] = {}
+        vectors, failures = self._vectors(rows, stream, advance=self._advance)
+        features = {layer: _empty(spec, part) for layer, part in vectors.items()}  # [n, D]
+        for layer, part in vectors.items():
+            features[layer][np.array(rows) - spec.first] = part
+        self.encoded += len(rows)
+        copied = sorted(set(_rows(spec)).difference(rows))
+        norms = self._copy(spec, copied, features)
+        for layer, writer in self._writers.items():
+            if spec in writer.missing:
+                writer.write(spec, features[layer], failures, norm=norms.get(layer))
+        return failures
+
+    def _vectors(
+        self,
+        rows: Sequence[int],
+        stream: Iterator["Tensor | Failure"],
+        *,
+        advance: Callable[[int], None],
+    ) -> tuple[dict[str, NDArray[np.float32]], list[Failure]]:
+        """Each layer's vectors [k, D] of k rows, and which of these have none; {} of no rows."""
+        parts: dict[str, list[NDArray[np.float32]]] = {}
         failures: list[Failure] = []
         batches = self._batches(rows, stream, failures)
         for part, encoded in in_order(
             self._encode, batches, threads=self._at_once, ahead=self._at_once
         ):
             for layer, vectors in encoded.items():
-                whole = features.setdefault(layer, _empty(spec, vectors))  # [rows, D]
-                whole[np.array(part) - spec.first] = vectors
+                parts.setdefault(layer, []).append(vectors)
             failures += _not_finite(part, encoded, failures)
-            self._advance(len(part))
-        self.encoded += len(rows)
-        copied = sorted(set(range(spec.first, spec.first + spec.rows)).difference(rows))
-        norms = self._copy(spec, copied, features)
-        for layer, writer in self._writers.items():
-            if spec in writer.missing:
-                writer.write(spec, features[layer], failures, norm=norms.get(layer))
-        return failures
+            advance(len(part))
+        return {layer: np.concatenate(vectors) for layer, vectors in parts.items()}, failures
 
     def _batches(
         self, rows: Sequence[int], stream: Iterator["Tensor | Failure"], failures: list[Failure]
@@ -177,46 +225,9 @@ def _not_finite(
     ]
 
 
+def _rows(spec: ShardSpec) -> range:
+    return range(spec.first, spec.first + spec.rows)
+
+
 def _empty(spec: ShardSpec, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.zeros((spec.rows, vectors.shape[1]), np.float32)
-
-
-def finished_part(writer: ImageStoreWriter) -> Store:
-    """The shards of an unfinished store that are there, to be read like a store."""
-    missing = writer.missing
-    records = [
-        ShardRecord(**read_json(writer.path / spec.record))
-        for spec in writer.shards
-        if spec not in missing
-    ]
-    return Store(writer.path, read_header(writer.path), tuple(records))
-
-
-def drop_unused_plans(stores: Iterable[Path]) -> None:
-    """Forget the plans of an extraction's stores if none of them has a shard yet.
-
-    Such plans bind nobody: whoever chose a batch that does not fit the GPU must be able to choose
-    another. With one shard there, all of them hold.
-    """
-    begun = [path for path in stores if (path / PLAN_FILE).exists()]
-    if any(True for path in begun for _ in path.glob("shard-*.h5")):
-        return
-    for path in begun:
-        with lock(path / LOCK_FILE):
-            (path / PLAN_FILE).unlink(missing_ok=True)
-
-
-def withdraw_failed(path: Path) -> None:
-    """Take back the shards in which a picture failed, so that they are missing again.
-
-    Killed in between, this leaves shards that the next writer adopts, with their failures.
-    """
-    if not (path / DONE_FOLDER).exists():
-        return
-    with lock(path / LOCK_FILE):
-        for file in sorted((path / DONE_FOLDER).glob("*.json")):
-            record = ShardRecord(**read_json(file))
-            if record.failed:
-                (path / DONE_FILE).unlink(missing_ok=True)
-                file.unlink()
-                (path / record.file).unlink(missing_ok=True)

@@ -75,10 +75,12 @@ class Candidate:
     Attributes:
         features: the set, with the stores that are complete.
         problems: (split, layer) -> why that store cannot be used.
+        header: key.json of one of its stores.
     """
 
     features: FeatureSet
     problems: Mapping[tuple[str, str], StoreError]
+    header: Header
 
     @property
     def usable(self) -> bool:
@@ -98,6 +100,13 @@ class Candidate:
         for problem in problems.values():
             if problem is not None and not isinstance(problem, IncompleteStoreError):
                 return problem
+        begun = [one for one in problems.values() if isinstance(one, IncompleteStoreError)]
+        where = f"data set {self.features.dataset}, encoder {self.features.name}"
+        if len(begun) == len(problems) and all(one.done == one.total for one in begun):
+            images = self.features.images.items()
+            failed = sum(one.failed for one in begun)
+            failed += sum(store.failed for (_, layer), store in images if layer == "image")
+            return not_accepted(self.header, failed, where=where)
         states = [
             f"{split}: {problem.done} of {problem.total} shards done"
             if isinstance(problem, IncompleteStoreError)
@@ -106,9 +115,25 @@ class Candidate:
         ]
         return StoreError(
             f"the features are incomplete ({', '.join(states)})",
-            where=f"data set {self.features.dataset}, encoder {self.features.name}",
+            where=where,
             fix=self.features.extract_command,
         )
+
+
+def not_accepted(header: Header, failed: int, *, where: str) -> StoreError:
+    """The error of a set that has all its shards, and whose extraction did not end well."""
+    if not failed:
+        return StoreError(
+            "the features are complete, but their extraction did not end",
+            where=where,
+            fix=header.extract_command,
+        )
+    return StoreError(
+        f"the features are complete, but not accepted: {failed} pictures failed",
+        where=where,
+        fix=f"{header.command(max_failures=failed)} (or repair the pictures and add "
+        "--retry-failed)",
+    )
 
 
 @dataclass
@@ -129,41 +154,52 @@ class Begun:
         path: its folder.
         done: finished shards.
         total: shards of its plan.
+        failed: rows of the finished shards that have no vector.
     """
 
     header: Header
     path: Path
     done: int
     total: int
+    failed: int
 
 
-def begun(folder: Path) -> list[Begun]:
-    """The image stores of a data set that can be opened or are not complete yet."""
+def begun(folder: Path, home: str) -> list[Begun]:
+    """The image stores of a data set that can be opened or are not complete yet.
+
+    Args:
+        folder: the data set's folder.
+        home: `Home.option`.
+    """
     found = []
     for split in sorted(folder.glob("*")):
-        for header, path in _headers(split):
+        for header, path in _headers(split, home):
             if header.key["layer"] != TEXT:
                 try:
-                    shards = len(Store.open(path).records)
-                    found.append(Begun(header, path, shards, shards))
+                    store = Store.open(path, home)
+                    shards = len(store.records)
+                    found.append(Begun(header, path, shards, shards, store.failed))
                 except IncompleteStoreError as error:
-                    found.append(Begun(header, path, error.done, error.total))
+                    found.append(Begun(header, path, error.done, error.total, error.failed))
                 except StoreError:
                     continue  # damaged: `extract` says so, and must
     return found
 
 
-def candidates(folder: Path, labels: Labels, texts: Mapping[str, Sequence[str]]) -> list[Candidate]:
+def candidates(
+    folder: Path, labels: Labels, texts: Mapping[str, Sequence[str]], home: str
+) -> list[Candidate]:
     """All feature sets of a data set whose samples are those of its labels.
 
     Args:
         folder: the data set's folder.
         labels: its labels.
         texts: set digest -> digests of the text stores made with it, the newest last.
+        home: `Home.option`.
     """
     sets: dict[str, _Gathered] = {}
     for split, record in labels.splits.items():
-        for header, path in _headers(folder / split):
+        for header, path in _headers(folder / split, home):
             data = header.key.get("data", {})
             samples = (data.get("samples_sha256"), data.get("files_sha256"))
             if samples != (record.ids_sha256, record.files_sha256) or header.key["views"]:
@@ -171,12 +207,14 @@ def candidates(folder: Path, labels: Labels, texts: Mapping[str, Sequence[str]])
             own = sets.setdefault(set_digest_of(header.key), _Gathered(header))
             place = (split, header.key["layer"])
             try:
-                own.images[place] = Store.open(path)
+                own.images[place] = Store.open(path, home)
             except StoreError as error:
                 own.problems[place] = error
-    written = list(_headers(folder / NO_SPLIT))
+    written = _headers(folder / NO_SPLIT, home)
     return [
-        Candidate(_feature_set(name, own, labels, written, texts.get(name, ())), own.problems)
+        Candidate(
+            _feature_set(name, own, labels, written, texts.get(name, ())), own.problems, own.header
+        )
         for name, own in sorted(sets.items())
     ]
 
@@ -213,27 +251,27 @@ def _text(
     classnames = digest(list(labels.classnames))
     age = {name: k for k, name in enumerate(texts)}
     fitting = [
-        (age.get(header.digest, -1), header.digest, path)
+        (age.get(header.digest, -1), header.digest, header.home, path)
         for header, path in written
         if header.key["layer"] == TEXT
         and header.key["encoder"] == key["encoder"]
         and header.key["compute"] == key["compute"]
         and header.key["text"]["classnames_sha256"] == classnames
     ]
-    for _, _, path in sorted(fitting, reverse=True):
+    for _, _, home, path in sorted(fitting, reverse=True):
         try:
-            return TextStore.open(path)
+            return TextStore.open(path, home)
         except IncompleteStoreError:
             continue  # a killed extraction left it; an older one may be whole
     return None
 
 
-def _headers(folder: Path) -> list[tuple[Header, Path]]:
+def _headers(folder: Path, home: str) -> list[tuple[Header, Path]]:
     """The readable key.json files of a split's stores."""
     found = []
     for file in sorted(folder.glob(f"*/{KEY_FILE}")):
         try:
-            found.append((read_header(file.parent), file.parent))
+            found.append((read_header(file.parent, home), file.parent))
         except StoreError:
             continue  # as good as not there: `extract` says what is wrong with it, and must
     return found

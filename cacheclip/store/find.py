@@ -1,13 +1,15 @@
 """Which feature set a command means, what else it could have meant, and what to run if none."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError
-from cacheclip.store.features import PRECISIONS, Begun, Candidate, FeatureSet
+from cacheclip.store.features import PRECISIONS, Begun, Candidate, FeatureSet, not_accepted
 from cacheclip.store.key import extract_command
+from cacheclip.store.labels import LABELS_FILE
 
 DEFAULT_DATASET = "clipart"  # ships with the package, so that the command always works
 
@@ -81,6 +83,7 @@ def missing(
     ids: Sequence[str],
     stores: Sequence[Begun],
     *,
+    option: str,
     dataset: str | None,
     model: str | None,
     pretrained: str | None,
@@ -91,6 +94,7 @@ def missing(
         home: the home folder.
         ids: all data sets that there are.
         stores: what was begun of the data sets that `dataset` may mean.
+        option: `Home.option`.
         dataset: what was asked for.
         model: name of the encoder.
         pretrained: its weights.
@@ -98,30 +102,64 @@ def missing(
     fitting = [one for one in stores if _is(one.header.key["encoder"], model, pretrained)]
     if fitting:
         return _unfinished(fitting)
-    of = "" if dataset is None else f" of {dataset}"
+    asked = {"model": model, "pretrained": pretrained}
+    if stores:
+        return _other_encoders(stores, asked, where=str(home), option=option)
+    fix = extract_command(dataset or DEFAULT_DATASET, asked, home=option)
     there = ", ".join(ids)
-    if dataset is not None and stores:
-        of += " by the encoder asked for"
-        encoders = {_name(store.header.key["encoder"]) for store in stores}
-        there = f"{dataset} by {', '.join(sorted(encoders))}"
+    if dataset is not None and ids:
+        fix = f"--dataset {' or '.join(shlex.quote(own) for own in ids)}, or make them: {fix}"
     return StoreError(
-        f"there are no features{of} yet",
-        where=f"{home} ({f'has {there}' if there else 'nothing is there'})",
-        fix=extract_command(dataset or DEFAULT_DATASET, {"model": model, "pretrained": pretrained}),
+        f"there are no features{'' if dataset is None else f' of {dataset}'} yet",
+        where=f"{home} ({f'has {there}' if ids else 'nothing is there'})",
+        fix=fix,
+    )
+
+
+def _other_encoders(
+    stores: Sequence[Begun], asked: Mapping[str, Any], *, where: str, option: str
+) -> StoreError:
+    """The error where the data sets are there, but not by the encoder asked for."""
+    ids = sorted({store.header.key["data"]["id"] for store in stores})
+    encoders = [store.header.key["encoder"] for store in stores]
+    names = ", ".join(sorted({_name(encoder) for encoder in encoders}))
+    named = sorted({_option(encoder, full=asked["pretrained"] is not None) for encoder in encoders})
+    command = extract_command(ids[0], asked, root=stores[0].header.info.get("root"), home=option)
+    return StoreError(
+        f"there are no features of {' or '.join(ids)} by the encoder asked for",
+        where=f"{where} (has {names})",
+        fix=f"{' or '.join(named)}, or make them: {command}",
     )
 
 
 def _unfinished(stores: Sequence[Begun]) -> StoreError:
-    """The error of an extraction that was cut off before it wrote any labels."""
+    """The error of an extraction that wrote no labels: it was cut off, or too much failed."""
     header = stores[0].header
     same = (header.key["data"]["id"], header.key["encoder"])
     own = [s for s in stores if (s.header.key["data"]["id"], s.header.key["encoder"]) == same]
     done, total = sum(store.done for store in own), sum(store.total for store in own)
+    failed = sum(store.failed for store in own if store.header.key["layer"] == "image")
+    where = f"{own[0].path.parent.parent}, encoder {_name(same[1])}"
+    if done == total and (own[0].path.parent.parent / LABELS_FILE).exists():
+        return StoreError(
+            f"the features of {same[0]} are those of other pictures than its labels",
+            where=where,
+            fix=header.extract_command,
+        )
+    if done == total:
+        return not_accepted(header, failed, where=where)
+    bad = f", {failed} pictures failed" if failed else ""
     return StoreError(
-        f"the features of {same[0]} are incomplete: {done} of {total} shards done",
-        where=f"{own[0].path.parent.parent}, encoder {_name(same[1])}",
+        f"the features of {same[0]} are incomplete: {done} of {total} shards done{bad}",
+        where=where,
         fix=header.extract_command,
     )
+
+
+def _option(encoder: Mapping[str, Any], *, full: bool) -> str:
+    """What chooses an encoder on a command line, with its weights where these were asked for."""
+    model = f"--model {shlex.quote(encoder['name'])}"
+    return f"{model} --pretrained {shlex.quote(encoder['pretrained'])}" if full else model
 
 
 def _name(encoder: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ Nothing in it holds the home's own path, so it may be moved.
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from cacheclip.disk import append_line, canonical_json, publish_json, read_json
 from cacheclip.errors import InputError, StoreError
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, begun, candidates
 from cacheclip.store.find import choose, matching, missing
-from cacheclip.store.key import Key, store_name
+from cacheclip.store.key import Key, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import KEY_FILE, TEXT
@@ -39,26 +40,36 @@ class Home:
 
     Attributes:
         root: the folder.
+        option: what names it on a command line, " --home FOLDER"; empty where the environment or
+            the user's data folder does.
     """
 
     root: Path
+    option: str = ""
 
     @classmethod
     def resolve(cls, option: str | Path | None = None) -> "Home":
         """The home that `--home` names, else $CACHECLIP_HOME, else the user's data folder.
 
         Raises:
-            InputError: it is a file.
+            InputError: it is a file, or within one, or cannot be looked at.
         """
         chosen = (
             option or os.environ.get("CACHECLIP_HOME") or platformdirs.user_data_path("cacheclip")
         )
         root = Path(chosen).expanduser().absolute()
-        if root.exists() and not root.is_dir():
+        try:
+            there = next(path for path in (root, *root.parents) if path.exists())
+            why = None if there.is_dir() else f"{there} is a file"
+        except OSError as error:
+            why = str(error.strerror)
+        if why is not None:
             raise InputError(
-                "the home is not a folder", where=str(root), fix="choose a folder with --home"
+                f"the home is not a folder: {why}",
+                where=str(root),
+                fix="choose a folder with --home",
             )
-        return cls(root)
+        return cls(root, f" --home {shlex.quote(str(root))}" if option else "")
 
     def refuse_within(self, pictures: Path) -> None:
         """Refuse to be a home inside a folder of pictures, which it would become part of.
@@ -80,7 +91,7 @@ class Home:
             raise InputError(
                 f"{dataset!r} cannot be the id of a data set",
                 where=str(self.root),
-                fix="cacheclip datasets",
+                fix="choose another with --name NAME; `cacheclip ls` lists those that are there",
             )
         return self.root.joinpath("stores", *parts)
 
@@ -93,8 +104,22 @@ class Home:
         return self.dataset_folder(dataset) / NO_SPLIT / store_name(TEXT, digest)
 
     def write_labels(self, labels: Labels) -> None:
-        """Publish the labels of a data set; its stores stay as they are."""
-        write_labels(self.dataset_folder(labels.dataset), labels)
+        """Publish the labels of a data set, unless they are there; its stores stay as they are.
+
+        A file that cannot be read as labels may hold corrections by hand, so it is put aside.
+        """
+        file = self.labels_file(labels.dataset)
+        try:
+            if self.labels(labels.dataset) == labels:
+                return
+        except StoreError:
+            if file.exists():
+                file.replace(file.with_name(f"{file.name}.broken"))
+        write_labels(file.parent, labels)
+
+    def labels_file(self, dataset: str) -> Path:
+        """Where the labels of a data set are, or will be."""
+        return self.dataset_folder(dataset) / LABELS_FILE
 
     def labels(self, dataset: str) -> Labels:
         """The labels of a data set.
@@ -125,7 +150,7 @@ class Home:
         folder = self.dataset_folder(key["data"]["id"])
         for file in sorted(folder.glob(f"*/{key['layer']}-*/{KEY_FILE}")):
             try:
-                store = Store.open(file.parent)
+                store = Store.open(file.parent, self.option)
             except StoreError:
                 continue  # incomplete or damaged: no rows to take
             if same(store.key):
@@ -185,7 +210,7 @@ class Home:
         """What was remembered under a digest; None if nothing was."""
         try:
             return read_json(self._memo(digest))
-        except (FileNotFoundError, StoreError):
+        except (OSError, StoreError):
             return None  # a memo only saves time
 
     def remember(self, digest: str, obj: Any) -> None:
@@ -216,12 +241,14 @@ class Home:
         """
         log, ids = self.extractions(), self.datasets()
         named = matching(dataset, ids, log)
-        found = self._candidates(named)
+        last = log[-1]["dataset"] if log else None
+        found = self._candidates(named, needed=[last] if dataset is None else named)
         wanted = {"dataset": dataset, "model": model, "pretrained": pretrained}
         chosen = choose(found, log, **wanted)
         if chosen is None:
-            stores = [store for own in named for store in begun(self.dataset_folder(own))]
-            raise missing(self.root, ids, stores, **wanted)
+            folders = [self.dataset_folder(own) for own in named]
+            stores = [store for folder in folders for store in begun(folder, self.option)]
+            raise missing(self.root, ids, stores, option=self.option, **wanted)
         return chosen
 
     @property
@@ -231,13 +258,37 @@ class Home:
     def _memo(self, digest: str) -> Path:
         return self.root / "memo" / f"{digest}.json"
 
-    def _candidates(self, datasets: Sequence[str]) -> list[Candidate]:
+    def _candidates(
+        self, datasets: Sequence[str], needed: Sequence[str | None] = ()
+    ) -> list[Candidate]:
+        """The sets of some data sets; one without labels is left out, unless it is `needed`."""
         texts: dict[str, list[str]] = {}
-        for line in self.extractions():
+        log = self.extractions()
+        for line in log:
             texts.setdefault(line["set"], []).append(line["text"])
         found: list[Candidate] = []
         for dataset in datasets:
             folder = self.dataset_folder(dataset)
-            if (folder / LABELS_FILE).exists():  # written last, by the first whole extraction
-                found += candidates(folder, read_labels(folder), texts)
+            whole_once = any(line["dataset"] == dataset for line in log)
+            if not whole_once and not (folder / LABELS_FILE).exists():
+                continue  # labels are the last that a first extraction writes
+            try:
+                labels = read_labels(folder)
+            except StoreError as error:
+                if dataset in needed:
+                    raise self._without_labels(dataset, error) from None
+                continue
+            found += candidates(folder, labels, texts, self.option)
         return found
+
+    def _without_labels(self, dataset: str, error: StoreError) -> StoreError:
+        """The error of a data set that lost its labels, with the command that makes them anew."""
+        stores = begun(self.dataset_folder(dataset), self.option)
+        command = (
+            stores[0].header.extract_command
+            if stores
+            else extract_command(dataset, home=self.option)
+        )
+        file = self.labels_file(dataset)
+        fix = f"correct the file, or have it made anew: {command}" if file.exists() else command
+        return StoreError(error.what, where=str(file), fix=fix)

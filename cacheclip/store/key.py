@@ -6,7 +6,7 @@ No path, date, device, version or batch size is part of a key, and no label: the
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,11 @@ def store_name(layer: str, key_digest: str) -> str:
 
 
 def extract_command(
-    dataset: str, asked: Mapping[str, Any] | None = None, *, root: str | None = None
+    dataset: str,
+    asked: Mapping[str, Any] | None = None,
+    *,
+    root: str | None = None,
+    home: str = "",
 ) -> str:
     """The command line that computes these features.
 
@@ -177,6 +181,7 @@ def extract_command(
         dataset: the stored id.
         asked: option -> value, those that are None or False are left out.
         root: where the user's own pictures lie, for ids that are names and not places.
+        home: `Home.option`.
     """
     words = ["cacheclip", "extract", "--dataset", dataset]
     family, _, name = dataset.partition("/")
@@ -188,7 +193,7 @@ def extract_command(
         if value is not None and value is not False:
             words.append("--" + option.replace("_", "-"))
             words += [] if value is True else [str(value)]
-    return shlex.join(words)
+    return shlex.join(words) + home
 
 
 @dataclass(frozen=True)
@@ -200,23 +205,34 @@ class Header:
         digest: of the key.
         info: versions, device, date; `root`, where the pictures lay, and `asked`, the options that
             `extract` was given, make its command line.
+        home: `Home.option` of the home that the store lies in.
     """
 
     key: Key
     digest: str
     info: dict[str, Any]
+    home: str = ""
 
     @property
     def extract_command(self) -> str:
         """The command line that makes this store."""
+        return self.command()
+
+    def command(self, **changes: Any) -> str:
+        """The command line that makes this store, with some options changed."""
         encoder = self.key["encoder"]
         dataset = self.key["data"]["id"] if "data" in self.key else self.info.get("dataset", "NAME")
         own = {"model": encoder["name"], "pretrained": encoder["pretrained"]}
-        return extract_command(dataset, self.info.get("asked") or own, root=self.info.get("root"))
+        asked = {**(self.info.get("asked") or own), **changes}
+        return extract_command(dataset, asked, root=self.info.get("root"), home=self.home)
 
 
-def read_header(folder: Path) -> Header:
+def read_header(folder: Path, home: str = "") -> Header:
     """What the key.json of a store says.
+
+    Args:
+        folder: the store's.
+        home: `Home.option`, for the command line that makes the store.
 
     Raises:
         StoreError: there is none, or it is not as it was written.
@@ -227,7 +243,7 @@ def read_header(folder: Path) -> Header:
     content = read_json(file)
     try:
         version = content["format"]
-        header = Header(content["key"], content["digest"], dict(content["info"]))
+        header = Header(content["key"], content["digest"], dict(content["info"]), home)
         whole = key_digest(header.key) == header.digest
     except (KeyError, TypeError, ValueError):
         version, whole = FORMAT, False
@@ -246,14 +262,20 @@ def read_header(folder: Path) -> Header:
     return header
 
 
-def publish_header(folder: Path, key: Key, info: Mapping[str, Any]) -> Header:
+def publish_header(folder: Path, key: Key, info: Mapping[str, Any], home: str = "") -> Header:
     """Write key.json, or see that the one there says the same of the key.
+
+    Args:
+        folder: the store's.
+        key: what decides it.
+        info: for people; what a key.json says that is there already stays.
+        home: `Home.option`.
 
     Raises:
         StoreError: the folder belongs to another key.
     """
     if (folder / KEY_FILE).exists():
-        header = read_header(folder)
+        header = read_header(folder, home)
         if header.digest != key_digest(key):
             old = shlex.quote(str(folder))
             raise StoreError(
@@ -262,10 +284,27 @@ def publish_header(folder: Path, key: Key, info: Mapping[str, Any]) -> Header:
                 fix=f"mv {old} {old}-old, then run the same command again",
             )
         return header
-    header = Header(key, key_digest(key), dict(info))
-    content = {"format": FORMAT, "key": key, "digest": header.digest, "info": header.info}
-    publish_json(folder / KEY_FILE, content, staging=folder / STAGING_FOLDER)
+    header = Header(key, key_digest(key), dict(info), home)
+    _publish(folder, header)
     return header
+
+
+def update_header(folder: Path, header: Header, info: Mapping[str, Any]) -> Header:
+    """Let key.json say what was asked for last, and where the pictures lie now.
+
+    The command line that it gives is that of the last extraction which went well.
+    """
+    now = {name: info[name] for name in ("asked", "root") if name in info}
+    if now.items() <= header.info.items():
+        return header
+    header = replace(header, info={**header.info, **now})
+    _publish(folder, header)
+    return header
+
+
+def _publish(folder: Path, header: Header) -> None:
+    content = {"format": FORMAT, "key": header.key, "digest": header.digest, "info": header.info}
+    publish_json(folder / KEY_FILE, content, staging=folder / STAGING_FOLDER)
 
 
 def repair(file: Path, command: str) -> str:

@@ -90,11 +90,13 @@ def read_labels(folder: Path) -> Labels:
     """
     file = folder / LABELS_FILE
     if not file.exists():
-        raise StoreError("there are no labels", where=str(file), fix="run `cacheclip extract`")
+        raise StoreError("there are no labels", where=str(file), fix="cacheclip extract")
     content = read_json(file)
     try:
         splits = {name: SplitLabels(**split) for name, split in content["splits"].items()}
         labels = Labels(content["dataset"], content["classnames"], splits)
+        if not all(isinstance(name, str) for name in labels.classnames):
+            raise ValueError("a class name that is no text")
         classes = len(labels.classnames)
         for name, split in splits.items():
             wrong = [label for label in split.labels if not UNLABELLED <= label < classes]

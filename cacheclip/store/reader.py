@@ -26,12 +26,20 @@ from cacheclip.store.schema import (
 
 
 class IncompleteStoreError(StoreError):
-    """Some shards are not there yet."""
+    """Some shards are not there yet, or too many pictures failed for the extraction to end.
 
-    def __init__(self, done: int, total: int, *, where: str, fix: str) -> None:
-        super().__init__(f"incomplete: {done} of {total} shards done", where=where, fix=fix)
+    Attributes:
+        done: finished shards.
+        total: shards of the plan.
+        failed: rows of the finished shards that have no vector.
+    """
+
+    def __init__(self, done: int, total: int, failed: int = 0, *, where: str, fix: str) -> None:
+        what = f"incomplete: {done} of {total} shards done"
+        super().__init__(what + (f", {failed} rows failed" if failed else ""), where=where, fix=fix)
         self.done = done
         self.total = total
+        self.failed = failed
 
 
 @dataclass(frozen=True)
@@ -64,22 +72,26 @@ class Store:
     records: tuple[ShardRecord, ...]
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
+    def open(cls, path: Path, home: str = "") -> "Store":
         """Open a store without opening its shards: their sizes are checked, not their contents.
+
+        Args:
+            path: its folder.
+            home: `Home.option`, for the commands in error messages.
 
         Raises:
             IncompleteStoreError: shards are missing that nobody has finished yet.
             StoreError: no store, not this format, or a file that is missing or of another size.
         """
-        header = read_header(path)
+        header = read_header(path, home)
         command = header.extract_command
         if not (path / DONE_FILE).exists():
-            finished = len(list((path / DONE_FOLDER).glob("*.json")))
-            raise IncompleteStoreError(finished, _planned(path), where=str(path), fix=command)
-        done = read_json(path / DONE_FILE)
+            done, failed = _finished(path)
+            raise IncompleteStoreError(done, _planned(path), failed, where=str(path), fix=command)
+        content = read_json(path / DONE_FILE)
         try:
-            records = tuple(from_json(ShardRecord, record) for record in done["shards"])
-            ours = done["key_digest"] == header.digest
+            records = tuple(from_json(ShardRecord, record) for record in content["shards"])
+            ours = content["key_digest"] == header.digest
         except (KeyError, TypeError):
             ours = False
         if (
@@ -246,6 +258,18 @@ class Store:
 
     def _repair(self, path: Path) -> str:
         return repair(path, self.extract_command)
+
+
+def _finished(path: Path) -> tuple[int, int]:
+    """How many shards of an incomplete store are done, and how many of their rows failed."""
+    files = list((path / DONE_FOLDER).glob("*.json"))
+    failed = 0
+    for file in files:
+        try:
+            failed += from_json(ShardRecord, read_json(file)).failed
+        except (FileNotFoundError, StoreError, TypeError):
+            continue  # being written, or broken: the next extraction sees to it
+    return len(files), failed
 
 
 def _planned(path: Path) -> int:

@@ -1,6 +1,7 @@
 """One shard: from encoder output to the bytes of its file, and from the file back to arrays."""
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def verified(path: Path, spec: ShardSpec, ids: Sequence[str], key_digest: str) -
     Raises:
         StoreError: the file is not this shard, whole and unchanged.
     """
-    with hdf5.checked(path, fix=f"rm {path}") as file:
+    with hdf5.checked(path, fix=f"rm {shlex.quote(str(path))}") as file:
         arrays = {name: np.asarray(file[name][()]) for name in file}
         content = hdf5.content_sha256(arrays)
         check_header(file, spec, key_digest, content)

@@ -53,14 +53,18 @@ class TextStore:
     record: TextRecord
 
     @classmethod
-    def open(cls, path: Path) -> "TextStore":
+    def open(cls, path: Path, home: str = "") -> "TextStore":
         """Open a text store without reading it.
+
+        Args:
+            path: its folder.
+            home: `Home.option`, for the commands in error messages.
 
         Raises:
             IncompleteStoreError: it was begun and not finished.
             StoreError: no store, not this format, or its file is missing or of another size.
         """
-        header = read_header(path)
+        header = read_header(path, home)
         if not (path / DONE_FILE).exists():
             raise IncompleteStoreError(0, 1, where=str(path), fix=header.extract_command)
         file, fix = path / TEXT_FILE, repair(path / DONE_FILE, header.extract_command)
@@ -139,6 +143,7 @@ def write_text_store(
     classnames: Sequence[str],
     prompts: Sequence[Sequence[str]],
     info: Mapping[str, Any],
+    home: str = "",
 ) -> TextStore:
     """Write the text store of a key unless it is there, and open it.
 
@@ -149,6 +154,7 @@ def write_text_store(
         classnames: C names.
         prompts: [C][T] texts.
         info: what people may want to know: `dataset`, versions, device.
+        home: `Home.option`.
 
     Raises:
         StoreError: a vector does not fit the stored type, or another process writes here.
@@ -179,9 +185,9 @@ def write_text_store(
     }
     content = hdf5.content_sha256(arrays)
     with lock(path / LOCK_FILE):
-        header = publish_header(path, key, info)
+        header = publish_header(path, key, info, home)
         if (path / DONE_FILE).exists() and (path / TEXT_FILE).exists():
-            return TextStore.open(path)
+            return TextStore.open(path, home)
         image = hdf5.file_image(
             arrays, {"format": FORMAT, "key_digest": header.digest, "content_sha256": content}
         )
@@ -197,4 +203,4 @@ def write_text_store(
         (path / DONE_FILE).unlink(missing_ok=True)
         publish_bytes(path / TEXT_FILE, image, staging=path / STAGING_FOLDER)
         publish_json(path / DONE_FILE, asdict(record), staging=path / STAGING_FOLDER)
-    return TextStore.open(path)
+    return TextStore.open(path, home)

@@ -1,6 +1,6 @@
 """Writing a store: shard by shard, each wholly there or not there, the record of each last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from cacheclip.disk import lock, publish_bytes, publish_json, read_json
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
-from cacheclip.store.key import Header, Key, key_digest, publish_header, repair, samples_sha256
+from cacheclip.store.key import (
+    Header,
+    Key,
+    key_digest,
+    publish_header,
+    repair,
+    samples_sha256,
+    update_header,
+)
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
     DONE_FILE,
@@ -55,6 +63,7 @@ class ImageStoreWriter:
         rows_per_shard: int = ROWS_PER_SHARD,
         encode_batch: int,
         info: Mapping[str, Any],
+        home: str = "",
     ) -> None:
         """Prepare only; the folder is made and locked on entering.
 
@@ -66,6 +75,7 @@ class ImageStoreWriter:
             rows_per_shard: rows a file.
             encode_batch: pictures that go through the encoder at once.
             info: what people may want to know: versions, device, `root` of the pictures.
+            home: `Home.option`.
         """
         if not ids or samples_sha256(ids) != key["data"]["samples_sha256"]:
             raise ValueError("these are not the samples of the key")
@@ -77,7 +87,7 @@ class ImageStoreWriter:
         self.rows_per_shard = rows_per_shard
         self.encode_batch = encode_batch
         self.shards: tuple[ShardSpec, ...] = ()
-        self._header = Header(key, self.digest, dict(info))
+        self._header = Header(key, self.digest, dict(info), home)
         self._ids = ids
         self._files = files
         self._info = info
@@ -128,12 +138,7 @@ class ImageStoreWriter:
         """
         if spec not in self.missing:
             raise ValueError(f"shard {spec.id} is not missing")
-        dims = {record.dim for record in self._records.values()} or {features.shape[1]}
-        if features.dtype != np.float32 or features.shape != (spec.rows, *dims):
-            raise ValueError(f"features are {features.dtype} {features.shape}")
-        dtype = self.key["store"]["dtype"]
-        rows = shard.rounded(features, failures, first=spec.first, dtype=dtype, norm=norm)
-        data, record = shard.shard_file(spec, rows, self._shard_ids(spec), self.digest)
+        data, record = self._rounded(spec, features, failures, norm)
         try:
             publish_bytes(self.path / spec.file, data, exclusive=True, staging=self._staging)
         except FileExistsError:
@@ -143,21 +148,40 @@ class ImageStoreWriter:
         self._note(spec, record)
         return record
 
+    def replace(
+        self,
+        spec: ShardSpec,
+        features: NDArray[np.float32],
+        failures: Sequence[Failure],
+        *,
+        norm: NDArray[np.float32],
+    ) -> ShardRecord:
+        """Publish a finished shard anew, in place of the one that is there.
+
+        Killed at any moment, this leaves one of the two, whole; `finish` must come after it.
+
+        Args:
+            spec: one of `shards` that is not missing.
+            features: [n, D] float32, as for `write`.
+            failures: rows that still have no vector, by their place in the store.
+            norm: [n] float32, norms to keep of the rows that stay, NaN elsewhere.
+
+        Raises:
+            StoreError: the disk is full or refuses the file.
+        """
+        if spec.id not in self._records:
+            raise ValueError(f"shard {spec.id} is missing")
+        data, record = self._rounded(spec, features, failures, norm)
+        self._drop(spec)  # a record must never be that of another file
+        publish_bytes(self.path / spec.file, data, staging=self._staging)
+        self._note(spec, record)
+        return record
+
     @property
     def finished(self) -> Store | None:
         """The shards that are there, to be read like a store; None if there are none."""
         records = [self._records[spec.id] for spec in self.shards if spec.id in self._records]
         return Store(self.path, self._header, tuple(records)) if records else None
-
-    def withdraw_failed(self) -> list[ShardSpec]:
-        """Take back the shards in which a row failed, so that they are missing again."""
-        failed = [spec for spec in self.shards if spec.id in self._records]
-        failed = [spec for spec in failed if self._records[spec.id].failed]
-        for spec in failed:
-            self._drop(spec)
-            (self.path / spec.file).unlink()
-            del self._records[spec.id]
-        return failed
 
     def finish(self) -> Store:
         """Mark the store complete once no shard is missing, and open it."""
@@ -174,18 +198,34 @@ class ImageStoreWriter:
                 "shards": [asdict(record) for record in records],
             }
             publish_json(self.path / DONE_FILE, done, staging=self._staging)
-        return Store.open(self.path)
+        self._header = update_header(self.path, self._header, self._info)
+        return Store.open(self.path, self._header.home)
 
     @property
     def _staging(self) -> Path:
         return self.path / STAGING_FOLDER
+
+    def _rounded(
+        self,
+        spec: ShardSpec,
+        features: NDArray[np.float32],
+        failures: Sequence[Failure],
+        norm: NDArray[np.float32] | None,
+    ) -> tuple[bytes, ShardRecord]:
+        """The bytes of a shard's file and its record."""
+        dims = {record.dim for record in self._records.values()} or {features.shape[1]}
+        if features.dtype != np.float32 or features.shape != (spec.rows, *dims):
+            raise ValueError(f"features are {features.dtype} {features.shape}")
+        dtype = self.key["store"]["dtype"]
+        rows = shard.rounded(features, failures, first=spec.first, dtype=dtype, norm=norm)
+        return shard.shard_file(spec, rows, self._shard_ids(spec), self.digest)
 
     def _shard_ids(self, spec: ShardSpec) -> Sequence[str]:
         return self._ids[spec.first : spec.first + spec.rows]
 
     def _begin(self) -> None:
         """Write key, ids and plan, or take over those that are there."""
-        self._header = publish_header(self.path, self.key, self._info)
+        self._header = publish_header(self.path, self.key, self._info, self._header.home)
         arrays = hdf5.packed("id", self._ids)
         if self._files is not None:
             arrays |= hdf5.packed("stamp", self._files)
@@ -256,3 +296,23 @@ class ImageStoreWriter:
     def _note(self, spec: ShardSpec, record: ShardRecord) -> None:
         publish_json(self.path / spec.record, asdict(record), staging=self._staging)
         self._records[spec.id] = record
+
+
+def drop_unused_plans(stores: Iterable[Path]) -> None:
+    """Forget the plans of stores that belong together if none of them has a shard yet.
+
+    Such plans bind nobody: whoever chose a batch that does not fit the GPU must be able to choose
+    another. With one shard there, all of them hold.
+
+    Args:
+        stores: folders of stores, all those of one extraction; some may not be there.
+
+    Raises:
+        StoreError: somebody else is writing to one of them.
+    """
+    begun = [path for path in stores if (path / PLAN_FILE).exists()]
+    if any(True for path in begun for _ in path.glob("shard-*.h5")):
+        return
+    for path in begun:
+        with lock(path / LOCK_FILE):
+            (path / PLAN_FILE).unlink(missing_ok=True)

@@ -1,9 +1,15 @@
 import json
+import shlex
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
+from cacheclip.cli.main import cacheclip
 from cacheclip.errors import InputError
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run
@@ -67,3 +73,34 @@ def test_a_picture_that_is_gone_fails_a_built_in_set(
     (data_root / "food-101" / "images" / "pho" / "1003.jpg").write_bytes(b"")
     with pytest.raises(InputError, match=r"pho/1003\.jpg: truncated"):
         run(request, Home(tmp_path / "home"))
+
+
+def test_another_copy_of_the_data_is_not_taken_for_the_first_in_silence(
+    data_root: Path, tower: Path, tmp_path: Path
+) -> None:
+    home = Home.resolve(tmp_path / "home")
+    request = ExtractRequest(
+        "food101", model=f"local-dir:{tower}", data_root=data_root, device="cpu"
+    )
+    run(request, home)
+    copy = tmp_path / "copy"
+    shutil.copytree(data_root, copy)
+    report = run(replace(request, data_root=copy), home)
+    moved = f"torch/food101 lies in {copy / 'food-101'}; its last extraction found it in "
+    assert [line for line in report.notices if line.startswith(moved)]
+    assert not any("other sizes" in line for line in report.notices)
+
+    picture = next((copy / "food-101" / "images" / "pho").glob("*.jpg"))
+    Image.new("RGB", (20, 20)).save(picture)
+    for _ in range(2):
+        report = run(replace(request, data_root=copy), home)
+        assert report.encoded == 0
+        (told,) = [line for line in report.notices if "other sizes" in line]
+    remove, _, command = told.partition("to encode these: ")[2].partition(" && ")
+    for folder in shlex.split(remove)[2:]:
+        shutil.rmtree(folder)
+    assert f"--data-root {copy} " in command
+    done = CliRunner().invoke(cacheclip, shlex.split(command)[1:])
+    assert done.exception is None, done.output
+    report = run(replace(request, data_root=copy), home)
+    assert not any("other sizes" in line or "lies in" in line for line in report.notices)

@@ -163,7 +163,7 @@ def test_the_record_is_written_after_the_shard(tmp_path: Path, recipe: "type[Rec
     made, path = recipe(), tmp_path / "s"
     with made.writer(path) as writer:
         (path / "done").write_text("in the way of every record")
-        with pytest.raises(OSError, match="done"):
+        with pytest.raises(StoreError, match="a part of this path is a file"):
             made.fill(writer, 1)
         assert [spec.id for spec in writer.missing] == [0, 1, 2, 3]
     assert [file.name for file in path.glob("shard-*")] == ["shard-00000.h5"]
@@ -265,13 +265,31 @@ def test_a_folder_of_another_key_is_left_alone(store: Store, recipe: "type[Recip
     Store.open(store.path).load()
 
 
-def test_failed_rows_can_be_tried_again(store: Store, recipe: "type[Recipe]") -> None:
-    mended = recipe(failed=(40,))
-    with mended.writer(store.path) as writer:
-        assert [spec.id for spec in writer.withdraw_failed()] == [0, 2]
-        finished = writer.finished
-        assert finished is not None
-        assert [record.id for record in finished.records] == [1, 3]
-        mended.fill(writer)
+def test_a_finished_shard_is_replaced_with_its_other_rows_as_they_were(
+    store: Store, recipe: "type[Recipe]"
+) -> None:
+    before = store.load(normalize=False)
+    files = {record.file: record.sha256 for record in store.records}
+    with recipe().writer(store.path) as writer:
+        spec = writer.shards[0]
+        old = store.read_rows(range(spec.rows))
+        old.features[3], old.norm[3] = recipe().features[3], np.nan
+        writer.replace(spec, old.features, [], norm=old.norm)
         again = writer.finish()
     assert [failure.row for failure in again.failures()] == [40]
+    changed = [record.id for record in again.records if record.sha256 != files[record.file]]
+    assert changed == [0]
+    after = again.load(normalize=False)
+    assert after.ok[3]
+    rest = np.arange(len(after.ok)) != 3
+    np.testing.assert_array_equal(after.features[rest], before.features[rest])
+    np.testing.assert_array_equal(after.norm[rest], before.norm[rest])
+
+
+def test_a_shard_that_was_being_replaced_is_adopted(store: Store, recipe: "type[Recipe]") -> None:
+    """Killed after its record was taken back: the shard is there, the old or the new one."""
+    for name in ("done.json", "done/00000.json"):
+        (store.path / name).unlink()
+    with recipe().writer(store.path) as writer:
+        assert writer.missing == []
+        assert [failure.row for failure in writer.finish().failures()] == [3, 40]

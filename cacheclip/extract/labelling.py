@@ -1,0 +1,72 @@
+"""Labels of an extraction: the data set's own, unless somebody corrected them by hand."""
+
+import shlex
+from dataclasses import replace
+
+from cacheclip.datasets.base import DataSet, Split
+from cacheclip.errors import StoreError
+from cacheclip.store.home import Home, Labels, SplitLabels
+from cacheclip.store.key import extract_command, files_sha256, samples_sha256
+
+
+def files_of(split: Split) -> str | None:
+    """What the files of a split are known by; None where the ids name the pictures for good."""
+    return None if split.stamps is None else files_sha256(split.ids, split.stamps)
+
+
+def own_labels(dataset: DataSet) -> Labels:
+    """The labels as the data have them."""
+    return Labels(
+        dataset.id,
+        list(dataset.classnames),
+        {
+            name: SplitLabels(samples_sha256(split.ids), files_of(split), list(split.labels))
+            for name, split in dataset.splits.items()
+        },
+    )
+
+
+def labels_of(dataset: DataSet, home: Home) -> tuple[Labels, tuple[str, ...]]:
+    """The labels to go by, with notices: corrected ones of the same samples are kept.
+
+    Raises:
+        StoreError: the corrected ones are not one a picture.
+    """
+    own = own_labels(dataset)
+    file = home.labels_file(dataset.id)
+    try:
+        kept = home.labels(dataset.id)
+    except StoreError as error:
+        if not file.exists():
+            return own, ()
+        return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
+    if _ids(kept) != _ids(own) or _content(kept) == _content(own):
+        return own, ()
+    for name, split in kept.splits.items():
+        if len(split.labels) != len(own.splits[name].labels):
+            root = None if dataset.root is None else str(dataset.root)
+            command = extract_command(dataset.id, root=root, home=home.option)
+            raise StoreError(
+                f"{len(split.labels)} labels for the {len(own.splits[name].labels)} pictures of "
+                f"split {name}",
+                where=str(file),
+                fix=f"correct the file, or: rm {shlex.quote(str(file))} && {command}",
+            )
+    splits = {
+        name: replace(split, files_sha256=own.splits[name].files_sha256)
+        for name, split in kept.splits.items()
+    }
+    notice = (
+        f"{file} was corrected by hand and is kept; for the data set's own labels and class names "
+        "remove it and run the same command again"
+    )
+    return Labels(dataset.id, kept.classnames, splits), (notice,)
+
+
+def _ids(labels: Labels) -> dict[str, str]:
+    return {name: split.ids_sha256 for name, split in labels.splits.items()}
+
+
+def _content(labels: Labels) -> tuple[list[str], dict[str, list[int]]]:
+    splits = {name: list(split.labels) for name, split in labels.splits.items()}
+    return list(labels.classnames), splits

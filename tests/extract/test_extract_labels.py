@@ -1,0 +1,88 @@
+"""What happens to labels that somebody corrected, broke or removed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cacheclip.errors import StoreError
+from cacheclip.extract.plan import ExtractRequest
+from cacheclip.extract.run import run
+from cacheclip.store.home import Home
+
+Asked = Callable[..., ExtractRequest]
+Painter = Callable[[Path, int], None]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def correct(home: Home, change: Callable[[dict[str, Any]], None]) -> None:
+    file = home.labels_file("folder/pets")
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def rename(content: dict[str, Any]) -> None:
+    content["classnames"][0] = "tomcat"
+    content["splits"]["train"]["labels"][3] ^= 1
+
+
+def test_corrected_labels_are_kept_and_the_prompts_follow(
+    asked: Asked, home: Home, pets: Path, paint: Painter
+) -> None:
+    run(asked(pets), home)
+    own = home.labels("folder/pets")
+    correct(home, rename)
+    corrected = home.labels("folder/pets")
+    assert home.find().text is None  # no features of that name yet
+    for _ in range(2):
+        report = run(asked(pets), home)
+        assert report.encoded == 0
+        assert any("corrected by hand and is kept" in line for line in report.notices)
+        assert home.labels("folder/pets") == corrected
+    text = home.find().text
+    assert text is not None
+    assert text.classnames == ["tomcat", "dog"]
+    assert "tomcat" in text.prompts[0][0]
+
+    paint(pets / "dog" / "000.png", 999)  # a replaced picture is still the same sample
+    run(asked(pets), home)
+    kept = home.find().labels
+    assert kept.classnames == corrected.classnames
+    assert kept.digest == corrected.digest
+
+    home.labels_file("folder/pets").unlink()
+    report = run(asked(pets), home)
+    assert not any("by hand" in line for line in report.notices)
+    assert home.find().labels.digest == own.digest
+
+
+def test_corrected_labels_must_be_one_a_picture(asked: Asked, home: Home, pets: Path) -> None:
+    run(asked(pets), home)
+    correct(home, lambda content: content["splits"]["train"]["labels"].pop())
+    with pytest.raises(StoreError, match="35 labels for the 36 pictures of split train") as caught:
+        run(asked(pets), home)
+    file = home.labels_file("folder/pets")
+    assert f"rm {file} && cacheclip extract --dataset {pets}" in caught.value.fix
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_lost_or_broken_labels_are_made_anew(
+    asked: Asked, home: Home, pets: Path, tmp_path: Path, text: str | None
+) -> None:
+    run(asked(pets), home)
+    labels, file = home.labels("folder/pets"), home.labels_file("folder/pets")
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    moved = pets.rename(tmp_path / "moved")  # the name's pictures lie elsewhere by now
+    report = run(asked(moved, alias="pets"), home)
+    assert report.encoded == 0
+    assert home.labels("folder/pets") == labels
+    assert any("put aside" in line for line in report.notices) == (text is not None)
