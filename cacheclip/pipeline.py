@@ -11,7 +11,10 @@ from cacheclip.study.table import Table, summary
 
 DEMO_SHOTS = (1, 4, 16)
 DEMO_SEEDS = (1, 2, 3)
-DEMO_COMPARE = "cacheclip compare --dataset clipart --shots 1,4,16 --seeds 3"
+DEMO_COMPARE = (
+    f"cacheclip compare --dataset clipart --shots {','.join(map(str, DEMO_SHOTS))} "
+    f"--seeds {len(DEMO_SEEDS)}"
+)
 
 
 def demo(

@@ -12,14 +12,15 @@ from torch import Tensor
 from cacheclip.bundle import Bundle
 from cacheclip.datasets.folder import EXTENSIONS
 from cacheclip.datasets.images import ImageError, read_rgb
-from cacheclip.encoders.base import Encoder, EncoderSpec, load
+from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
 from cacheclip.errors import InputError, MachineError, StoreError
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import Method
 from cacheclip.task import Query, unit
 
 BATCH = 32
-LOCAL_DIR = "local-dir:"
+
+Top = tuple[tuple[str, float], ...]  # classes by falling probability
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Answer:
     """What a picture shows: classes by falling probability, or why it could not be read."""
 
     image: str
-    top: tuple[tuple[str, float], ...]
+    top: Top
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -125,7 +126,13 @@ def _another_encoder(wanted: Mapping[str, Any], difference: str) -> StoreError:
 def predict(
     bundle: Bundle, encoder: Encoder, images: Sequence[Path], top_k: int
 ) -> Iterator[Answer]:
-    """Answers in the order of the images; a picture that cannot be read gets an error."""
+    """Answers in the order of the images; a picture that cannot be read gets an error.
+
+    Raises:
+        InputError: this version of cacheclip has another version of the bundle's method.
+    """
+    method = _method(bundle)
+    params = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
     for first in range(0, len(images), BATCH):
         part = images[first : first + BATCH]
         pixels: dict[int, Tensor] = {}
@@ -135,10 +142,11 @@ def predict(
                 pixels[k] = encoder.transform(read_rgb(path))
             except ImageError as error:
                 errors[k] = str(error)
-        tops = (
-            _classify(bundle, encoder, torch.stack(list(pixels.values())), top_k) if pixels else []
-        )
-        answers = dict(zip(pixels, tops, strict=True))
+        answers: dict[int, Top] = {}
+        if pixels:
+            query = _query(bundle, encoder, torch.stack(list(pixels.values())))
+            tops = _ranked(bundle, method.logits(params, query)[0], top_k)
+            answers = dict(zip(pixels, tops, strict=True))
         for k, path in enumerate(part):
             yield Answer(str(path), answers.get(k, ()), errors.get(k))
 
@@ -160,15 +168,16 @@ def _method(bundle: Bundle) -> Method:
     return found(**bundle.static)
 
 
-def _classify(
-    bundle: Bundle, encoder: Encoder, pixels: Tensor, top_k: int
-) -> list[tuple[tuple[str, float], ...]]:
+def _query(bundle: Bundle, encoder: Encoder, pixels: Tensor) -> Query:
+    """The layers that the bundle's method reads, of pixels [B, 3, H, W]."""
     layers = {name: torch.from_numpy(x) for name, x in encoder.encode_images(pixels).items()}
     layers["image-norm"] = layers["image"].norm(dim=-1, keepdim=True)
     layers["image"] = unit(layers["image"])
-    method = _method(bundle)
-    params = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
-    logits = method.logits(params, Query({name: layers[name] for name in bundle.layers}))[0]
+    return Query({name: layers[name] for name in bundle.layers})
+
+
+def _ranked(bundle: Bundle, logits: Tensor, top_k: int) -> list[Top]:
+    """The likeliest classes of each row of logits [B, C]."""
     p, classes = logits.softmax(-1).topk(min(top_k, logits.shape[-1]))
     return [
         tuple((bundle.classnames[c], value) for c, value in zip(*row, strict=True))

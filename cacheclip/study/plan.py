@@ -91,14 +91,13 @@ def sentence(plan: Sequence[Block]) -> str:
     by_method: dict[str, list[Block]] = {}
     for block in plan:
         by_method.setdefault(block.method.name, []).append(block)
-    said: dict[str, list[str]] = {}  # what is said of a method -> the methods it is said of
+    said: dict[tuple[int, str], list[str]] = {}  # runs and settings -> the methods that have them
     for name, own in by_method.items():
         said.setdefault(_size(own), []).append(name)
     drawn = next((own for own in by_method.values() if own[0].method.draws), [])
     grid = f"{_count(len(drawn), 'shot')} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
     parts = []
-    for size, names in said.items():
-        each_runs, _, settings = size.partition(" ")
+    for (each_runs, settings), names in said.items():
         each = " each" if len(names) > 1 else ""
         product = ""
         if by_method[names[0]][0].method.draws:
@@ -110,10 +109,11 @@ def sentence(plan: Sequence[Block]) -> str:
     return f"{_count(runs, 'run')}: {'; '.join(parts)}; in {_count(stacks, 'stack')}"
 
 
-def _size(own: Sequence[Block]) -> str:
-    """One method's runs, and how many settings they are multiplied by."""
+def _size(own: Sequence[Block]) -> tuple[int, str]:
+    """One method's runs, and how many settings they are multiplied by, in words."""
     settings = own[0].variants // max(1, _seeds(own))
-    return f"{sum(block.variants for block in own)} {f'x {settings} settings' * (settings > 1)}"
+    runs = sum(block.variants for block in own)
+    return runs, f"x {settings} settings" if settings > 1 else ""
 
 
 def _seeds(own: Sequence[Block]) -> int:

@@ -32,7 +32,7 @@ def row(block: Block, outcome: Outcome, data: SetData) -> Row:
         classes="all",
         model=encoder["name"],
         pretrained=encoder["pretrained"],
-        encoders=[f"{encoder['name']}@{encoder['pretrained']}"],
+        encoders=[features.name],
         template=_template(block, data),
         method=block.method.name,
         method_version=block.method.version,
