@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cacheclip.bundle import Bundle
     from cacheclip.errors import CacheclipError
+    from cacheclip.exchange.import_npz import import_npz
     from cacheclip.extract.plan import ExtractRequest
     from cacheclip.extract.run import run as extract
     from cacheclip.predict import open_encoder, predict
@@ -33,6 +34,7 @@ _WHERE = {
     "Request": "study.compare",
     "extract": "extract.run:run",
     "fit": "study.fit",
+    "import_npz": "exchange.import_npz",
     "open_encoder": "predict",
     "predict": "predict",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "extract",
     "fit",
+    "import_npz",
     "open_encoder",
     "predict",
 ]

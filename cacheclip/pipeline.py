@@ -34,5 +34,6 @@ def demo(
     request = Request(DEFAULT_METHODS, DEMO_SHOTS, DEMO_SEEDS)
     comparison = Comparison(request, home.find("clipart", report.model), home)
     talk(f"compare: {comparison.plan}")
-    rows = comparison.run(partial(progress, "runs"))
-    return summary([row for _, row in rows])
+    for _ in comparison.run(partial(progress, "runs"), talk):
+        pass
+    return summary(comparison.rows)

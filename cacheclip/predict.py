@@ -16,6 +16,7 @@ from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
 from cacheclip.errors import InputError, MachineError, StoreError
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import Method
+from cacheclip.store.schema import IMPORTED
 from cacheclip.task import Query, unit
 
 BATCH = 32
@@ -77,10 +78,18 @@ def open_encoder(
         pretrained: where weights that are a file lie now.
 
     Raises:
+        InputError: the bundle's features were imported, so there is no encoder.
         StoreError: the encoder found is not the one that made the bundle's features.
         MachineError: its weights file is not where it was said to be.
     """
     wanted = bundle.encoder
+    if wanted["library"] == IMPORTED:
+        raise InputError(
+            "this bundle was fitted on imported features, and no encoder is known that makes them",
+            where=f"data set {bundle.provenance['dataset']}, features {wanted['pretrained']}",
+            fix="encode the pictures here, then fit again: cacheclip extract --dataset FOLDER; the "
+            "head for your own features is cacheclip.Bundle.read(FILE).head",
+        )
     if model is not None and model != wanted["name"] and not _same_folder(model, wanted["name"]):
         raise _another_encoder(wanted, f"--model {model}")
     weights = pretrained if model or pretrained else wanted["pretrained"]

@@ -1,8 +1,8 @@
 """The one definition of a result row, and the log that rows are appended to."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -27,6 +27,7 @@ class Row:
     method_version: Annotated[int, "raised whenever a method's results change"]
     recipe: Annotated[str | None, "as-paper or as-code, where a method knows both"]
     hparams: Annotated[dict[str, float | int | str], "effective settings after defaults and choice"]
+    candidates: Annotated[str, "digest of all settings that competed for this row, as asked for"]
     shots: Annotated[int, "support images a class"]
     seed: Annotated[int | None, "seed of the draw; null where nothing is drawn"]
     init_seed: Annotated[int | None, "seed of the start and of the data order"]
@@ -58,13 +59,11 @@ class Row:
 
     @property
     def row_id(self) -> str:
-        """Digest of all that decides the result; information beside it does not count.
+        """Digest of all that decides the result, known before it runs.
 
         What a policy chose follows from its candidates, so they count in the place of its choice.
         """
-        candidates = [entry["hparams"] for entry in self.curve or []] or [self.hparams]
-        decides = {name: getattr(self, name) for name in _DECIDES}
-        return digest(decides | {"candidates": candidates})[:16]
+        return digest({name: getattr(self, name) for name in _DECIDES})[:16]
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
@@ -73,9 +72,12 @@ class Row:
 
 _DECIDES = (
     *("dataset", "eval_dataset", "classes", "template", "method", "method_version", "recipe"),
-    *("shots", "seed", "init_seed", "select", "draw", "draw_id", "test_id", "views"),
+    *("candidates", "shots", "seed", "init_seed", "select", "draw", "draw_id", "test_id", "views"),
     *("keys", "stores", "labels", "protocol_version"),
 )
+
+
+_FIELDS = tuple(field.name for field in fields(Row))
 
 
 def documented() -> dict[str, str]:
@@ -85,7 +87,26 @@ def documented() -> dict[str, str]:
     return own | {name: hint.__metadata__[0] for name, hint in hints.items()}
 
 
+def rows(home: Path, row_ids: Collection[str]) -> dict[str, Row]:
+    """The last row of each of these ids in the log of a home folder, failed ones left out."""
+    found: dict[str, Row] = {}
+    if not (home / LOG).exists():
+        return found
+    with (home / LOG).open(encoding="utf-8") as lines:
+        for line in lines:
+            row_id = line.partition('"row_id": "')[2].partition('"')[0]
+            if row_id not in row_ids:
+                continue  # most lines, and they are long
+            try:
+                content = json.loads(line)
+                row = Row(**{name: content[name] for name in _FIELDS})
+            except (ValueError, KeyError):
+                continue  # torn by a crash, or written by another version
+            if row.error is None and row.row_id == row_id:
+                found[row_id] = row
+    return found
+
+
 def append(home: Path, rows: Sequence[Row]) -> None:
-    """Add rows to the log of a home folder; nothing is ever overwritten."""
-    for row in rows:
-        append_line(home / LOG, json.dumps(row.as_json(), allow_nan=False))
+    """Add rows to the log of a home folder in one write; nothing is ever overwritten."""
+    append_line(home / LOG, "\n".join(json.dumps(row.as_json(), allow_nan=False) for row in rows))

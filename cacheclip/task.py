@@ -6,7 +6,7 @@ in its settings, and in its seed. That is what lets a thousand runs share one co
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -119,21 +119,22 @@ class Task:
         text = self.text[ensemble]
         return text.expand(self.variants, *text.shape)
 
-    def batch(self, index: Tensor, work: Mapping[str, Workspace]) -> Batch:
-        """The support pictures at positions `index` [V, B] of each variant's rows."""
-        rows, labels = self.rows.gather(1, index), self.labels.gather(1, index)  # [V, B]
+    def ordered(self, index: Tensor) -> "Task":
+        """The support pictures at positions `index` [V, n] of each variant's rows."""
+        return replace(self, rows=self.rows.gather(1, index), labels=self.labels.gather(1, index))
+
+    def batch(self, first: int, last: int, work: Mapping[str, Workspace]) -> Batch:
+        """The support pictures first..last-1 of every variant."""
+        rows, labels = self.rows[:, first:last], self.labels[:, first:last]  # [V, B]
         return Batch(self.pool, rows, labels, self.settings, work)
 
     def part(self, first: int, last: int) -> "Task":
         """The variants first..last-1."""
-        return Task(
-            pool=self.pool,
+        return replace(
+            self,
             rows=self.rows[first:last],
             labels=self.labels[first:last],
-            text=self.text,
             settings={name: x[first:last] for name, x in self.settings.items()},
-            logit_scale=self.logit_scale,
-            n_classes=self.n_classes,
         )
 
 

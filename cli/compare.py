@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
@@ -35,7 +36,17 @@ from cacheclip.cli import options, output
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
 )
 @options.select
+@options.recipe
 @options.set_
+@click.option(
+    "--on-existing",
+    type=click.Choice(["skip", "redo"]),
+    default="skip",
+    show_default=True,
+    help="What to do with rows that the results log has already.",
+)
+@options.max_memory
+@options.verbose
 @options.home
 @options.as_json
 def command(
@@ -46,15 +57,22 @@ def command(
     shots: tuple[int, ...],
     seeds: int,
     select: str | None,
+    recipe: str | None,
     set_: tuple[str, ...],
+    on_existing: Literal["skip", "redo"],
+    max_memory: int | None,
+    verbose: bool,
     home: Path | None,
     as_json: bool,
 ) -> None:
     """Compare methods over shots, seeds and settings; every row goes to the results log.
 
+    A row is there as soon as its runs are done, and the same command again makes only what is
+    missing.
+
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
-    from cacheclip.errors import CacheclipError
+    from cacheclip.errors import CacheclipError, StoreError
     from cacheclip.results import LOG
     from cacheclip.store.home import Home
 
@@ -65,26 +83,36 @@ def command(
 
     chosen = methods or DEFAULT_METHODS
     shown = chosen if as_json else (*FLOOR, *chosen)
-    request = Request(shown, shots, tuple(range(1, seeds + 1)), select, set_)
+    request = Request(
+        methods=shown,
+        shots=shots,
+        seeds=tuple(range(1, seeds + 1)),
+        select=select,
+        set=set_,
+        recipe=recipe,
+        on_existing=on_existing,
+        max_memory=max_memory,
+    )
     comparisons = [Comparison(request, features, place) for features in sets]
-    printed, errors = [], []
+    printed: list[dict[str, Any]] = []
+    errors: list[CacheclipError] = []
     for comparison in comparisons:
-        output.talk(*comparison.data.features.notices)
+        output.talk(*comparison.data.features.notices, *comparison.refusals)
         output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
-        rows = []
+        output.talk(*(comparison.memory_plan() if verbose else ()))
         with output.progress() as advance:
-            for outcome, row in comparison.run(partial(advance, "runs")):
-                rows.append(row)
+            for outcome, row in comparison.run(partial(advance, "runs"), output.talk):
                 if isinstance(outcome.result, CacheclipError) and row.method in chosen:
                     errors.append(outcome.result)
-        printed += [row.as_json() for row in rows]
+        printed += [row.as_json() for row in comparison.rows if row.method in chosen]
         if not as_json:
-            output.table(*summary(rows))
+            output.table(*summary(comparison.rows))
     if as_json:
         output.data(printed)
     for text, count in Counter(map(str, errors)).items():
         output.talk(f"{count} of {len(printed)} rows failed:", text)
-    again = f"--dataset {sets[-1].dataset} --method {chosen[-1]}{place.option}"
+    last = comparisons[-1].blocks[-1].method.name
+    again = f"--dataset {sets[-1].dataset} --method {last}{place.option}"
     output.talk(f"results: {place.root / LOG}", f"next: cacheclip fit {again}")
-    if errors and len(errors) == sum(row["method"] in chosen for row in printed):
-        sys.exit(errors[0].exit_code)
+    if len(errors) == len(printed):  # nothing that was asked for ran
+        sys.exit(errors[0].exit_code if errors else StoreError.exit_code)

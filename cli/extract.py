@@ -44,7 +44,7 @@ from cacheclip.cli import options, output
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool, **request: object) -> None:
-    r"""Encode a data set's pictures and prompts once, into stores that everything else reads.
+    """Encode a data set's pictures and prompts once, into stores that everything else reads.
 
     What is there already is not encoded again; a run that was cut short goes on.
 
@@ -52,7 +52,7 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
     Examples: cacheclip extract --dataset clipart
               cacheclip extract --dataset ~/photos/birds
               cacheclip extract --dataset food101 --download
-    """
+    """  # noqa: D301
     from cacheclip.extract.plan import ExtractRequest
     from cacheclip.extract.run import run
     from cacheclip.store.home import Home

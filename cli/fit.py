@@ -17,7 +17,9 @@ from cacheclip.cli import options, output
 @click.option("--shots", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
 @options.select
+@options.recipe
 @options.set_
+@options.max_memory
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file.")
 @options.home
 @options.as_json
@@ -29,7 +31,9 @@ def command(
     shots: int,
     seed: int,
     select: str | None,
+    recipe: str | None,
     set_: tuple[str, ...],
+    max_memory: int | None,
     out: Path | None,
     home: Path | None,
     as_json: bool,
@@ -39,6 +43,7 @@ def command(
     Example: cacheclip fit --shots 16
     """
     from cacheclip.store.home import Home
+    from cacheclip.store.schema import IMPORTED
 
     place = Home.resolve(home)
     features = place.find(dataset, model, pretrained)  # before torch is paid for
@@ -47,9 +52,17 @@ def command(
     from cacheclip.study.fit import fit
     from cacheclip.study.table import line
 
-    request = Request((method,), (shots,), (seed,), select, set_)
+    request = Request(
+        methods=(method,),
+        shots=(shots,),
+        seeds=(seed,),
+        select=select,
+        set=set_,
+        recipe=recipe,
+        max_memory=max_memory,
+    )
     with output.progress() as advance:
-        fitted = fit(request, features, place, out, partial(advance, "runs"))
+        fitted = fit(request, features, place, out, partial(advance, "runs"), output.talk)
     row = fitted.row
     if as_json:
         output.data(row.as_json() | {"bundle": str(fitted.bundle) if fitted.bundle else None})
@@ -57,6 +70,7 @@ def command(
         output.table(["method", "shots", "settings", "val %", "test %"], [line(row)])
     if fitted.bundle:
         output.talk(f"bundle: {fitted.bundle}")
+    if fitted.bundle and features.encoder["library"] != IMPORTED:
         output.talk(f"next: cacheclip predict {shlex.quote(str(fitted.bundle))} IMAGE_OR_FOLDER")
-    else:
+    if not fitted.bundle:
         output.talk(f"{method} answers for a whole test set or stream, so it leaves no bundle")

@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+from keyword import iskeyword
 
 import click
 
@@ -12,8 +13,9 @@ from cacheclip.errors import CacheclipError
 
 SECTIONS = {
     "Work": ("extract", "fit", "compare", "predict"),
+    "Exchange": ("import",),
     "Cache": ("ls", "info"),
-    "Machine": ("doctor", "demo"),
+    "Machine": ("doctor", "demo", "bench"),
 }
 
 
@@ -25,10 +27,11 @@ class Commands(click.Group):
         return [name for names in SECTIONS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, from the file of that name."""
+        """The command of that name, from the file of that name; `import` is in `import_.py`."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"cacheclip.cli.{cmd_name}").command
+        file = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = importlib.import_module(f"cacheclip.cli.{file}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -8,6 +8,8 @@ import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
+
 home: Decorator = click.option(
     "--home",
     type=click.Path(path_type=Path),
@@ -24,6 +26,12 @@ select: Decorator = click.option(
     help="How settings are chosen: fixed (constants) or fewshot-val (min(K, 4) validation images "
     "a class). [default: fewshot-val if val has every class, else fixed]",
 )
+recipe: Decorator = click.option(
+    "--recipe",
+    metavar="NAME",
+    help="Constants of a method whose paper and released code differ: as-code or as-paper. "
+    "[default: as-code]",
+)
 set_: Decorator = click.option(
     "--set",
     "set_",
@@ -31,6 +39,30 @@ set_: Decorator = click.option(
     multiple=True,
     help="A setting of a method, METHOD.NAME=VALUE where several methods have it. Repeatable.",
 )
+max_memory: Decorator = click.option(
+    "--max-memory",
+    metavar="SIZE",
+    callback=lambda ctx, param, value: _bytes(value),
+    help="Working memory of a stack, such as 2GB. [default: 512MB on a CPU, 70 % of what is free "
+    "on a GPU]",
+)
+verbose: Decorator = click.option(
+    "-v", "--verbose", is_flag=True, help="Say how many variants run at once."
+)
+
+
+def _bytes(value: str | None) -> int | None:
+    """512MB, 2GB or a plain number, as bytes."""
+    if value is None:
+        return None
+    number, unit = value[:-2], UNITS.get(value[-2:].upper(), 0)
+    try:
+        size = int(float(number) * unit) if unit else int(value)
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise click.BadParameter(f"{value!r} is not a size such as 512MB or 2GB")
+    return size
 
 
 def numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:

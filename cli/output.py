@@ -60,7 +60,10 @@ def _inline(value: Any) -> str:
 
 @contextmanager
 def progress() -> Iterator["Callable[[str, float, float], None]"]:
-    """A bar on stderr, shown only on a terminal; call the result with (what, done, total)."""
+    """A bar on stderr with speed and time left, shown only on a terminal.
+
+    Call the result with what is being done, how much is done, and how much there is.
+    """
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
@@ -69,14 +72,22 @@ def progress() -> Iterator["Callable[[str, float, float], None]"]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.3g}/s" if task.speed else "")
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Speed(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cacheclip.kernels import launch, tile
+from cacheclip.kernels.bench import BenchSpec, Sizes
 from cacheclip.kernels.launch import Setting, Workspace, jit, tl
 
 EPS = 1e-12
@@ -266,60 +267,82 @@ def _multiply(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
 
 
 def _forward_torch(
-    y: Tensor, text: Tensor, labels: Tensor, scale: float, work: Workspace
-) -> tuple[Tensor, Saved]:
+    y: Tensor, text: Tensor, labels: Tensor, scale: float, work: Workspace, wants_loss: bool
+) -> tuple[Tensor | None, Saved]:
     """The same with the logits held, in float32 where the features are 16-bit."""
     wide = torch.float64 if y.dtype == torch.float64 else torch.float32
     shape = (*y.shape[:2], text.shape[-2])
     logits, g = (work.take(name, shape, y, wide) for name in ("logits", "g"))
     inverse = torch.linalg.vector_norm(y, dim=-1, dtype=wide).clamp_min_(EPS).reciprocal_()
-    _multiply(y.to(wide), text.to(wide).mT, logits).mul_((scale * inverse)[..., None])
+    products = _multiply(y, text.mT, work.take("products", shape, y))
+    torch.mul(products, (scale * inverse)[..., None], out=logits)
     labels = labels.expand(shape[:2])[..., None]
-    own = logits.gather(-1, labels)
-    torch.ops.aten._log_softmax.out(logits, -1, False, out=g)
-    loss = -g.gather(-1, labels).mean((1, 2))
-    along = logits.mul_(g.exp_()).sum(-1).sub_(own[..., 0])
+    loss = None
+    if wants_loss:
+        torch.log_softmax(logits, -1, out=g)
+        loss = -g.gather(-1, labels).mean((1, 2))
+        g.exp_()
+    else:
+        torch.softmax(logits, -1, out=g)
+    g.scatter_add_(-1, labels, g.new_full((1, 1, 1), -1.0).expand_as(labels))
+    along = logits.mul_(g).sum(-1)
     along.mul_(inverse * EPS < 1)  # a clamped norm is a constant
-    g.scatter_add_(-1, labels, torch.full_like(own, -1.0))
     return loss, Saved(y, text, labels, inverse, along, g)
 
 
 def _backward_torch(
-    saved: Saved, dloss: Tensor, scale: float, wants_text: bool, work: Workspace
+    saved: Saved, dloss: Tensor | None, scale: float, wants_text: bool, work: Workspace
 ) -> Grads:
     y, text, _, inverse, along, g = saved
-    wide = inverse.dtype
-    share = (dloss / y.shape[1])[:, None] * inverse  # [V,B]
-    scaled = torch.mul(g, (scale * share)[..., None], out=work.take("scaled", g.shape, g))
-    dy = _multiply(scaled, text.to(wide), work.take("dy", y.shape, y, wide))
-    dy.addcmul_(y.to(wide), (share * along * inverse)[..., None], value=-1)
-    dtext = torch.bmm(scaled.mT, y.to(wide)) if wants_text else None
-    return Grads(dy.to(y.dtype), dtext)
+    share = inverse / y.shape[1]  # [V,B]
+    if dloss is not None:
+        share.mul_(dloss[:, None])
+    scaled = torch.mul(g, (scale * share)[..., None], out=work.take("products", g.shape, y))
+    dy = _multiply(scaled, text, work.take("dy", y.shape, y))
+    dy.addcmul_(y, (share * along * inverse).to(y.dtype)[..., None], value=-1)
+    dtext = torch.bmm(scaled.mT, y).to(inverse.dtype) if wants_text else None
+    return Grads(dy, dtext)
 
 
 @torch.no_grad()
 def forward(
-    y: Tensor, text: Tensor, labels: Tensor, scale: float, *, work: Workspace | None = None
-) -> tuple[Tensor, Saved]:
-    """`cosine_cross_entropy` without autograd: the loss [V] and what `backward` needs."""
+    y: Tensor,
+    text: Tensor,
+    labels: Tensor,
+    scale: float,
+    *,
+    wants_loss: bool = True,
+    work: Workspace | None = None,
+) -> tuple[Tensor | None, Saved]:
+    """`cosine_cross_entropy` without autograd: the loss [V], if wanted, and what `backward` needs.
+
+    Without the loss the torch path spares a pass of exponentials.
+    """
     _check(y, text, labels)
-    run = _forward_triton if launch.uses_triton(y) else _forward_torch
-    return run(y, text, labels, scale, work or Workspace())
+    work = work or Workspace()
+    if launch.uses_triton(y):
+        return _forward_triton(y, text, labels, scale, work)
+    return _forward_torch(y, text, labels, scale, work, wants_loss)
 
 
 @torch.no_grad()
 def backward(
     saved: Saved,
-    dloss: Tensor,
+    dloss: Tensor | None,
     scale: float,
     *,
     wants_text: bool = False,
     work: Workspace | None = None,
 ) -> Grads:
-    """Gradients from dloss [V]; each variant's text gradient if wanted."""
-    dloss = dloss.to(saved.inverse.dtype).contiguous()
-    run = _backward_torch if saved.rest.ndim == 3 else _backward_triton
-    return run(saved, dloss, scale, wants_text, work or Workspace())
+    """Gradients from dloss [V], None for ones; each variant's text gradient if wanted."""
+    work = work or Workspace()
+    if dloss is not None:
+        dloss = dloss.to(saved.inverse.dtype).contiguous()
+    if saved.rest.ndim == 3:
+        return _backward_torch(saved, dloss, scale, wants_text, work)
+    if dloss is None:
+        dloss = saved.inverse.new_ones(len(saved.y))
+    return _backward_triton(saved, dloss, scale, wants_text, work)
 
 
 class _CosineCrossEntropy(torch.autograd.Function):
@@ -372,3 +395,22 @@ def _check(y: Tensor, text: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"labels must be int64 [{B}] or [{V},{B}], not {labels.dtype} {list(labels.shape)}"
         )
+
+
+def _inputs(s: Sizes) -> dict[str, Any]:
+    return {
+        "y": s.randn(s.V, s.B, s.D),
+        "text": s.unit(s.C, s.D),
+        "labels": s.integers(s.C, s.V, s.B),
+        "scale": 100.0,
+    }
+
+
+BENCH = BenchSpec(
+    inputs=_inputs,
+    op=cosine_cross_entropy,
+    reference=reference,
+    wants=("y",),
+    flops=lambda s: s.V * s.B * 4 * s.C * s.D,
+    bytes=lambda s: (3 * s.V * s.B * s.D + 2 * s.C * s.D) * s.dtype.itemsize,
+)

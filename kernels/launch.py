@@ -161,3 +161,15 @@ class Workspace:
         ):
             held = self._tensors[name] = torch.empty(shape, dtype=dtype, device=like.device)
         return held
+
+    def rounded(self, name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """X itself if it has this dtype, else rounded to it in held memory."""
+        if x.dtype == dtype:
+            return x
+        return self.take(name, x.shape, x, dtype).copy_(x)
+
+    def keep(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """A constant of the run: what `make` gave the first time."""
+        if name not in self._tensors:
+            self._tensors[name] = make()
+        return self._tensors[name]

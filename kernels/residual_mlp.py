@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cacheclip.kernels import launch, tile
+from cacheclip.kernels.bench import BenchSpec, Sizes
 from cacheclip.kernels.launch import Setting, Workspace, jit, tl
 from cacheclip.kernels.rows import check, gather, scatter
 from cacheclip.kernels.weight_grad_update import Outer, weight_grad
@@ -190,7 +191,7 @@ def _settings(width: int, size: int) -> tuple[Setting, ...]:
 
 
 class Saved(NamedTuple):
-    """What `backward` needs of a `forward`; `held` is the torch path's: x[rows], h, a."""
+    """What `backward` needs of a `forward`; `held` is the torch path's: x[rows], h^T, a."""
 
     x: Tensor
     w1: Tensor
@@ -241,17 +242,17 @@ def _backward_triton(saved: Saved, dz: Tensor, wants_x: bool, work: Workspace) -
 
 
 def _forward_torch(saved: Saved, batch: int, work: Workspace) -> Saved:
-    """The same by batched products into held memory; h and a are kept, not computed again."""
+    """The same by batched products into held memory; h and a are kept, not computed again.
+
+    h is held transposed [V,H,B], as W1 x^T: transposing a short batch costs less than a weight.
+    """
     x, w1, w2, alpha, rows, z, inverse, _ = saved
     V, H, D = w1.shape
     picked = gather(x, rows, V, work)
-    h, a = work.take("h", (V, batch, H), x), work.take("a", (V, batch, D), x)
-    torch.bmm(picked, w1.to(x.dtype).mT, out=h).relu_()
-    torch.bmm(h, w2.to(x.dtype).mT, out=a).relu_()
-    if alpha.dtype == x.dtype:
-        torch.lerp(picked, a, alpha[:, None, None], out=z)
-    else:
-        z.copy_(torch.lerp(picked.to(alpha.dtype), a.to(alpha.dtype), alpha[:, None, None]))
+    h, a = work.take("h", (V, H, batch), x), work.take("a", (V, batch, D), x)
+    torch.bmm(w1.to(x.dtype), picked.mT, out=h).relu_()
+    torch.bmm(h.mT, w2.to(x.dtype).mT, out=a).relu_()
+    torch.lerp(picked, a, alpha.to(x.dtype)[:, None, None], out=z)
     if inverse is not None:
         torch.linalg.vector_norm(z, dim=-1, dtype=alpha.dtype, out=inverse)
         z.mul_(inverse.clamp_min_(EPS).reciprocal_()[..., None])
@@ -275,13 +276,13 @@ def _backward_torch(
         dalpha = torch.sub(a, picked, out=da).mul_(dy).sum((1, 2), dtype=alpha.dtype)
     # alpha scales the narrow arrays (dh, h) in place of the wide one (da): a quarter of the work.
     torch.ops.aten.threshold_backward.grad_input(dy, a, 0, grad_input=da)
-    dh = torch.bmm(da, w2.to(x.dtype), out=work.take("dh", h.shape, x))
+    dh = torch.bmm(w2.to(x.dtype).mT, da.mT, out=work.take("dh", h.shape, x))  # [V,H,B]
     torch.ops.aten.threshold_backward.grad_input(dh, h, 0, grad_input=dh)
     dh.mul_(blend)
     if wants_x:
-        dx = (1 - blend) * dy + torch.bmm(dh, w1.to(x.dtype))
+        dx = (1 - blend) * dy + torch.bmm(dh.mT, w1.to(x.dtype))
     scaled = torch.mul(h, blend, out=work.take("scaled", h.shape, x))
-    return Grads(Outer(dh, picked), Outer(da, scaled), dalpha, dx)
+    return Grads(Outer(dh.mT, picked), Outer(da, scaled.mT), dalpha, dx)
 
 
 @torch.no_grad()
@@ -397,3 +398,28 @@ def _check(x: Tensor, w1: Tensor, w2: Tensor, rows: Tensor | None) -> None:
     if any(w.dtype not in (x.dtype, torch.float32) for w in (w1, w2)):
         raise ValueError(f"weights are {w1.dtype} and {w2.dtype}: need float32 or x's {x.dtype}")
     check(rows, V)
+
+
+def _inputs(s: Sizes) -> dict[str, Any]:
+    return {
+        "x": s.unit(s.N, s.D),
+        "w1": s.randn(s.V, s.H, s.D, wide=True) / s.D**0.5,
+        "w2": s.randn(s.V, s.D, s.H, wide=True) / s.H**0.5,
+        "alpha": torch.linspace(0.2, 0.8, s.V, device=s.device),
+        "rows": s.integers(s.N, s.V, s.B),
+    }
+
+
+def _bytes(s: Sizes) -> float:
+    """Picked rows and dz in, z out and in again; both weights in twice, their gradients out."""
+    return s.V * (4 * s.B * s.D * s.dtype.itemsize + 3 * 2 * s.D * s.H * 4)
+
+
+BENCH = BenchSpec(
+    inputs=_inputs,
+    op=residual_mlp,
+    reference=reference,
+    wants=("w1", "w2"),
+    flops=lambda s: s.V * s.B * 10 * s.D * s.H,
+    bytes=_bytes,
+)

@@ -16,6 +16,7 @@ and (m+n)B elements of the factors, where a gradient in memory would add 8mn.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.kernels import launch, tile
+from cacheclip.kernels.bench import BenchSpec, Sizes
 from cacheclip.kernels.launch import Setting, Workspace, jit, tl
 
 Optimizer = Literal["adamw", "adam", "sgd"]
@@ -54,19 +56,40 @@ class Rule:
         return tuple(torch.zeros_like(weight) for _ in range(MOMENTS[self.optimizer]))
 
 
+class Rates(NamedTuple):
+    """Learning rates of one step and what goes with them, one value a variant."""
+
+    lr: Tensor  # [V] float32
+    weight_decay: Tensor  # [V] float32; decoupled for adamw, coupled for adam and sgd
+    step: Tensor  # float32, 1 for the first
+    runs: Sequence[tuple[int, int, float, float]]  # neighbours first..last-1 of one lr and decay
+
+    @classmethod
+    def of(cls, lr: Tensor, weight_decay: Tensor, step: float | Tensor = 1) -> "Rates":
+        """From [V] each; a step on the device can be captured in a CUDA graph."""
+        lr, weight_decay = lr.float().contiguous(), weight_decay.float().contiguous()
+        step = torch.as_tensor(step, device=lr.device, dtype=torch.float32)
+        values = list(zip(lr.tolist(), weight_decay.tolist(), strict=True))
+        return cls(lr, weight_decay, step, [(a, b, *values[a]) for a, b in neighbours(values)])
+
+
+def neighbours(values: Sequence[Any]) -> list[tuple[int, int]]:
+    """First and last of each run of equal values."""
+    starts = [k for k in range(len(values)) if k == 0 or values[k] != values[k - 1]]
+    return list(zip(starts, [*starts[1:], len(values)], strict=True))
+
+
 def reference(
     weight: Tensor,
     grad: Tensor | Outer,
     state: tuple[Tensor, ...],
     rule: Rule,
-    lr: Tensor,
-    weight_decay: Tensor,
-    step: Tensor,
+    rates: Rates,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The new weight and state in plain torch; any dtype, nothing in place."""
     g = grad.a.mT @ grad.b if isinstance(grad, Outer) else grad  # [V,m,n]
     g = g.to(weight.dtype)
-    lr, weight_decay = lr[:, None, None], weight_decay[:, None, None]  # [V,1,1]
+    lr, weight_decay = (r[:, None, None].to(g) for r in rates[:2])  # [V,1,1]
     if rule.optimizer == "adamw":
         weight = weight - lr * weight_decay * weight
     else:
@@ -77,7 +100,7 @@ def reference(
     b1, b2 = rule.betas
     m = b1 * state[0] + (1 - b1) * g
     s = b2 * state[1] + (1 - b2) * g * g
-    debias1, debias2 = 1 - b1 ** step.double(), 1 - b2 ** step.double()
+    debias1, debias2 = 1 - b1 ** rates.step.double(), 1 - b2 ** rates.step.double()
     denominator = (s / debias2).sqrt() + rule.eps
     return weight - lr * (m / debias1) / denominator, (m, s)
 
@@ -177,13 +200,12 @@ def _update_triton(
     outer: Outer,
     state: tuple[Tensor, ...],
     rule: Rule,
-    lr: Tensor,
-    weight_decay: Tensor,
-    step: Tensor,
+    rates: Rates,
 ) -> None:
     b1, b2 = (rule.momentum, 0.0) if rule.optimizer == "sgd" else rule.betas
-    update: dict[str, Any] = {"m1": state[0], "m2": state[-1], "step": step}
-    update |= {"lr": lr, "decay": weight_decay, "eps": rule.eps, "OPTIMIZER": rule.optimizer}
+    update: dict[str, Any] = {"m1": state[0], "m2": state[-1], "step": rates.step}
+    update |= {"lr": rates.lr, "decay": rates.weight_decay}
+    update |= {"eps": rule.eps, "OPTIMIZER": rule.optimizer}
     update |= {"beta1": b1, "beta2": b2, "gain1": 1 - b1, "gain2": 1 - b2}
     update |= {"log_beta1": _log(b1), "log_beta2": _log(b2)}
 
@@ -198,31 +220,37 @@ def _log(beta: float) -> float:
 
 
 def _update_torch(
-    weight: Tensor,
-    grad: Tensor,
-    state: tuple[Tensor, ...],
-    rule: Rule,
-    lr: Tensor,
-    weight_decay: Tensor,
-    step: Tensor,
+    weight: Tensor, grad: Tensor, state: tuple[Tensor, ...], rule: Rule, rates: Rates
 ) -> None:
-    """The fused in-place steps of torch, one call for each run of variants with equal lr, decay."""
-    pairs = list(zip(lr.tolist(), weight_decay.tolist(), strict=True))
-    first = 0
-    for v in range(1, len(pairs) + 1):
-        if v < len(pairs) and pairs[v] == pairs[first]:
-            continue
-        w, g, *moments = ([t[first:v]] for t in (weight, grad, *state))
-        rate, decay = pairs[first]
-        shared: dict[str, Any] = {"lr": rate, "weight_decay": decay, "maximize": False}
+    """The fused in-place steps of torch, one call for each run of variants with equal rates."""
+    for first, last, lr, decay in rates.runs:
+        whole = last - first == len(weight)
+        w, g, *moments = ([t if whole else t[first:last]] for t in (weight, grad, *state))
         if rule.optimizer == "sgd":
-            shared |= {"momentum": rule.momentum, "dampening": 0.0, "nesterov": False}
-            torch._fused_sgd_(w, g, moments[0], is_first_step=False, **shared)
-        else:
-            fused: Any = torch._fused_adamw_ if rule.optimizer == "adamw" else torch._fused_adam_
-            shared |= dict(zip(("beta1", "beta2"), rule.betas, strict=True))
-            fused(w, g, *moments, [], [step], eps=rule.eps, amsgrad=False, **shared)
-        first = v
+            torch._fused_sgd_(
+                w,
+                g,
+                moments[0],
+                weight_decay=decay,
+                momentum=rule.momentum,
+                lr=lr,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,
+            )
+            continue
+        fused: Any = torch._fused_adamw_ if rule.optimizer == "adamw" else torch._fused_adam_
+        fused(
+            *(w, g, *moments, [], [rates.step]),
+            lr=lr,
+            beta1=rule.betas[0],
+            beta2=rule.betas[1],
+            weight_decay=decay,
+            eps=rule.eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def weight_grad_update(
@@ -230,10 +258,8 @@ def weight_grad_update(
     grad: Outer | Tensor,
     state: tuple[Tensor, ...],
     rule: Rule,
+    rates: Rates,
     *,
-    lr: float | Tensor,
-    weight_decay: float | Tensor = 0.0,
-    step: int | Tensor = 1,
     work: Workspace | None = None,
 ) -> None:
     """One optimizer step of V weights, in place.
@@ -243,24 +269,16 @@ def weight_grad_update(
         grad: an `Outer`, or a gradient that exists already, of the weight's shape.
         state: what `rule.state(weight)` made, changed in place.
         rule: the optimizer and its constants.
-        lr: learning rate of this step, one number or [V].
-        weight_decay: one number or [V]; decoupled for adamw, coupled for adam and sgd.
-        step: 1 for the first step. A tensor on the weight's device can be captured in a CUDA graph.
+        rates: of this step.
         work: holds the formed gradient on a CPU from step to step.
 
     Raises:
         ValueError: shapes, dtypes or layouts do not fit.
     """
-    _check(weight, grad, state, rule)
-    V = weight.shape[0]
-    scalar: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
-    lr = torch.as_tensor(lr, **scalar).expand(V).contiguous()
-    weight_decay = torch.as_tensor(weight_decay, **scalar).expand(V).contiguous()
-    step = torch.as_tensor(step, device=weight.device, dtype=torch.float32)
-    rates = (lr, weight_decay, step)
+    _check(weight, grad, state, rule, rates)
     if isinstance(grad, Outer):
         if launch.uses_triton(grad.a) and weight.dtype == torch.float32:
-            _update_triton(weight, grad, state, rule, *rates)
+            _update_triton(weight, grad, state, rule, rates)
             return
         work = work or Workspace()
         dense = work.take(f"gradient {tuple(weight.shape)}", weight.shape, weight)
@@ -271,23 +289,27 @@ def weight_grad_update(
     else:
         dense = grad.to(weight.dtype).contiguous()  # the fused steps read memory, not strides
     if weight.device.type == "cpu":
-        _update_torch(weight, dense, state, rule, *rates)
+        _update_torch(weight, dense, state, rule, rates)
         return
     # The fused steps of torch read lr from the host: not to be captured in a CUDA graph.
-    shape = (V, -1, 1)
+    shape = (len(weight), -1, 1)
     parts = tuple(t.view(shape) for t in state)
-    new, moments = reference(weight.view(shape), dense.reshape(shape), parts, rule, *rates)
+    new, moments = reference(weight.view(shape), dense.reshape(shape), parts, rule, rates)
     for old, fresh in zip((weight, *state), (new, *moments), strict=True):
         old.copy_(fresh.view_as(old))
 
 
-def _check(weight: Tensor, grad: Outer | Tensor, state: tuple[Tensor, ...], rule: Rule) -> None:
+def _check(
+    weight: Tensor, grad: Outer | Tensor, state: tuple[Tensor, ...], rule: Rule, rates: Rates
+) -> None:
     if weight.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"weight is {weight.dtype}; optimizers keep float32 weights")
     if len(state) != MOMENTS[rule.optimizer]:
         raise ValueError(
             f"{rule.optimizer} has {MOMENTS[rule.optimizer]} moments, not {len(state)}"
         )
+    if len(rates.lr) != len(weight):
+        raise ValueError(f"rates are for {len(rates.lr)} variants, not {len(weight)}")
     for t in (weight, *state):
         if t.shape != weight.shape or t.dtype != weight.dtype or not t.is_contiguous():
             raise ValueError("weight and state must be contiguous and agree in shape and dtype")
@@ -303,3 +325,37 @@ def _check(weight: Tensor, grad: Outer | Tensor, state: tuple[Tensor, ...], rule
         shape = list(grad.shape)
     if shape != list(weight.shape):
         raise ValueError(f"gradient {shape} does not fit weight {list(weight.shape)}")
+
+
+def _inputs(s: Sizes) -> dict[str, Any]:
+    return {
+        "weight": s.randn(s.V, s.H, s.D, wide=True),
+        "a": s.randn(s.V, s.B, s.H),
+        "b": s.randn(s.V, s.B, s.D),
+        "m": s.randn(s.V, s.H, s.D, wide=True),
+        "s": s.randn(s.V, s.H, s.D, wide=True).square(),
+    }
+
+
+def _rates(weight: Tensor) -> Rates:
+    each = weight.new_ones(len(weight))
+    return Rates.of(1e-3 * each, 1e-2 * each, 10)
+
+
+def _adamw(weight: Tensor, a: Tensor, b: Tensor, m: Tensor, s: Tensor) -> Tensor:
+    weight_grad_update(weight, Outer(a, b), (m, s), Rule(), _rates(weight))
+    return weight
+
+
+def _adamw_reference(weight: Tensor, a: Tensor, b: Tensor, m: Tensor, s: Tensor) -> Tensor:
+    return reference(weight, Outer(a, b), (m, s), Rule(), _rates(weight))[0]
+
+
+BENCH = BenchSpec(
+    inputs=_inputs,
+    op=_adamw,
+    reference=_adamw_reference,
+    wants=(),
+    flops=lambda s: s.V * 2 * s.B * s.H * s.D,
+    bytes=lambda s: s.V * (24 * s.H * s.D + (s.H + s.D) * s.B * s.dtype.itemsize),
+)

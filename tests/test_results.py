@@ -21,6 +21,7 @@ FILLED: dict[str, Any] = {
     "method_version": 1,
     "recipe": None,
     "hparams": {"alpha": 1.0},
+    "candidates": "c",
     "shots": 4,
     "seed": 1,
     "init_seed": None,
@@ -60,7 +61,7 @@ DECIDING: dict[str, Any] = {
     "template": "photo",
     "method": "clip-adapter",
     "method_version": 2,
-    "hparams": {"alpha": 2.0},
+    "candidates": "d",
     "shots": 8,
     "seed": 2,
     "init_seed": 5,
@@ -71,7 +72,6 @@ DECIDING: dict[str, Any] = {
     "stores": {"train/image": "l"},
     "labels": "m",
     "protocol_version": 2,
-    "curve": [{"hparams": {"alpha": 3.0}, "top1_val": 0.1}],
 }
 
 
@@ -82,7 +82,14 @@ def test_the_row_id_changes_with_what_decides(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("seconds", 9.0), ("device", "cuda"), ("version", "1"), ("time", "later"), ("top1_test", 0.6)],
+    [
+        ("seconds", 9.0),
+        ("device", "cuda"),
+        ("version", "1"),
+        ("time", "later"),
+        ("top1_test", 0.6),
+        ("hparams", {"alpha": 2.0}),
+    ],
 )
 def test_the_row_id_does_not_change_with_information(name: str, value: Any) -> None:
     assert row(**{name: value}).row_id == row().row_id
@@ -100,6 +107,14 @@ def test_the_log_only_grows(tmp_path: Path) -> None:
     results.append(tmp_path, [row(seed=2), row(seed=3)])
     assert log.read_bytes().startswith(before)
     assert [json.loads(line)["seed"] for line in log.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_the_log_gives_back_the_last_good_row_of_an_id(tmp_path: Path) -> None:
+    first, last, other = row(time="first"), row(time="last"), row(seed=2)
+    failed = row(seed=3, top1_test=None, error="out of memory")
+    results.append(tmp_path, [first, other, failed, last])
+    found = results.rows(tmp_path, {first.row_id, failed.row_id})
+    assert found == {first.row_id: last}
 
 
 def test_the_summary_gives_mean_and_spread_and_zero_shot_in_every_column() -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from cacheclip.errors import InputError
+from cacheclip.methods.base import STEP_WORDS
 
-SCHEDULES = ("constant", "cosine", "dassl")
 WARM_UP_LR = 1e-5
 
 
@@ -19,7 +19,7 @@ def learning_rates(schedule: str, lr: Tensor, epochs: int, steps_per_epoch: int)
     (the trainer under CoOp and CLIP-Adapter).
 
     Args:
-        schedule: one of `SCHEDULES`.
+        schedule: one of `STEP_WORDS["schedule"]`.
         lr: [V].
         epochs: passes over the support set.
         steps_per_epoch: batches a pass.
@@ -43,5 +43,7 @@ def learning_rates(schedule: str, lr: Tensor, epochs: int, steps_per_epoch: int)
         )
         return rates.repeat_interleave(steps_per_epoch, 0)
     raise InputError(
-        f"no schedule {schedule!r}", where="setting schedule", fix=f"one of {', '.join(SCHEDULES)}"
+        f"no schedule {schedule!r}",
+        where="setting schedule",
+        fix=f"one of {', '.join(STEP_WORDS['schedule'])}",
     )

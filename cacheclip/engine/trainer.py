@@ -1,15 +1,24 @@
 """The one training loop: all variants of a stack step together."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from cacheclip.engine.precision import half_pays
 from cacheclip.engine.schedule import learning_rates
 from cacheclip.kernels.launch import Workspace
-from cacheclip.kernels.weight_grad_update import Optimizer, Outer, Rule, weight_grad_update
+from cacheclip.kernels.weight_grad_update import (
+    Optimizer,
+    Outer,
+    Rates,
+    Rule,
+    neighbours,
+    weight_grad_update,
+)
 from cacheclip.methods.base import Params, Trained
 from cacheclip.task import Batch, Generators, Task
 
@@ -34,34 +43,24 @@ def train(
     params = method.init(task, Generators(seeds, "init", task.device, task.dtype))
     moving = {name: params[name].contiguous().requires_grad_() for name in method.trainable}
     params = params | moving
-    epochs = int(method.settings["epochs"])
-    batches = _batches(
-        task.rows.shape[1], int(method.settings["batch_size"]), drop_last=method.drop_last
-    )
-    rates = learning_rates(
-        str(method.settings["schedule"]), task.settings["lr"], epochs, len(batches)
-    )
-    rule = Rule(cast(Optimizer, method.settings["optimizer"]))
+    epochs, N = int(method.settings["epochs"]), task.rows.shape[1]
+    batches = _batches(N, int(method.settings["batch_size"]), drop_last=method.drop_last)
+    rates = _rates(method, task, epochs, len(batches))
+    rule = Rule(cast(Optimizer, method.settings["optimizer"]), eps=method.eps)
     state = {name: rule.state(x) for name, x in moving.items()}
     work: defaultdict[str, Workspace] = defaultdict(Workspace)
+    if method.half and task.dtype == torch.float32 and half_pays(task.device):
+        task = replace(task, pool={name: x.bfloat16() for name, x in task.pool.items()})
     orders = Generators(seeds, "order", task.device, task.dtype)
     for epoch in range(epochs):
-        order = orders.permutations(task.rows.shape[1])  # [V, N]
-        for k, (first, last) in enumerate(batches):
-            step = epoch * len(batches) + k
-            gradients = _gradients(method, params, moving, task.batch(order[:, first:last], work))
+        shuffled = task.ordered(orders.permutations(N))
+        for first, last in batches:
+            gradients = _gradients(method, params, moving, shuffled.batch(first, last, work))
+            now = next(rates)
             with torch.no_grad():
                 for name, weight in moving.items():
-                    weight_grad_update(
-                        weight,
-                        gradients[name],
-                        state[name],
-                        rule,
-                        lr=rates[step],
-                        weight_decay=task.settings["weight_decay"],
-                        step=step + 1,
-                        work=work["update"],
-                    )
+                    own = gradients[name], state[name]
+                    weight_grad_update(weight, *own, rule, now, work=work["update"])
         progress((epoch + 1) / epochs)
     return {name: x.detach() for name, x in params.items()}
 
@@ -80,6 +79,18 @@ def _gradients(
             return by_hand
     loss = method.loss(params, batch).sum()
     return dict(zip(moving, torch.autograd.grad(loss, list(moving.values())), strict=True))
+
+
+def _rates(method: Trained, task: Task, epochs: int, batches: int) -> Iterator[Rates]:
+    """The rates of each step; which variants share theirs is the same at every one."""
+    lr, decay = task.settings["lr"], task.settings["weight_decay"]
+    table = learning_rates(str(method.settings["schedule"]), lr, epochs, batches)  # [steps, V]
+    decays = decay.tolist()
+    runs = neighbours(list(zip(lr.tolist(), decays, strict=True)))
+    step = torch.zeros((), device=task.device)
+    for row, values in zip(table, table.tolist(), strict=True):
+        step += 1
+        yield Rates(row, decay, step, [(a, b, values[a], decays[a]) for a, b in runs])
 
 
 def _batches(n: int, size: int, *, drop_last: bool) -> list[tuple[int, int]]:

@@ -8,6 +8,8 @@ it. What a run learned is `params`, a dict of tensors with a leading axis V of v
     Trained      init(task, random) -> params, loss(params, batch) -> [V]; the loop is the engine's;
                  optional grads(params, batch), the gradients of that loss without autograd
 
+Either may give search(params, query, labels): settings found on validation pictures after the fit.
+
 The folder is the registry: the file `tip_adapter.py` holds the one class of `tip-adapter`.
 """
 
@@ -15,6 +17,7 @@ import importlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,19 +25,35 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from cacheclip.errors import UsageError
-from cacheclip.kernels.weight_grad_update import Outer
+from cacheclip.kernels.weight_grad_update import MOMENTS, Outer
 from cacheclip.task import Batch, Generators, Query, Task
 
 Params = dict[str, Tensor]
 Value = float | int | str
 Settings = dict[str, Value]
 
+SEARCH = "search"  # the value of a setting that `Method.search` finds
+
+STEP_WORDS = {"optimizer": tuple(MOMENTS), "schedule": ("constant", "cosine", "dassl")}
 STEP_BOUNDS = {
     "lr": (0.0, inf),
     "epochs": (1, inf),
     "batch_size": (1, inf),
     "weight_decay": (0.0, inf),
 }
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search tried on n validation pictures, the points nearest to zero-shot first.
+
+    Attributes:
+        settings: setting -> [V, T] values tried.
+        hits: [V, T] int64, pictures that each variant gets right there.
+    """
+
+    settings: Mapping[str, Tensor]
+    hits: Tensor
 
 
 class Method(ABC):
@@ -50,7 +69,12 @@ class Method(ABC):
             set; `online`: on the pictures before it in the stream.
         static: settings that change shapes or steps; variants that share them share a stack.
         vector: settings that are one number a variant, handed over as [V] tensors.
+        words: the words that a setting may be: all values of one whose default is a word, and
+            beside numbers what a number may be instead, `search` or `learned`. Variants of the
+            same word share a stack; the constructor is given it, the tensor holds the default.
         defaults: the `fixed` constants.
+        recipes: recipe -> settings in which it differs from `defaults`, for a method whose paper
+            and released code disagree; the first is what runs unasked.
         bounds: least and greatest value of the settings that have one.
         grid: what a selecting policy tries; each tuple runs from nearest to zero-shot outwards, the
             first name varies slowest.
@@ -65,7 +89,9 @@ class Method(ABC):
     setting: ClassVar[Literal["inductive", "transductive", "online"]] = "inductive"
     static: ClassVar[tuple[str, ...]] = ()
     vector: ClassVar[tuple[str, ...]] = ()
+    words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     defaults: ClassVar[Mapping[str, Value]] = {}
+    recipes: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     grid: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
 
@@ -75,20 +101,37 @@ class Method(ABC):
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
         known = {*cls.static, *cls.vector}
-        if not cls.paper or set(cls.defaults) != known or not {*cls.grid, *cls.bounds} <= known:
-            raise TypeError(f"{cls.__name__}: paper, defaults, grid and bounds must fit settings")
+        named = {*cls.grid, *cls.bounds, *cls.words}.union(*cls.recipes.values())
+        if not cls.paper or set(cls.defaults) != known or not named <= known:
+            where = "paper, defaults, grid, bounds, words, recipes"
+            raise TypeError(f"{cls.__name__}: {where}: unknown setting")
 
     def __init__(self, **static: Value) -> None:
         self.settings: Settings = {name: self.defaults[name] for name in self.static} | static
 
     @classmethod
-    def fixed(cls, shots: int, logit_scale: float) -> Settings:
-        """The constants used when nothing is chosen, for this many shots and this logit scale."""
-        return dict(cls.defaults)
+    def recipe(cls, asked: str | None = None) -> str | None:
+        """The recipe that runs where this one is asked for; None where the method has none."""
+        return asked if asked in cls.recipes else next(iter(cls.recipes), None)
+
+    @classmethod
+    def fixed(cls, shots: int, logit_scale: float, recipe: str | None = None) -> Settings:
+        """The constants used when nothing is chosen, for this many shots and this logit scale.
+
+        A recipe that the method does not know changes nothing.
+        """
+        return dict(cls.defaults) | dict(cls.recipes.get(recipe or "", {}))
 
     @abstractmethod
     def logits(self, params: Params, query: Query) -> Tensor:
         """Class scores [V, n, C] of query pictures [n, ...] or [V, n, ...]."""
+
+    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+        """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.
+
+        Their values stand in `params` under their names, and those of the best point replace them.
+        """
+        return None
 
 
 class ClosedForm(Method, ABC):
@@ -100,14 +143,28 @@ class ClosedForm(Method, ABC):
 
 
 class Trained(Method, ABC):
-    """A method that gradient steps fit; `trainable` names the params that move.
+    """A method that gradient steps fit.
 
     Its settings of the steps are always called lr, epochs, batch_size, optimizer, weight_decay and
     schedule.
+
+    Class attributes:
+        drop_last: skip an epoch's partial batch where a full one exists.
+        eps: what Adam adds to its denominator.
     """
 
-    trainable: ClassVar[tuple[str, ...]] = ()
-    drop_last: ClassVar[bool] = False  # skip an epoch's partial batch where a full one exists
+    drop_last: ClassVar[bool] = False
+    eps: ClassVar[float] = 1e-8
+
+    @property
+    @abstractmethod
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the params that move."""
+
+    @property
+    def half(self) -> bool:
+        """Whether `grads` may be given 16-bit features beside its float32 params."""
+        return False
 
     @abstractmethod
     def init(self, task: Task, random: Generators) -> Params:

@@ -25,7 +25,12 @@ class Policy(ABC):
 
     @abstractmethod
     def candidates(
-        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
+        self,
+        method: type[Method],
+        choices: Choices,
+        shots: int,
+        logit_scale: float,
+        recipe: str | None = None,
     ) -> list[Settings]:
         """All settings to run, from nearest to zero-shot outwards."""
 

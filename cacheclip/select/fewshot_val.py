@@ -11,11 +11,16 @@ class FewshotVal(Policy):
     selects = True
 
     def candidates(
-        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
+        self,
+        method: type[Method],
+        choices: Choices,
+        shots: int,
+        logit_scale: float,
+        recipe: str | None = None,
     ) -> list[Settings]:
         """Every combination of the grid."""
         axes = dict(method.grid) | dict(choices)
-        return combinations(method.fixed(shots, logit_scale), axes)
+        return combinations(method.fixed(shots, logit_scale, recipe), axes)
 
 
 POLICY = FewshotVal()

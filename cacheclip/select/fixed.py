@@ -11,10 +11,15 @@ class Fixed(Policy):
     selects = False
 
     def candidates(
-        self, method: type[Method], choices: Choices, shots: int, logit_scale: float
+        self,
+        method: type[Method],
+        choices: Choices,
+        shots: int,
+        logit_scale: float,
+        recipe: str | None = None,
     ) -> list[Settings]:
         """One combination a row."""
-        return combinations(method.fixed(shots, logit_scale), choices)
+        return combinations(method.fixed(shots, logit_scale, recipe), choices)
 
 
 POLICY = Fixed()

@@ -10,7 +10,7 @@ from cacheclip.errors import StoreError
 from cacheclip.store.key import Header, read_header, set_digest_of
 from cacheclip.store.labels import Labels
 from cacheclip.store.reader import IncompleteStoreError, Store
-from cacheclip.store.schema import KEY_FILE, TEXT
+from cacheclip.store.schema import IMPORTED, KEY_FILE, TEXT
 from cacheclip.store.text import TextStore
 
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
@@ -51,6 +51,13 @@ class FeatureSet:
     def name(self) -> str:
         """The encoder, `MODEL@PRETRAINED`."""
         return f"{self.encoder['name']}@{self.encoder['pretrained']}"
+
+    @property
+    def text_command(self) -> str:
+        """What to do for text features where there are none."""
+        imported = self.encoder["library"] == IMPORTED
+        first = "add text_features [C, D] and logit_scale to the file, then: " if imported else ""
+        return first + self.extract_command
 
     def store(self, split: str, layer: str = "image") -> Store:
         """The store of one split and layer.

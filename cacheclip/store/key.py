@@ -14,6 +14,7 @@ from cacheclip.disk import canonical_json, digest, publish_json, read_json, sha2
 from cacheclip.errors import StoreError
 from cacheclip.store.schema import (
     FORMAT,
+    IMPORTED,
     KEY_FILE,
     LAYERS,
     STAGING_FOLDER,
@@ -80,6 +81,7 @@ def text_key(
     prompts: Sequence[Sequence[str]],
     classnames: Sequence[str],
     template: str,
+    store_dtype: str = "float16",
 ) -> Key:
     """The key of the features of C classes x T prompts.
 
@@ -89,12 +91,13 @@ def text_key(
         prompts: [C][T] texts.
         classnames: C names.
         template: name of the template family, for people and result rows.
+        store_dtype: one of `STORE_DTYPES`.
     """
     key = {
         "layer": TEXT,
         "encoder": dict(encoder),
         "compute": dict(compute),
-        "store": {"dtype": "float16", "normalized": False},
+        "store": {"dtype": store_dtype, "normalized": False},
         "text": {
             "template": template,
             "classes": len(classnames),
@@ -175,16 +178,19 @@ def extract_command(
     root: str | None = None,
     home: str = "",
 ) -> str:
-    """The command line that computes these features.
+    """The command line that computes these features, or imports them.
 
     Args:
         dataset: the stored id.
         asked: option -> value, those that are None or False are left out.
-        root: where the user's own pictures lie, for ids that are names and not places.
+        root: where the user's own pictures or arrays lie, for ids that are names and not places.
         home: `Home.option`.
     """
     words = ["cacheclip", "extract", "--dataset", dataset]
     family, _, name = dataset.partition("/")
+    if family == IMPORTED and name:
+        words = ["cacheclip", "import", root or "FILE.npz", "--name", name]
+        return shlex.join(words) + home
     if root is not None and family in ("folder", "csv"):
         words[-1] = root
         if Path(root).name != name:

@@ -11,6 +11,7 @@ FORMAT = 1
 LAYERS = ("image", "pre-projection")
 TEXT = "text"
 STORE_DTYPES = ("float16", "float32")
+IMPORTED = "npz"  # library and data set family of features that no encoder of ours made
 
 MISSING = "missing"
 DECODE = "decode"

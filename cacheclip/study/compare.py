@@ -1,20 +1,26 @@
 """Stage two: a table of methods x settings x shots x seeds from the cache alone."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from typing import Literal
 
 import torch
 
 from cacheclip import results
-from cacheclip.errors import UsageError
+from cacheclip.draws import Draw
+from cacheclip.engine.memory import default_limit, variants_at_once, written
+from cacheclip.errors import CacheclipError, StoreError, UsageError
 from cacheclip.methods import base as methods
+from cacheclip.methods.base import Method, Settings
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Policy
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows, settings
 from cacheclip.study.data import SetData
-from cacheclip.study.plan import blocks, sentence
+from cacheclip.study.plan import Block, Cell, blocks, parts, sentence
 from cacheclip.study.run import Outcome, run
 
 FLOOR = ("zero-shot", "nearest-mean")
@@ -23,63 +29,186 @@ DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "clip-adapter")
 
 @dataclass(frozen=True)
 class Request:
-    """What to run. `select` None takes `fewshot-val` where val has every class, else `fixed`."""
+    """What to run.
+
+    Attributes:
+        methods: their names.
+        shots: support images a class.
+        seeds: of the draws.
+        select: policy; None takes `fewshot-val` where val has every class, else `fixed`.
+        set: settings as the command line gives them.
+        recipe: `as-code` or `as-paper`, for the methods that know both.
+        on_existing: `skip` re-uses rows of the log, `redo` runs them again.
+        max_memory: working memory in bytes; None leaves it to the device.
+    """
 
     methods: tuple[str, ...]
     shots: tuple[int, ...]
     seeds: tuple[int, ...] = (1,)
     select: str | None = None
     set: tuple[str, ...] = ()
+    recipe: str | None = None
+    on_existing: Literal["skip", "redo"] = "skip"
+    max_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A cell, its draw or why it has none, its row so far, and where that stands in the table."""
+
+    place: int
+    cell: Cell
+    draw: Draw | CacheclipError | None
+    row: Row
 
 
 class Comparison:
-    """One feature set and what is to be run on it; `run` does it, row by row."""
+    """One feature set and what is to be run on it; `run` does it, row by row.
+
+    Attributes:
+        data: the feature set.
+        blocks: all that was asked for.
+        refusals: why each other method does not run.
+        reused: how many rows the log had already.
+    """
 
     def __init__(self, request: Request, features: FeatureSet, home: Home) -> None:
         self.home = home
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.data = SetData(features, device, request.max_memory or default_limit(device))
         chosen = [methods.get(name) for name in dict.fromkeys(request.methods)]
         choices = settings.parse(request.set, chosen)
-        self.data = SetData(features, _device())
-        self.policy = _policy(request.select, self.data)
+        policy = _policy(request.select, self.data)
+        able, self.refusals = _able(chosen, features)
         self.blocks = blocks(
-            chosen, request.shots, request.seeds, self.policy, choices, self.data.logit_scale
+            able,
+            request.shots,
+            request.seeds,
+            policy,
+            choices,
+            self.data.logit_scale,
+            request.recipe,
         )
+        planned = list(_planned(self.blocks, self.data))
+        skip = request.on_existing == "skip"
+        wanted = {p.row.row_id for own in planned for p in own} if skip else set()
+        there = results.rows(home.root, wanted)
+        self.reused = len(there)
+        self._done = {
+            p.place: there[p.row.row_id] for own in planned for p in own if p.row.row_id in there
+        }
+        self._missing = [[p for p in own if p.row.row_id not in there] for own in planned]
 
     @property
     def plan(self) -> str:
-        """What is about to run, in one line."""
-        return sentence(self.blocks)
+        """What was asked for, and how much of it is there already, in one line."""
+        asked = sum(len(block.cells) for block in self.blocks)
+        reused = f"; {self.reused} of {asked} rows re-used" if self.reused else ""
+        return sentence(self.blocks) + reused
+
+    @property
+    def rows(self) -> list[Row]:
+        """The table as far as it is there, in the order asked for."""
+        return [self._done[place] for place in sorted(self._done)]
 
     @property
     def variants(self) -> int:
-        """Runs in all blocks together."""
-        return sum(block.variants for block in self.blocks)
+        """Runs that are to be made."""
+        return sum(len(p.cell.candidates) for own in self._missing for p in own)
+
+    def memory_plan(self) -> Iterator[str]:
+        """A line a stack: how many of its variants run at once."""
+        for block, missing in zip(self.blocks, self._missing, strict=True):
+            for stack in replace(block, cells=tuple(p.cell for p in missing)).stacks:
+                at_once = min(self._at_once(block, missing, stack.static), len(stack.variants))
+                shared = "".join(f" {name}={value}" for name, value in stack.static.items())
+                yield (
+                    f"{block.method.name}, --shots {block.shots}: {len(stack.variants)} variants, "
+                    f"{at_once} at once on {self.data.device} within "
+                    f"{written(self.data.limit)};{shared}".rstrip(";")
+                )
 
     def run(
-        self, progress: Callable[[float, int], None] = lambda done, total: None
+        self,
+        progress: Callable[[float, int], None] = lambda done, total: None,
+        notice: Callable[[str], None] = lambda text: None,
     ) -> Iterator[tuple[Outcome, Row]]:
-        """Run block by block; each row is in the log before it is given out.
+        """Run what is missing, part by part; each row is in the log before it is given out.
 
         Args:
-            progress: called with how many variants are done, and how many there are.
+            progress: called with how many variants are done, and how many are to be made.
+            notice: called with a line for the user.
         """
         done = 0
-        for block in self.blocks:
+        for block, missing in zip(self.blocks, self._missing, strict=True):
+            whole = replace(block, cells=tuple(p.cell for p in missing))
+            for group in parts(whole, partial(self._at_once, block, missing)):
+                own = [missing[c] for c in group]
+                part = replace(block, cells=tuple(p.cell for p in own))
 
-            def advance(share: float, done: int = done, size: int = block.variants) -> None:
-                progress(done + share * size, self.variants)
+                def advance(share: float, done: int = done, size: int = part.variants) -> None:
+                    progress(done + share * size, self.variants)
 
-            outcomes = run(block, self.data, advance)
-            made = [rows.row(block, outcome, self.data) for outcome in outcomes]
-            for outcome, row in zip(outcomes, made, strict=True):
-                rows.keep(self.home, self.data, outcome, row.row_id)
-            results.append(self.home.root, made)
-            yield from zip(outcomes, made, strict=True)
-            done += block.variants
+                outcomes = run(part, [p.draw for p in own], self.data, advance, notice)
+                made = [rows.finished(p.row, o) for p, o in zip(own, outcomes, strict=True)]
+                for row, outcome in zip(made, outcomes, strict=True):
+                    rows.keep(self.home, self.data, outcome, row.row_id)
+                results.append(self.home.root, made)
+                self._done |= {p.place: row for p, row in zip(own, made, strict=True)}
+                yield from zip(outcomes, made, strict=True)
+                done += part.variants
+
+    def _at_once(self, block: Block, missing: Sequence[_Planned], static: Settings) -> int:
+        """Variants of a block with these static settings that run together."""
+        drawn = (p.draw for p in missing if not isinstance(p.draw, CacheclipError))
+        draw = next(drawn, None)
+        if draw is None and block.method.draws:
+            return 1  # no draw was possible, so nothing will run
+        one = self.data.task(block.method, [draw], [block.cells[0].candidates[0] | static])
+        return variants_at_once(block.method(**static), one, self.data.limit)
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _able(
+    chosen: Sequence[type[Method]], features: FeatureSet
+) -> tuple[list[type[Method]], list[str]]:
+    """The methods that the set has all features for, and why each other one does not run.
+
+    Raises:
+        StoreError: there is none.
+    """
+    able = [method for method in chosen if features.text or not method.text]
+    if not able:
+        plain = [name for name in methods.names() if not methods.get(name).text]
+        raise StoreError(
+            f"{chosen[0].name} needs text features, and this feature set has none",
+            where=f"data set {features.dataset}, encoder {features.name}",
+            fix=f"take {' or '.join(plain)}, or {features.text_command}",
+        )
+    refused = [method.name for method in chosen if method not in able]
+    return able, [
+        f"{name} does not run: it needs text features, and {features.dataset} has none"
+        for name in refused
+    ]
+
+
+def _planned(blocks: Sequence[Block], data: SetData) -> Iterator[list[_Planned]]:
+    """The cells of each block, numbered through all blocks."""
+    place = count()
+    for block in blocks:
+        draws = [_draw(block, cell, data) for cell in block.cells]
+        yield [
+            _Planned(next(place), cell, draw, rows.planned(block, cell, draw, data))
+            for cell, draw in zip(block.cells, draws, strict=True)
+        ]
+
+
+def _draw(block: Block, cell: Cell, data: SetData) -> Draw | CacheclipError | None:
+    if cell.seed is None:
+        return None
+    try:
+        return data.draw(block.shots, cell.seed)
+    except CacheclipError as error:
+        return error
 
 
 def _policy(name: str | None, data: SetData) -> Policy:

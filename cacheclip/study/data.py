@@ -22,9 +22,11 @@ class SetData:
     are tested on, the same pictures.
     """
 
-    def __init__(self, features: FeatureSet, device: torch.device) -> None:
+    def __init__(self, features: FeatureSet, device: torch.device, limit: int) -> None:
         self.features = features
         self.device = device
+        self.limit = limit  # working memory in bytes
+        self._draws: dict[tuple[int, int], Draw] = {}
         self._layers: dict[tuple[str, str], Tensor] = {}
         self._good: dict[str, tuple[list[int], list[str]]] = {}
         self._test: dict[str, Tensor] = {}
@@ -51,7 +53,7 @@ class SetData:
             raise StoreError(
                 "this feature set has no text features",
                 where=f"data set {self.features.dataset}",
-                fix=self.features.extract_command,
+                fix=self.features.text_command,
             )
         return torch.from_numpy(self.features.text.load()).to(self.device)
 
@@ -73,14 +75,16 @@ class SetData:
 
     def draw(self, shots: int, seed: int) -> Draw:
         """The few-shot draw of that seed."""
-        return few_shot(
-            self.pool("train"),
-            self.pool("val"),
-            self.classnames,
-            shots,
-            seed,
-            where=f"data set {self.features.dataset}",
-        )
+        if (shots, seed) not in self._draws:
+            self._draws[shots, seed] = few_shot(
+                self.pool("train"),
+                self.pool("val"),
+                self.classnames,
+                shots,
+                seed,
+                where=f"data set {self.features.dataset}",
+            )
+        return self._draws[shots, seed]
 
     def task(
         self, method: type[Method], draws: Sequence[Draw | None], settings: Sequence[Settings]
@@ -96,7 +100,7 @@ class SetData:
             labels=self._index([d.support_labels if d else () for d in draws]),
             text=class_text(self._per_prompt, method.text) if method.text else {},
             settings={
-                name: torch.tensor([float(s[name]) for s in settings], device=self.device)
+                name: torch.tensor([_number(method, name, s) for s in settings], device=self.device)
                 for name in method.vector
             },
             logit_scale=self.logit_scale,
@@ -151,6 +155,12 @@ class SetData:
     def _index(self, rows: Sequence[Sequence[int]]) -> Tensor:
         shaped = torch.tensor(rows, dtype=torch.int64).view(len(rows), len(rows[0]))
         return shaped.to(self.device)
+
+
+def _number(method: type[Method], name: str, settings: Settings) -> float:
+    """A setting's value; its default where a word stands for what will be learned or found."""
+    value = settings[name]
+    return float(method.defaults[name] if isinstance(value, str) else value)
 
 
 def _store_layer(name: str) -> str:

@@ -1,7 +1,7 @@
 """Stage two for one classifier: fit it, score it, leave a bundle."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cacheclip.errors import CacheclipError, InputError, UsageError
@@ -25,6 +25,7 @@ def fit(
     home: Home,
     out: Path | None = None,
     progress: Callable[[float, int], None] = lambda done, total: None,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
     """Fit one method on one draw.
 
@@ -34,6 +35,7 @@ def fit(
         home: where row, predictions and bundle go.
         out: where the bundle goes instead.
         progress: called with how many variants are done, and how many there are.
+        notice: called with a line for the user.
 
     Raises:
         UsageError: several values of a setting under a policy that does not choose.
@@ -42,7 +44,7 @@ def fit(
     """
     if out is not None:
         _check_place(out)
-    comparison = Comparison(request, features, home)
+    comparison = Comparison(replace(request, on_existing="redo"), features, home)
     (block,) = comparison.blocks
     if len(block.cells) > 1:
         raise UsageError(
@@ -50,7 +52,7 @@ def fit(
             where="--set",
             fix="use --select fewshot-val, or `cacheclip compare` for a row each",
         )
-    ((outcome, row),) = comparison.run(progress)
+    ((outcome, row),) = comparison.run(progress, notice)
     if isinstance(outcome.result, CacheclipError):
         raise outcome.result
     if block.method.setting != "inductive":

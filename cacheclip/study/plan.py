@@ -5,10 +5,12 @@ A block is all cells of one method and shot count on one feature set. Within a b
 that share static settings form a stack and run at once.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from cacheclip.methods.base import Method, Settings
+from cacheclip.errors import UsageError
+from cacheclip.methods import base as methods
+from cacheclip.methods.base import SEARCH, Method, Settings
 from cacheclip.select.base import Policy
 from cacheclip.study.settings import Choices
 
@@ -37,6 +39,7 @@ class Block:
     shots: int
     policy: Policy
     cells: tuple[Cell, ...]
+    recipe: str | None = None
 
     @property
     def stacks(self) -> list[Stack]:
@@ -44,20 +47,25 @@ class Block:
         groups: dict[tuple[tuple[str, object], ...], list[tuple[int, int]]] = {}
         for c, cell in enumerate(self.cells):
             for k, settings in enumerate(cell.candidates):
-                key = tuple((name, settings[name]) for name in self.method.static)
+                key = tuple(_static(self.method, settings).items())
                 groups.setdefault(key, []).append((c, k))
         made = []
         for variants in groups.values():
             c, k = variants[0]
             settings = self.cells[c].candidates[k]
-            static = {name: settings[name] for name in self.method.static}
-            made.append(Stack(static, tuple(variants)))
+            made.append(Stack(_static(self.method, settings), tuple(variants)))
         return made
 
     @property
     def variants(self) -> int:
         """Runs in all stacks together."""
         return sum(len(cell.candidates) for cell in self.cells)
+
+
+def _static(method: type[Method], settings: Settings) -> Settings:
+    """What the variants of a stack share: static settings, and vector settings that are words."""
+    words = (name for name in method.vector if isinstance(settings[name], str))
+    return {name: settings[name] for name in (*method.static, *words)}
 
 
 def blocks(
@@ -67,23 +75,78 @@ def blocks(
     policy: Policy,
     choices: dict[str, Choices],
     logit_scale: float,
+    recipe: str | None = None,
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
-    A method that reads no support picture (zero-shot) is one cell, whatever the shots and seeds.
+    A method that reads no support picture (zero-shot) is one cell, whatever the shots and seeds. A
+    method that does not know the recipe asked for runs as it does unasked.
+
+    Raises:
+        UsageError: no method knows the recipe, or a search has nothing to search on.
     """
+    if recipe is not None:
+        _refuse_unknown(recipe, chosen)
     made = []
     for method in chosen:
+        own = method.recipe(recipe)
         for k in shots if method.draws else [0]:
-            candidates = policy.candidates(method, choices[method.name], k, logit_scale)
+            candidates = policy.candidates(method, choices[method.name], k, logit_scale, own)
+            if not policy.selects:
+                _refuse_search(method, candidates)
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
             cells = [
                 Cell(seed, tuple(group))
                 for seed in (seeds if method.draws else [None])
                 for group in rivals
             ]
-            made.append(Block(method, k, policy, tuple(cells)))
+            made.append(Block(method, k, policy, tuple(cells), own))
     return made
+
+
+def _refuse_unknown(recipe: str, chosen: Sequence[type[Method]]) -> None:
+    if any(recipe in method.recipes for method in chosen):
+        return
+    known = [method for method in map(methods.get, methods.names()) if method.recipes]
+    raise UsageError(
+        f"no chosen method knows a recipe {recipe!r}",
+        where=f"--recipe, methods {', '.join(method.name for method in chosen)}",
+        fix="; ".join(f"{method.name} knows {', '.join(method.recipes)}" for method in known),
+    )
+
+
+def _refuse_search(method: type[Method], candidates: Sequence[Settings]) -> None:
+    searched = {name for c in candidates for name, value in c.items() if value == SEARCH}
+    if searched:
+        raise UsageError(
+            f"{method.name} cannot search its {', '.join(sorted(searched))}: a search needs "
+            "validation images",
+            where="--set",
+            fix="use --select fewshot-val, or give a number",
+        )
+
+
+def parts(block: Block, at_once: Callable[[Settings], int]) -> Iterator[list[int]]:
+    """The cells of a block, by position, in groups that run to their rows one after the other.
+
+    A group holds cells of the same static settings, as many as run at once: a kill loses one group.
+
+    Args:
+        block: its cells are those to run.
+        at_once: variants of these static settings that run together.
+    """
+    by_static: dict[str, list[int]] = {}
+    room: dict[str, int] = {}
+    for c, cell in enumerate(block.cells):
+        stacks = replace(block, cells=(cell,)).stacks
+        key = repr([stack.static for stack in stacks])
+        if key not in room:
+            room[key] = min(at_once(stack.static) // len(stack.variants) for stack in stacks)
+        by_static.setdefault(key, []).append(c)
+    for key, members in by_static.items():
+        step = max(1, room[key])
+        for first in range(0, len(members), step):
+            yield members[first : first + step]
 
 
 def sentence(plan: Sequence[Block]) -> str:

@@ -1,5 +1,6 @@
 """From outcomes to result rows, predictions and bundles."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -7,25 +8,23 @@ import numpy as np
 from cacheclip import __version__
 from cacheclip.bundle import Bundle
 from cacheclip.disk import digest, publish_json, publishing
-from cacheclip.methods.base import Trained
+from cacheclip.draws import Draw
+from cacheclip.errors import CacheclipError
+from cacheclip.methods.base import Settings, Trained
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.store.home import Home
 from cacheclip.study.data import SetData
-from cacheclip.study.plan import Block
+from cacheclip.study.plan import Block, Cell
 from cacheclip.study.run import Outcome, Winner
 
 
-def row(block: Block, outcome: Outcome, data: SetData) -> Row:
-    """The row of one cell, with `error` where it has no result."""
-    features, draw, race = data.features, outcome.draw, outcome.race
-    winner = outcome.result if isinstance(outcome.result, Winner) else None
+def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: SetData) -> Row:
+    """The row of a cell before it runs: all that decides its result, and so its row_id."""
+    features, drawn = data.features, draw if isinstance(draw, Draw) else None
     encoder = features.encoder
     splits = [*_splits_read(block, data), "test"]
     stores = data.stores(block.method, splits)
-    candidates = outcome.cell.candidates
-    seed = outcome.cell.seed
-    chosen = winner.settings if winner else candidates[0] if len(candidates) == 1 else {}
-    n_val = len(draw.val) if draw and race.val_hits else 0
+    chooses = block.policy.selects and block.method.draws
     return Row(
         dataset=features.dataset,
         eval_dataset=features.dataset,
@@ -36,34 +35,54 @@ def row(block: Block, outcome: Outcome, data: SetData) -> Row:
         template=_template(block, data),
         method=block.method.name,
         method_version=block.method.version,
-        recipe=None,
-        hparams=dict(chosen),
+        recipe=block.recipe,
+        hparams={} if chooses else dict(cell.candidates[0]),
+        candidates=digest(list(cell.candidates))[:16],
         shots=block.shots,
-        seed=seed,
-        init_seed=seed if issubclass(block.method, Trained) else None,
+        seed=cell.seed,
+        init_seed=cell.seed if issubclass(block.method, Trained) else None,
         select=block.policy.name if block.method.draws else "fixed",
         draw="ranked",
-        draw_id=draw.draw_id if draw else None,
+        draw_id=drawn.draw_id if drawn else None,
         test_id=data.test_id,
         views=None,
         keys=None,
         n_classes=len(data.classnames),
-        n_train=len(draw.support) if draw else 0,
-        n_val=n_val,
+        n_train=len(drawn.support) if drawn else 0,
+        n_val=0,
         n_test=len(data.good_rows("test")),
         n_failed=sum(data.failed(split) for split in splits),
-        top1_val=race.val_hits[race.front] / n_val if winner and n_val else None,
-        top1_test=float(outcome.scores.top1[0]) if outcome.scores else None,
-        curve=_curve(block, outcome),
+        top1_val=None,
+        top1_test=None,
+        curve=None,
         store_key=digest(stores)[:16],
         stores=stores,
         labels=features.labels.digest,
         protocol_version=PROTOCOL_VERSION,
+        seconds=0.0,
+        stack_seconds=0.0,
+        stack_size=0,
+        device=data.device.type,
+        version=__version__,
+        time="",
+    )
+
+
+def finished(row: Row, outcome: Outcome) -> Row:
+    """The row of a cell that has run, with `error` where it has no result."""
+    draw, race = outcome.draw, outcome.race
+    winner = outcome.result if isinstance(outcome.result, Winner) else None
+    n_val = len(draw.val) if draw and race.val_hits else 0
+    return replace(
+        row,
+        hparams=dict(winner.settings) if winner else row.hparams,
+        n_val=n_val,
+        top1_val=race.val_hits[race.front] / n_val if winner and n_val else None,
+        top1_test=float(outcome.scores.top1[0]) if outcome.scores else None,
+        curve=_curve(outcome, n_val) if n_val else None,
         seconds=race.seconds / max(1, race.size),
         stack_seconds=race.seconds,
         stack_size=race.size,
-        device=data.device.type,
-        version=__version__,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         error=None if winner else str(outcome.result),
     )
@@ -125,15 +144,12 @@ def _template(block: Block, data: SetData) -> str:
     return text.template if text and block.method.text else ""
 
 
-def _curve(block: Block, outcome: Outcome) -> list[dict[str, object]] | None:
-    """Every candidate with its validation accuracy; null where it failed."""
-    draw, counted = outcome.draw, outcome.race.val_hits
-    if not (block.policy.selects and block.method.draws):
-        return None
+def _curve(outcome: Outcome, n_val: int) -> list[dict[str, object]]:
+    """All settings tried with their validation accuracy; null where a candidate failed."""
+    points: list[tuple[Settings, int | None]] = []
+    for k, settings in enumerate(outcome.cell.candidates):
+        points += outcome.race.tried.get(k) or [(settings, outcome.race.val_hits.get(k))]
     return [
-        {
-            "hparams": dict(settings),
-            "top1_val": counted[k] / len(draw.val) if draw and k in counted else None,
-        }
-        for k, settings in enumerate(outcome.cell.candidates)
+        {"hparams": dict(settings), "top1_val": None if hits is None else hits / n_val}
+        for settings, hits in points
     ]

@@ -1,4 +1,4 @@
-"""Run one block: fit its stacks, choose by validation accuracy, and only then score."""
+"""Run the cells of a block: fit its stacks, choose by validation accuracy, and only then score."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +9,7 @@ import torch
 
 from cacheclip.draws import Draw
 from cacheclip.engine import stack as engine
+from cacheclip.engine.memory import is_exhausted
 from cacheclip.errors import CacheclipError, FitError, MachineError
 from cacheclip.methods.base import Method, Params, Settings
 from cacheclip.metrics import hits
@@ -33,6 +34,7 @@ class Race:
 
     Attributes:
         val_hits: candidate -> validation images that it got right, where a policy chooses.
+        tried: candidate -> every point of its search with its hits, where it searched.
         winner: the candidate in front.
         front: its number.
         error: why a candidate is out of the race.
@@ -41,6 +43,7 @@ class Race:
     """
 
     val_hits: dict[int, int] = field(default_factory=dict)
+    tried: dict[int, list[tuple[Settings, int]]] = field(default_factory=dict)
     winner: Winner | None = None
     front: int = -1
     error: CacheclipError | None = None
@@ -59,15 +62,22 @@ class Outcome:
     scores: Scores | None = None  # of the winner alone
 
 
-def run(block: Block, data: SetData, progress: Callable[[float], None]) -> list[Outcome]:
+def run(
+    block: Block,
+    draws: Sequence[Draw | CacheclipError | None],
+    data: SetData,
+    progress: Callable[[float], None],
+    notice: Callable[[str], None],
+) -> list[Outcome]:
     """All cells of the block, in order; a cell that fails says so and the others go on.
 
     Args:
         block: cells of one method and shot count.
+        draws: of each cell, or why there is none.
         data: the feature set.
         progress: called with the share of the block that is done.
+        notice: called with a line for the user.
     """
-    draws = [_draw(block, cell, data) for cell in block.cells]
     races = [Race() for _ in block.cells]
     done = 0
     for whole in block.stacks:
@@ -77,7 +87,8 @@ def run(block: Block, data: SetData, progress: Callable[[float], None]) -> list[
             progress((done + share * size) / block.variants)
 
         if live:
-            _run_stack(block, Stack(whole.static, tuple(live)), data, draws, races, advance)
+            stack = Stack(whole.static, tuple(live))
+            _run_stack(block, stack, data, draws, races, advance, notice)
         done += len(whole.variants)
         progress(done / block.variants)
     outcomes = [
@@ -87,15 +98,6 @@ def run(block: Block, data: SetData, progress: Callable[[float], None]) -> list[
     return _scored(outcomes, data)
 
 
-def _draw(block: Block, cell: Cell, data: SetData) -> Draw | CacheclipError | None:
-    if cell.seed is None:
-        return None
-    try:
-        return data.draw(block.shots, cell.seed)
-    except CacheclipError as error:
-        return error
-
-
 def _run_stack(
     block: Block,
     stack: Stack,
@@ -103,30 +105,35 @@ def _run_stack(
     draws: Sequence[Draw | CacheclipError | None],
     races: Sequence[Race],
     progress: Callable[[float], None],
+    notice: Callable[[str], None],
 ) -> None:
     """Fit a stack's variants, chunk by chunk, and let each take part in its cell's race."""
     start = perf_counter()
-    cells = {c for c, _ in stack.variants}
+    raced = 0
+    error: CacheclipError | None = None
     try:
         method = block.method(**stack.static)
         own = [d if isinstance(d, Draw) else None for d in (draws[c] for c, _ in stack.variants)]
         settings = [block.cells[c].candidates[k] for c, k in stack.variants]
         seeds = [block.cells[c].seed or 0 for c, _ in stack.variants]
         task = data.task(block.method, own, settings)
-        for first, last, params in engine.fit(method, task, seeds, progress):
+        for first, last, params in engine.fit(method, task, seeds, progress, data.limit, notice):
             entrants = list(zip(stack.variants, own, settings, strict=True))[first:last]
             _race(block, method, params, entrants, data, races)
-    except CacheclipError as error:
-        for c in cells:
-            races[c].error = error
-    except (MemoryError, torch.OutOfMemoryError):
-        for c in cells:
-            races[c].error = MachineError(
-                f"out of memory with {len(stack.variants)} variants of {block.method.name}",
-                where=f"{block.shots} shots, device {data.device}",
-                fix="compare fewer settings or seeds at once",
-            )
-    for c in cells:
+            raced = last
+    except CacheclipError as caught:
+        error = caught
+    except (MemoryError, RuntimeError) as caught:
+        if not is_exhausted(caught):
+            raise
+        error = MachineError(
+            f"out of memory with one variant of {block.method.name}",
+            where=f"{block.shots} shots, device {data.device}",
+            fix="close other programs, or use a machine with more memory",
+        )
+    for c, _ in stack.variants[raced:] if error else ():
+        races[c].error = error
+    for c in {c for c, _ in stack.variants}:
         races[c].seconds += perf_counter() - start
         races[c].size += len(stack.variants)
 
@@ -150,26 +157,54 @@ def _race(
     for c, members in groupby(range(len(entrants)), key=lambda v: entrants[v][0][0]):
         positions = list(members)
         race, draw = races[c], entrants[positions[0]][1]
-        entered = {entrants[v][0][1]: v for v in positions if finite[v]}
+        entered = [v - positions[0] for v in positions if finite[v]]
         if not entered:
             continue
+        own = {n: x[positions[0] : positions[-1] + 1] for n, x in params.items()}
+        settings = [dict(entrants[v][2]) for v in positions]
+        numbers = [entrants[v][0][1] for v in positions]
         if block.policy.selects and draw is not None and draw.val:
-            own = {n: x[positions[0] : positions[-1] + 1] for n, x in params.items()}
+            for v, points in _searched(method, own, settings, draw, data).items():
+                race.tried[numbers[v]] = points
             counted = _val_hits(method, own, draw, data)
-            race.val_hits |= {k: counted[v - positions[0]] for k, v in entered.items()}
-        rivals = sorted(race.val_hits) or [next(iter(entered))]
+            race.val_hits |= {numbers[v]: counted[v] for v in entered}
+        rivals = sorted(race.val_hits) or [numbers[entered[0]]]
         front = rivals[first_best([race.val_hits.get(r, 0) for r in rivals])]
-        if front in entered and front != race.front:
-            v = entered[front]
+        if front != race.front and front in [numbers[v] for v in entered]:
+            v = numbers.index(front)
             race.front = front
-            race.winner = Winner(entrants[v][2], method, engine.take(params, [v]))
+            race.winner = Winner(settings[v], method, engine.take(own, [v]))
+
+
+def _searched(
+    method: Method, params: Params, settings: list[Settings], draw: Draw, data: SetData
+) -> dict[int, list[tuple[Settings, int]]]:
+    """What each variant's search tried; its best point is written to its params and settings."""
+    query, labels = data.val_query(method, draw)
+    found = method.search(params, query, labels)
+    if found is None:
+        return {}
+    tried = {}
+    hits, values = found.hits.tolist(), {n: x.tolist() for n, x in found.settings.items()}
+    params |= {name: params[name].clone() for name in values}
+    for v, own in enumerate(settings):
+        best = first_best(hits[v])
+        tried[v] = [
+            (own | {name: x[v][t] for name, x in values.items()}, count)
+            for t, count in enumerate(hits[v])
+        ]
+        own.update(tried[v][best][0])
+        for name in values:
+            params[name][v] = found.settings[name][v, best]
+    return tried
 
 
 def _val_hits(method: Method, params: Params, draw: Draw, data: SetData) -> list[int]:
     """How many validation images each variant gets right. Counts tie where fractions may not."""
     query, labels = data.val_query(method, draw)
     parts = [
-        hits(logits, labels[a:b]) for a, b, logits in engine.logits_in_parts(method, params, query)
+        hits(logits, labels[a:b])
+        for a, b, logits in engine.logits_in_parts(method, params, query, data.limit)
     ]
     counted: list[int] = torch.stack(parts).sum(0).tolist()
     return counted
@@ -179,7 +214,7 @@ def _settle(cell: Cell, draw: Draw | CacheclipError | None, race: Race) -> Outco
     """The cell's outcome before scoring."""
     if isinstance(draw, CacheclipError):
         return Outcome(cell, None, draw)
-    return Outcome(cell, draw, race.winner or race.error or _not_finite(cell), race)
+    return Outcome(cell, draw, race.error or race.winner or _not_finite(cell), race)
 
 
 def _not_finite(cell: Cell) -> FitError:
@@ -199,7 +234,7 @@ def _scored(outcomes: list[Outcome], data: SetData) -> list[Outcome]:
     for _, members in groupby(winners, key=lambda item: id(item[1].method)):
         own = list(members)
         method = own[0][1].method
-        for first, last in engine.chunks([w.params for _, w in own]):
+        for first, last in engine.chunks([w.params for _, w in own], data.limit):
             start = perf_counter()
             part = own[first:last]
             names = part[0][1].params

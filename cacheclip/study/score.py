@@ -40,7 +40,7 @@ def score(method: Method, params: Params, data: SetData) -> Scores:
     all_labels = data.features.labels.splits["test"].labels
     labels = torch.tensor([all_labels[row] for row in rows], device=data.device)  # [n]
     right, predicted, true_log_p, top_p = [], [], [], []
-    for first, last, logits in logits_in_parts(method, params, data.test_query(method)):
+    for first, last, logits in logits_in_parts(method, params, data.test_query(method), data.limit):
         part = labels[first:last]
         right.append(hits(logits, part))
         best_p, best = logits.float().softmax(-1).max(-1)  # [W, n]

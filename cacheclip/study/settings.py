@@ -3,12 +3,8 @@
 from collections.abc import Sequence
 from math import inf, isfinite
 
-from cacheclip.engine.schedule import SCHEDULES
 from cacheclip.errors import InputError, UsageError
-from cacheclip.kernels.weight_grad_update import MOMENTS
 from cacheclip.methods.base import Method, Value
-
-WORDS = {"optimizer": tuple(MOMENTS), "schedule": SCHEDULES}
 
 Choices = dict[str, tuple[Value, ...]]
 
@@ -58,16 +54,17 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
 
 
 def _value(method: type[Method], name: str, text: str) -> Value:
-    kind = type(method.defaults[name])
+    words = method.words.get(name, ())
+    if text in words:
+        return text
+    default = method.defaults[name]
+    if isinstance(default, str):
+        raise _wrong(method, name, text, f"is not one of {', '.join(words)}")
     try:
-        value = kind(text)
+        value = type(default)(text)
     except ValueError:
-        wanted = {int: "a whole number", float: "a number"}[kind]
-        raise _wrong(method, name, text, f"is not {wanted}") from None
-    if isinstance(value, str):
-        if value not in WORDS[name]:
-            raise _wrong(method, name, text, f"is not one of {', '.join(WORDS[name])}")
-        return value
+        wanted = "a whole number" if isinstance(default, int) else "a number"
+        raise _wrong(method, name, text, " or ".join([f"is not {wanted}", *words])) from None
     low, high = method.bounds.get(name, (-inf, inf))
     if not isfinite(value) or not low <= value <= high:
         raise _wrong(method, name, text, f"is not a number from {low:g} to {high:g}")

@@ -1,17 +1,20 @@
 from math import cos, pi
+from typing import Any
 
 import pytest
 import torch
 
 from cacheclip.engine import stack as engine
+from cacheclip.engine import trainer
 from cacheclip.engine.schedule import learning_rates
 from cacheclip.errors import InputError
 from cacheclip.methods import base
-from cacheclip.methods.base import Method, Params
+from cacheclip.methods.base import Method, Params, Trained
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.task import Task, class_text, unit
 
 C, D, SHOTS = 3, 8, 4
+LIMIT = 10**8
 
 
 def make_task(lr: list[float]) -> Task:
@@ -34,7 +37,7 @@ def make_task(lr: list[float]) -> Task:
 
 
 def fitted(method: Method, task: Task, seeds: list[int]) -> Params:
-    ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None)
+    ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None, LIMIT)
     return params
 
 
@@ -82,20 +85,19 @@ def test_a_variant_that_explodes_leaves_the_others_alone() -> None:
 
 def test_training_lowers_the_loss() -> None:
     task = make_task([0.01])
-    everything = task.batch(torch.arange(C * SHOTS)[None], {})
+    everything = task.batch(0, C * SHOTS, {})
     method, short = ClipAdapter(epochs=40), ClipAdapter(epochs=1)
     before = method.loss(fitted(short, task, [1]), everything)
     after = method.loss(fitted(method, task, [1]), everything)
     assert after < before - 0.1
 
 
-def test_chunks_give_what_one_stack_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_give_what_one_stack_gives() -> None:
     method = ClipAdapter(epochs=3)
     task = make_task([0.01, 0.02, 0.03])
     whole = fitted(method, task, [1, 2, 3])
-    monkeypatch.setattr(engine, "WORKING_BYTES", 1)
     shares: list[float] = []
-    chunks = list(engine.fit(method, task, [1, 2, 3], shares.append))
+    chunks = list(engine.fit(method, task, [1, 2, 3], shares.append, 1))
     assert [(first, last) for first, last, _ in chunks] == [(0, 1), (1, 2), (2, 3)]
     for name, x in whole.items():
         joined = torch.cat([params[name] for _, _, params in chunks])
@@ -111,3 +113,39 @@ def test_a_partial_batch_is_dropped_only_where_a_full_one_stays() -> None:
     assert _batches(10, 4, drop_last=False) == [(0, 4), (4, 8), (8, 10)]
     assert _batches(3, 4, drop_last=True) == [(0, 3)]
     assert _batches(8, 4, drop_last=True) == [(0, 4), (4, 8)]
+
+
+def test_a_chunk_that_does_not_fit_is_halved_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = ClipAdapter(epochs=3)
+    lrs = [0.01 * k for k in range(1, 8)]
+    whole = fitted(method, make_task(lrs), [1] * 7)
+    real = trainer.train
+
+    def tight(method: Trained, task: Task, *rest: Any) -> Params:
+        if task.variants > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+        return real(method, task, *rest)
+
+    monkeypatch.setattr(engine, "train", tight)
+    said: list[str] = []
+    chunks = list(
+        engine.fit(method, make_task(lrs), [1] * 7, lambda share: None, LIMIT, said.append)
+    )
+    assert [(first, last) for first, last, _ in chunks] == [
+        (0, 1),
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (4, 5),
+        (5, 6),
+        (6, 7),
+    ]
+    for name, x in whole.items():
+        joined = torch.cat([params[name] for _, _, params in chunks])
+        torch.testing.assert_close(joined, x, rtol=0, atol=1e-6)
+    assert said == [
+        "out of memory with 7 variants at once: going on with 3",
+        "out of memory with 3 variants at once: going on with 1",
+    ]

@@ -125,6 +125,7 @@ def ops(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
     yield loss
     outer = weight_grad_update.Outer(torch.empty(V, 256, 128, dtype=dtype), y)
     weight = torch.empty(V, 128, 512)
+    rates = weight_grad_update.Rates.of(torch.ones(V), torch.ones(V))
 
     def update() -> None:
         weight_grad_update.weight_grad(outer, dtype)
@@ -132,7 +133,7 @@ def ops(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
         for optimizer in optimizers:
             rule = weight_grad_update.Rule(optimizer)
             state = rule.state(weight)
-            weight_grad_update.weight_grad_update(weight, outer, state, rule, lr=1e-3, step=1)
+            weight_grad_update.weight_grad_update(weight, outer, state, rule, rates)
 
     yield update
     keys, offsets = torch.empty(V, N, 512, dtype=dtype), torch.arange(0, N + 1, 16)

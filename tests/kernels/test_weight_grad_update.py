@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cacheclip.kernels import weight_grad_update as op
 from cacheclip.kernels.launch import Workspace
-from cacheclip.kernels.weight_grad_update import Outer, Rule
+from cacheclip.kernels.weight_grad_update import Outer, Rates, Rule
 
 Close = Callable[..., None]
 OPTIMIZERS: tuple[op.Optimizer, ...] = ("adamw", "adam", "sgd")
@@ -28,6 +28,11 @@ def problem(
     return normal(V, m, n), outers, normal(V).abs() * 0.1, normal(V).abs()
 
 
+def rates(weight: Tensor, lr: Any, decay: Any, step: int) -> Rates:
+    each = torch.ones(len(weight), device=weight.device)
+    return Rates.of(lr * each, decay * each, step)
+
+
 def train(
     weight: Tensor,
     grads: list[Any],
@@ -39,9 +44,7 @@ def train(
     weight = weight.clone()
     state = rule.state(weight)
     for step, grad in enumerate(grads, 1):
-        op.weight_grad_update(
-            weight, grad, state, rule, lr=lr, weight_decay=decay, step=step, work=work
-        )
+        op.weight_grad_update(weight, grad, state, rule, rates(weight, lr, decay, step), work=work)
     return [weight, *state]
 
 
@@ -52,10 +55,7 @@ def exact(
     state = rule.state(weight)
     for step, (a, b) in enumerate(grads, 1):
         outer = Outer(a.double(), b.double())
-        number = torch.tensor(step, device=weight.device)
-        weight, state = op.reference(
-            weight, outer, state, rule, lr.double(), decay.double(), number
-        )
+        weight, state = op.reference(weight, outer, state, rule, rates(weight, lr, decay, step))
     return [weight, *state]
 
 
@@ -154,9 +154,7 @@ def test_a_step_counted_on_the_device_and_held_memory_change_nothing(
     state, step, work = Rule().state(weight), torch.tensor(0, device=device), Workspace()
     for grad in grads:
         step += 1
-        op.weight_grad_update(
-            weight, grad, state, Rule(), lr=lr, weight_decay=decay, step=step, work=work
-        )
+        op.weight_grad_update(weight, grad, state, Rule(), Rates.of(lr, decay, step), work=work)
     assert all(torch.equal(a, b) for a, b in zip((weight, *state), want, strict=True))
 
 
@@ -175,10 +173,12 @@ def test_arguments_that_do_not_fit() -> None:
         ({"weight": weight.mT.contiguous().mT}, "contiguous"),
         ({"state": state[:1]}, "adamw has 2 moments, not 1"),
         ({"grad": Outer(grads[0].a, grads[0].b.half())}, "of one dtype"),
+        ({"rates": Rates.of(lr[:1], lr[:1])}, "rates are for 1 variants, not 2"),
         ({"grad": Outer(*reversed(grads[0]))}, r"gradient \[2, 7, 19\] does not fit"),
     ):
-        arguments = {"weight": weight, "grad": grads[0], "state": state} | broken
+        arguments = {"weight": weight, "grad": grads[0], "state": state}
+        arguments |= {"rates": Rates.of(lr, lr)} | broken
         with pytest.raises(ValueError, match=message):
-            op.weight_grad_update(rule=Rule(), lr=lr, **arguments)  # type: ignore[arg-type]
+            op.weight_grad_update(rule=Rule(), **arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'lion' is none of adamw, adam, sgd"):
         Rule("lion")  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ from cacheclip.heads.cosine import cosine_logits
 from cacheclip.kernels.launch import Workspace
 from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods import base
-from cacheclip.methods.base import ClosedForm, Method, Params, Settings, Trained
+from cacheclip.methods.base import SEARCH, ClosedForm, Method, Params, Settings, Trained
+from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.task import Generators, Query, Task, class_text, unit
 
 C, D, SHOTS, VIEWS = 5, 7, 2, 3
@@ -113,12 +114,16 @@ def candidates(method: type[Method]) -> list[Settings]:
     made = []
     for k in range(3):
         settings = method.fixed(SHOTS, 40.0)
-        made.append(settings | {n: v[(k + 1) % len(v)] for n, v in method.grid.items()})
+        for name, values in method.grid.items():
+            if values == (SEARCH,):
+                values = tuple(float(settings[name]) * factor for factor in (0.5, 1, 2))
+            settings[name] = values[(k + 1) % len(values)]
+        made.append(settings)
     return made
 
 
 def fitted(method: Method, task: Task, seeds: Sequence[int]) -> Params:
-    ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None)
+    ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None, 10**9)
     return params
 
 
@@ -126,7 +131,7 @@ def run(method: type[Method], task: Task, seeds: Sequence[int], query: Query) ->
     epochs: dict[str, int] = {"epochs": 4} if issubclass(method, Trained) else {}
     built = method(**epochs)
     params = fitted(built, task, seeds)
-    return torch.cat([x for _, _, x in engine.logits_in_parts(built, params, query)], 1)
+    return torch.cat([x for _, _, x in engine.logits_in_parts(built, params, query, 10**9)], 1)
 
 
 def test_the_constructor_only_stores(method: type[Method]) -> None:
@@ -242,19 +247,26 @@ def test_one_shot_one_variant_works(method: type[Method]) -> None:
     assert run(method, one, [1], query_of(method, 1)).shape == (1, 1, C)
 
 
-TRAINED = [m for m in METHODS if issubclass(m, Trained)]
+TRAINED = [
+    *(m() for m in METHODS if issubclass(m, Trained)),
+    *(ClipAdapter(branch=branch) for branch in ("text", "both")),
+    *(ClipAdapter(branch=branch, alpha="learned") for branch in ("image", "text", "both")),
+]
 
 
-@pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.name)
-def test_no_variant_reads_another(method: type[Trained]) -> None:
+@pytest.fixture(params=TRAINED, ids=lambda m: "-".join([m.name, *map(str, m.settings.values())]))
+def trained(request: pytest.FixtureRequest) -> Trained:
+    found: Trained = request.param
+    return found
+
+
+def test_no_variant_reads_another(trained: Trained) -> None:
     """The engine differentiates the sum of the losses: each variant's part must be its own."""
-    built = method()
+    built, method = trained, type(trained)
     task = make_task(method, candidates(method), [0, 1, 2])
     params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
     moving = [params[name].requires_grad_() for name in built.trainable]
-    loss = built.loss(
-        params, task.batch(torch.arange(C * SHOTS).expand(3, -1), defaultdict(Workspace))
-    )
+    loss = built.loss(params, task.batch(0, C * SHOTS, defaultdict(Workspace)))
     assert loss.shape == (3,)
     for gradient in torch.autograd.grad(loss[1], moving):
         assert gradient[1].abs().sum() > 0
@@ -262,18 +274,17 @@ def test_no_variant_reads_another(method: type[Trained]) -> None:
         assert not gradient[2].any()
 
 
-@pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.name)
-def test_gradients_by_hand_are_those_of_the_loss(method: type[Trained]) -> None:
-    built = method()
+def test_gradients_by_hand_are_those_of_the_loss(trained: Trained) -> None:
+    built, method = trained, type(trained)
     task = make_task(method, candidates(method), [0, 1, 2])
     params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
     some = torch.tensor([[0, 3, 7], [9, 9, 1], [4, 2, 0]])
-    by_hand = built.grads(params, task.batch(some, defaultdict(Workspace)))
+    by_hand = built.grads(params, task.ordered(some).batch(0, 3, defaultdict(Workspace)))
     if by_hand is None:
         return  # it leaves them to autograd
     assert set(by_hand) == set(built.trainable)
     moving = [params[name].requires_grad_() for name in built.trainable]
-    loss = built.loss(params, task.batch(some, defaultdict(Workspace)))
+    loss = built.loss(params, task.ordered(some).batch(0, 3, defaultdict(Workspace)))
     for name, exact in zip(built.trainable, torch.autograd.grad(loss.sum(), moving), strict=True):
         given = by_hand[name]
         formed = given.a.mT @ given.b if isinstance(given, Outer) else given

@@ -101,3 +101,37 @@ def test_an_unknown_policy_or_method_is_a_usage_error() -> None:
         policies.get("test-oracle")
     with pytest.raises(UsageError, match="zero-shot"):
         methods.get("tip_adapter")
+
+
+def test_a_recipe_changes_the_methods_that_know_it_and_no_other() -> None:
+    found = chosen("tip-adapter", "clip-adapter")
+    choices = parse(["clip-adapter.weight_decay=0.1"], found)
+    made = {
+        asked: blocks(found, [1], [1], policies.get("fixed"), choices, 100.0, asked)
+        for asked in (None, "as-code", "as-paper")
+    }
+    assert made["as-code"] == made[None]
+    tip, clip = made["as-paper"]
+    assert tip == made[None][0]
+    assert (tip.recipe, made[None][1].recipe, clip.recipe) == (None, "as-code", "as-paper")
+    (paper,), (code,) = clip.cells[0].candidates, made[None][1].cells[0].candidates
+    assert (code["optimizer"], code["lr"]) == ("sgd", 2e-3)
+    assert (paper["optimizer"], paper["lr"]) == ("adam", 1e-5)
+    assert paper["weight_decay"] == 0.1  # what the user sets wins over any recipe
+
+
+@pytest.mark.parametrize(("names", "recipe"), [("tip-adapter", "as-paper"), ("clip-adapter", "x")])
+def test_a_recipe_that_would_change_nothing_is_refused(names: str, recipe: str) -> None:
+    with pytest.raises(UsageError, match=recipe) as caught:
+        blocks(chosen(names), [1], [1], policies.get("fixed"), {names: {}}, 100.0, recipe)
+    assert "clip-adapter knows as-code, as-paper" in caught.value.fix
+
+
+def test_a_learned_ratio_stands_beside_numbers_in_a_stack_of_its_own() -> None:
+    (one, *_) = plan(["clip-adapter"], ["alpha=0.2,0.4,learned", "branch=text"])
+    assert [len(stack.variants) for stack in one.stacks] == [6, 3]
+    assert one.stacks[1].static["alpha"] == "learned"
+    with pytest.raises(InputError, match="learned"):
+        parse(["alpha=learnt"], chosen("clip-adapter"))
+    with pytest.raises(InputError, match="image, text, both"):
+        parse(["branch=words"], chosen("clip-adapter"))

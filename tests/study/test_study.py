@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from cacheclip.bundle import Bundle
+from cacheclip.engine import memory
 from cacheclip.engine import stack as engine
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods.base import Params
+from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.methods.tip_adapter import TipAdapter
 from cacheclip.results import LOG, Row
 from cacheclip.store.home import Home, Labels
 from cacheclip.study import run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
+from cacheclip.study.data import SetData
 from cacheclip.study.fit import fit
 
 QUICK = ("clip-adapter.epochs=3",)
@@ -26,7 +29,9 @@ QUICK = ("clip-adapter.epochs=3",)
 
 def compare(home: Home, request: Request) -> list[Row]:
     comparison = Comparison(request, home.find(), home)
-    return [row for _, row in comparison.run()]
+    for _ in comparison.run():
+        pass
+    return comparison.rows
 
 
 def request(
@@ -36,7 +41,7 @@ def request(
     select: str | None = None,
     set_: tuple[str, ...] = QUICK,
 ) -> Request:
-    return Request(methods, shots, seeds, select, set_)
+    return Request(methods, shots, seeds, select, set_, on_existing="redo")
 
 
 def permuted(labels: Labels) -> Labels:
@@ -168,12 +173,44 @@ def test_fixed_reads_no_validation_image_and_fewshot_val_keeps_the_curve(home: H
     (fixed,) = compare(home, one)
     assert (fixed.n_val, fixed.top1_val, fixed.curve) == (0, None, None)
     assert fixed.hparams == {"alpha": 1.0, "beta": 5.5}
-    (chosen,) = compare(home, replace(one, select="fewshot-val"))
+    grid = ("alpha=0.5,1,2,8", "beta=1,5.5,20")
+    (chosen,) = compare(home, replace(one, select="fewshot-val", set=grid))
     assert chosen.curve
-    assert len(chosen.curve) == 80
-    assert chosen.top1_val == max(entry["top1_val"] for entry in chosen.curve)
-    best = [e["hparams"] for e in chosen.curve if e["top1_val"] == chosen.top1_val]
-    assert chosen.hparams == best[0]
+    assert len(chosen.curve) == 12
+    assert_the_first_best_point_was_chosen(chosen)
+
+
+def assert_the_first_best_point_was_chosen(row: Row) -> None:
+    assert row.curve
+    assert row.top1_val == max(entry["top1_val"] for entry in row.curve)
+    best = [e["hparams"] for e in row.curve if e["top1_val"] == row.top1_val]
+    assert row.hparams == best[0]
+
+
+@pytest.mark.parametrize("pinned", [(), ("beta=5.5",), ("alpha=2",)])
+def test_a_search_is_one_row_with_every_point_it_tried(pinned: tuple[str, ...], home: Home) -> None:
+    own = request(("tip-adapter",), (4,), (1, 2), None, pinned)
+    for row in compare(home, own):
+        assert row.curve
+        assert len(row.curve) == (1 if pinned == ("beta=5.5",) else 200)
+        assert_the_first_best_point_was_chosen(row)
+        numbers = {k: str(v) for k, v in row.hparams.items()}
+        again = replace(own, select="fixed", set=tuple(f"{k}={v}" for k, v in numbers.items()))
+        same = next(r for r in compare(home, again) if r.seed == row.seed)
+        assert same.top1_test == row.top1_test  # the numbers found are the classifier's
+
+
+def test_the_bundle_holds_what_the_search_found(home: Home, tmp_path: Path) -> None:
+    fitted = fit(request(("tip-adapter",), (4,), (1,), None, ()), home.find(), home)
+    assert fitted.bundle
+    bundle = Bundle.read(fitted.bundle)
+    assert bundle.hparams == fitted.row.hparams
+    assert float(bundle.head["alpha"]) == pytest.approx(fitted.row.hparams["alpha"])
+
+
+def test_a_search_without_validation_images_is_refused(home: Home) -> None:
+    with pytest.raises(UsageError, match="needs validation images"):
+        compare(home, request(("tip-adapter",), (4,), (1,), "fixed", ("alpha=search",)))
 
 
 def test_the_choice_spans_stacks(home: Home) -> None:
@@ -244,7 +281,7 @@ def test_the_choice_does_not_depend_on_what_fits_into_memory(
 ) -> None:
     own = request(("tip-adapter", "clip-adapter"), (4,), (1, 2))
     whole = compare(home, own)
-    monkeypatch.setattr(engine, "WORKING_BYTES", 1)
+    monkeypatch.setattr(memory, "CPU_BYTES", 1)
     for row, same in zip(compare(home, own), whole, strict=True):
         assert row.hparams == same.hparams
         assert row.curve == same.curve
@@ -302,3 +339,29 @@ def test_pictures_that_failed_are_left_out_and_counted(
     home = make_home(tmp_path / "h", failed=3)
     (row,) = compare(home, request(("zero-shot",), (1,), (1,), None, ()))
     assert (row.n_test, row.n_failed) == (37, 3)
+
+
+def test_a_row_names_its_recipe_where_the_method_has_several(home: Home) -> None:
+    asked = replace(request(("tip-adapter", "clip-adapter"), (4,), (1,)), recipe="as-paper")
+    by_paper = {row.method: row for row in compare(home, asked)}
+    by_code = {row.method: row for row in compare(home, replace(asked, recipe=None))}
+    assert by_paper["tip-adapter"].recipe is None
+    assert by_paper["tip-adapter"].row_id == by_code["tip-adapter"].row_id
+    assert by_code["clip-adapter"].recipe == "as-code"
+    assert by_paper["clip-adapter"].recipe == "as-paper"
+    assert by_paper["clip-adapter"].hparams["optimizer"] == "adam"
+    assert by_paper["clip-adapter"].row_id != by_code["clip-adapter"].row_id
+
+
+def test_a_bundle_of_both_branches_with_learned_ratios_answers_as_its_row(home: Home) -> None:
+    own = ("clip-adapter.branch=both", "clip-adapter.alpha=learned")
+    fitted = fit(request(("clip-adapter",), (4,), (1,), set_=(*QUICK, *own)), home.find(), home)
+    assert fitted.bundle
+    assert fitted.row.hparams["alpha"] == "learned"
+    bundle = Bundle.read(fitted.bundle)
+    assert {"shift", "text_shift", "text_down", "text_up"} < set(bundle.head)
+    data = SetData(home.find(), torch.device("cpu"), 10**9)
+    method = ClipAdapter(**bundle.static)
+    head = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
+    predicted = method.logits(head, data.test_query(method))[0].argmax(-1)
+    assert np.array_equal(predicted.numpy(), predictions(home, fitted.row)["predicted"])

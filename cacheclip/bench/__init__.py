@@ -1,0 +1,1 @@
+"""How fast it is: cases of ours and honest baselines, timed side by side in one process."""

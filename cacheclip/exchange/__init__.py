@@ -1,0 +1,1 @@
+"""What others computed, and what others can use: one format a file."""

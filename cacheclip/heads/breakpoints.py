@@ -1,0 +1,107 @@
+"""The best alpha of logits Z + alpha A, over all real numbers at once.
+
+A picture is right where its label's logit beats every rival's: a half line of alpha for each rival,
+so together one open interval. The best alpha lies where most intervals overlap, and the sorted
+ends of all intervals tell where that is.
+"""
+
+from math import inf
+
+import torch
+from torch import Tensor
+
+
+class Margins:
+    """By how much pictures are right or wrong at alpha = 0, in the form that `ends` reads.
+
+    With m = Z_y - Z_c and s = A_y - A_c, label y beats rival c where m + alpha s > 0. Equal logits
+    go to the class that comes first, as argmax has it, so a vanishing m is replaced by a tiny one.
+    """
+
+    def __init__(self, zero_shot: Tensor, labels: Tensor) -> None:
+        """Zero-shot logits Z [.., n, C] and labels [.., n]."""
+        self.labels = labels.unsqueeze(-1)  # [.., n, 1]
+        margin = zero_shot.gather(-1, self.labels) - zero_shot  # m [.., n, C]
+        comes_first = self.labels <= torch.arange(zero_shot.shape[-1], device=labels.device)
+        sign = 2 * comes_first.to(margin.dtype) - 1
+        margin = torch.where(margin == 0, sign * _tiny(margin), margin)
+        beaten = margin > 0
+        self.right = beaten.all(-1)  # [.., n], by zero-shot
+        # Zeros and infinities leave the other rivals out of a minimum without a branch.
+        self.over_beaten = torch.where(beaten, 1 / margin, 0.0)
+        self.over_ahead = torch.where(beaten, 0.0, -1 / margin)
+        self.but_beaten = torch.zeros_like(margin).masked_fill_(beaten, inf)
+
+    def ends(self, votes: Tensor) -> tuple[Tensor, Tensor]:
+        """The open interval of alpha in which each picture is right; none where lower >= upper.
+
+        Args:
+            votes: A [.., n, C], with any leading axes before those of Z.
+
+        Returns:
+            Lower and upper end [.., n], infinite where no rival sets one.
+        """
+        gain = votes.gather(-1, self.labels.expand(*votes.shape[:-1], 1)) - votes  # s
+        # A beaten rival stays beaten while alpha s / m > -1; y itself counts as one with s = 0.
+        ratio = gain * self.over_beaten
+        lower = -1 / ratio.amax(-1).abs_()
+        upper = 1 / ratio.amin(-1).abs_()
+        # A rival that is ahead falls behind where alpha s / |m| > 1: on one side of 0 alone.
+        least = torch.addcmul(self.but_beaten, gain, self.over_ahead, out=ratio).amin(-1)
+        negated = torch.addcmul(self.but_beaten, gain, self.over_ahead, value=-1, out=ratio)
+        most = -negated.amin(-1)
+        above = least > 0
+        lower = torch.where(self.right | ~above, lower, 1 / least)
+        upper = torch.where(self.right | above, upper, torch.where(most < 0, 1 / most, -inf))
+        for end in (lower, upper):
+            end.masked_fill_(end.abs() < _tiny(end) ** 0.5, 0.0)  # that of a replaced m
+        return lower, upper
+
+
+def best_alpha(zero_shot: Tensor, votes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The alpha at which most pictures are right, and how many they are.
+
+    Args:
+        zero_shot: Z [.., n, C].
+        votes: A [.., n, C], with any leading axes before those of Z.
+        labels: [.., n] int64.
+
+    Returns:
+        alpha [..] and int64 hits [..], over the leading axes of the votes; see `most_overlap`.
+    """
+    return most_overlap(*Margins(zero_shot, labels).ends(votes))
+
+
+def most_overlap(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """An alpha [..] inside most of the open intervals [.., n], and inside how many it is.
+
+    Of equally good stretches the one nearest to 0 is taken, and in it the middle: of its positive
+    part where 0 lies inside; an endless one is cut at twice its other end, at 1 at least. One too
+    narrow for a float to stand clear of both its ends is passed over.
+    """
+    n, number = lower.shape[-1], torch.finfo(lower.dtype)
+    never = lower >= upper
+    ends = torch.cat([upper.masked_fill(never, inf), lower.masked_fill(never, inf)], -1)
+    ends, order = ends.sort(dim=-1, stable=True)  # at equal ends one stops, then one starts
+    inside = torch.nn.functional.pad(torch.where(order < n, -1, 1).cumsum(-1), (1, 0))
+    left = torch.nn.functional.pad(ends, (1, 0), value=-inf)  # [.., 2n + 1], as `inside`
+    right = torch.nn.functional.pad(ends, (0, 1), value=inf)
+    size = torch.minimum(left.abs(), right.abs()).clamp_max_(number.max)
+    inside.masked_fill_(~(right - left > 8 * number.eps * size), -1)
+    hits = inside.amax(-1, keepdim=True)
+    distance = torch.maximum(left, -right).clamp_min_(0).masked_fill_(inside < hits, inf)
+    place = distance.argmin(-1, keepdim=True)
+    return _middle(left.gather(-1, place), right.gather(-1, place)).squeeze(-1), hits.squeeze(-1)
+
+
+def _middle(left: Tensor, right: Tensor) -> Tensor:
+    left = torch.where(right > 0, left.clamp_min(0), left)
+    largest = torch.finfo(left.dtype).max
+    right = torch.where(right == inf, (2 * left).clamp(1, largest), right)
+    left = torch.where(left == -inf, (2 * right).clamp(-largest, -1), left)
+    return left + (right - left) / 2
+
+
+def _tiny(x: Tensor) -> float:
+    """What stands for 0 where a sign is needed: its inverse is finite, times any vote too."""
+    return float(torch.finfo(x.dtype).tiny ** 0.5)

@@ -1,0 +1,194 @@
+"""The cache's alpha and beta from validation pictures: 200 betas, and for each the best alpha.
+
+All betas share one product with the keys, alpha is exact (`heads/breakpoints.py`), and what is kept
+of a picture is the two ends of its interval for each beta.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cacheclip.heads.breakpoints import Margins, most_overlap
+from cacheclip.heads.cache import cache_logits
+from cacheclip.heads.cosine import cosine_logits
+from cacheclip.metrics import hits
+from cacheclip.task import Query
+
+TILE = 2**19  # weights of single keys worked on at once: they should stay in a core's cache
+
+_LEAST = 1e-30  # a beta of 0 as far as any weight can tell
+
+
+@dataclass(frozen=True)
+class Betas:
+    """Values start 2^q, q below `doublings`: a weight exp(-beta (1 - x k)) squared is the next.
+
+    Squaring doubles a rounding error, so a chain is short and then an exponential starts anew.
+    """
+
+    starts: tuple[float, ...]
+    doublings: int
+
+    def values(self) -> Tensor:
+        """All betas, chain after chain: [P] float64."""
+        starts = torch.tensor(self.starts, dtype=torch.float64)
+        return (starts[:, None] * 2.0 ** torch.arange(self.doublings)).flatten()
+
+
+# 0.2 to 49.8, 25 an octave: what the released searches span between them, 0.1 to 50. Even in the
+# logarithm, since a doubling sharpens the votes as much at 0.2 as at 20; below 0.2 votes are linear
+# in beta, which alpha makes up for.
+GRID = Betas(tuple(0.2 * 2 ** (j / 25) for j in [*range(25), *range(100, 125)]), doublings=4)
+
+
+def tune(
+    params: dict[str, Tensor], query: Query, labels: Tensor, wanted: Collection[str]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Alpha, beta or both, whichever is wanted, from n validation pictures.
+
+    The points run from the smallest beta, the smoothest votes, to the largest. The hits of the
+    first best point are counted on the very logits that the cache gives there; those of the others
+    are exact but for rounding.
+
+    Args:
+        params: a cache of V variants, as `cache_logits` reads it.
+        query: pictures [n, ..] or [V, n, ..].
+        labels: [n] or [V, n] int64.
+        wanted: `alpha`, `beta`; what is not keeps its value in `params`.
+
+    Returns:
+        The wanted settings' values [V, T] and hits [V, T] int64.
+    """
+    found = []
+    for v in range(len(params["keys"])):
+        one = {name: x[v : v + 1] for name, x in params.items()}
+        own = Query({"image": query["image"][v] if query["image"].ndim > 2 else query["image"]})
+        found.append(_tune_one(one, own, labels[v] if labels.ndim > 1 else labels, wanted))
+    alphas, betas, counts = (torch.stack(x) for x in zip(*found, strict=True))
+    return {n: x for n, x in (("alpha", alphas), ("beta", betas)) if n in wanted}, counts
+
+
+def _tune_one(
+    params: dict[str, Tensor], query: Query, labels: Tensor, wanted: Collection[str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Alpha, beta and hits of one variant's points, [T] each."""
+    betas = GRID if "beta" in wanted else Betas((float(params["beta"]),), doublings=1)
+    zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])[0]
+    alphas, counts = search(
+        query["image"],
+        params["keys"][0],
+        params["labels"][0],
+        zero_shot,
+        labels,
+        betas,
+        None if "alpha" in wanted else params["alpha"],
+    )
+    values = betas.values().to(alphas)
+    order = values.argsort()
+    alphas, values, counts = alphas[order], values[order], counts[order]
+    counted: set[int] = set()
+    while (front := int(counts.argmax())) not in counted:
+        point = params | {"alpha": alphas[front : front + 1], "beta": values[front : front + 1]}
+        counts[front] = _count(point, query, labels)
+        counted.add(front)
+    return alphas, values, counts
+
+
+def _count(params: dict[str, Tensor], query: Query, labels: Tensor) -> int:
+    """How many pictures the cache gets right."""
+    n, rows = len(labels), max(1, 16 * TILE // params["keys"].shape[1])
+    return sum(
+        int(hits(cache_logits(params, query.part(i, min(i + rows, n))), labels[i : i + rows]))
+        for i in range(0, n, rows)
+    )
+
+
+def search(
+    x: Tensor,
+    keys: Tensor,
+    key_labels: Tensor,
+    zero_shot: Tensor,
+    labels: Tensor,
+    betas: Betas = GRID,
+    alpha: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The best alpha for each beta, or what a given alpha does there, on n pictures.
+
+    Args:
+        x: [n, D] unit rows.
+        keys: [M, D], the cache.
+        key_labels: [M] int64.
+        zero_shot: [n, C] logits.
+        labels: [n] int64.
+        betas: P values.
+        alpha: [1], kept; searched over all real numbers without it.
+
+    Returns:
+        alpha [P] and int64 hits [P], in the order of `betas.values()`.
+    """
+    n, C = zero_shot.shape
+    cache = _Slots.of(keys, key_labels, C)
+    L, P = betas.doublings, betas.doublings * len(betas.starts)
+    rows = min(n, max(1, TILE // len(cache.keys)))
+    lower, upper = x.new_empty(P, n), x.new_empty(P, n)
+    counts = torch.zeros(P, dtype=torch.int64, device=x.device)
+    for i in range(0, n, rows):
+        part = slice(i, i + rows)
+        near = cache.near(x[part])  # [k, C, rows]
+        weight = torch.empty_like(near)
+        votes = near.new_empty(L, *near.shape[1:])  # [L, C, rows]
+        # In the memory order of the votes, so that elementwise passes run straight through.
+        own = zero_shot[part].mT.contiguous().mT
+        margins = Margins(own, labels[part])
+        for j, start in enumerate(betas.starts):
+            # A beta of 0 would make an empty slot not a number at all.
+            torch.mul(near, max(start, _LEAST), out=weight).exp_()
+            for q in range(L):
+                if q:
+                    weight.mul_(weight)
+                torch.sum(weight, 0, out=votes[q])
+            chain = slice(j * L, j * L + L)
+            if alpha is None:
+                lower[chain, part], upper[chain, part] = margins.ends(votes.mT)
+            else:
+                counts[chain] += hits(own + alpha * votes.mT, labels[part])
+    if alpha is not None:
+        return alpha.expand(P), counts
+    at_once = max(1, TILE // n)
+    best = [
+        most_overlap(lower[p : p + at_once], upper[p : p + at_once]) for p in range(0, P, at_once)
+    ]
+    return torch.cat([a for a, _ in best]), torch.cat([c for _, c in best])
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """The keys in k slots of one a class, [k C, D]; which slots are empty, [k C].
+
+    A sum over the first axis of [k, C, ..] adds whole rows, however few keys a class has.
+    """
+
+    keys: Tensor
+    empty: Tensor
+    k: int
+
+    @classmethod
+    def of(cls, keys: Tensor, labels: Tensor, n_classes: int) -> "_Slots":
+        by_class, order = labels.sort(stable=True)
+        counts = labels.bincount(minlength=n_classes)
+        k = int(counts.max())
+        before = (counts.cumsum(0) - counts)[by_class]
+        slot = torch.arange(len(labels), device=labels.device) - before
+        place = slot * n_classes + by_class
+        laid = keys.new_zeros(k * n_classes, keys.shape[-1]).index_copy_(0, place, keys[order])
+        empty = torch.ones(k * n_classes, dtype=torch.bool, device=keys.device)
+        return cls(laid, empty.index_fill_(0, place, False), k)
+
+    def near(self, x: Tensor) -> Tensor:
+        """Affinities x k - 1 of rows [n, D], endlessly low for an empty slot: [k, C, n]."""
+        near = (self.keys @ x.mT).sub_(1)  # [k C, n]
+        if self.empty.any():
+            near.masked_fill_(self.empty[:, None], -torch.inf)
+        return near.view(self.k, -1, len(x))

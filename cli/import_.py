@@ -1,0 +1,46 @@
+"""`cacheclip import`: anyone's arrays as a feature set."""
+
+from pathlib import Path
+
+import click
+
+from cacheclip.cli import options, output
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.npz")
+@click.option("--name", help="Name of the data set, npz/NAME. [default: the file's own]")
+@options.home
+@options.as_json
+def command(file: Path, name: str | None, home: Path | None, as_json: bool) -> None:
+    """Bring in features that you computed elsewhere, as arrays of a .npz file.
+
+    \b
+    features       [N, D]  floats, raw or unit rows; float16 stays float16
+    labels         [N]     whole numbers from 0 to C - 1
+    split          [N]     train, val or test
+    text_features  [C, D]  or [C, T, D] of T prompts; without it, methods run that need no text
+    logit_scale            with text: 100 for OpenAI's CLIP
+    classnames     [C]     by default 0, 1, ...
+    sample_ids     [N]     by default the row's number
+
+    Example: cacheclip import features.npz --name birds
+    """  # noqa: D301, click wants a real backspace before lines to leave as they are
+    from cacheclip.exchange.import_npz import import_npz
+    from cacheclip.store.home import Home
+
+    place = Home.resolve(home)
+    with output.progress() as advance:
+        report = import_npz(file, place, name, advance)
+    output.talk(*report.notices)
+    if as_json:
+        output.data(report.as_json())
+        return
+    splits = ", ".join(f"{split} {rows:,}" for split, rows in report.splits.items())
+    click.echo(
+        f"{report.dataset}, {report.model} {report.pretrained}: {report.written:,} rows written, "
+        f"{report.reused:,} were there ({splits}; {report.classes} classes, {report.dim} numbers "
+        f"a row in {report.store_dtype}, {report.prompts or 'no'} texts a class)"
+    )
+    shots = min(16, place.labels(report.dataset).smallest_class("train"))
+    output.talk(f"home: {place.root}", f"next: cacheclip compare --shots {shots}{place.option}")

@@ -1,0 +1,85 @@
+"""`cacheclip bench` through click, in miniature."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cacheclip.bench.shapes import SUITES, Shape
+from cacheclip.cli.main import cacheclip, main
+
+MACHINE = {
+    *("device", "driver", "cpu", "cpu_features", "cores", "threads", "load", "system"),
+    *("python", "versions", "cacheclip", "commit", "date", "command"),
+}
+RESULT = {
+    *("suite", "case", "unit", "says", "checked", "rounds", "seconds", "ratio", "ceiling"),
+    *("job", "jobs_per_second"),
+}
+SAID = {"batch_size", "epochs", "optimizer", "precision"}
+
+
+def test_a_record_holds_all_that_a_figure_must_say(tiny: Shape, tmp_path: Path) -> None:
+    file = tmp_path / "record.json"
+    suites = ("train", "kernels", "search", "store")
+    arguments = ["bench", *suites, "--variants", "2", "--device", "cpu", "--json", str(file)]
+    done = CliRunner().invoke(cacheclip, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    record = json.loads(file.read_text())
+    assert set(record["machine"]) == MACHINE
+    assert set(record["ceilings"]) >= {"copy_gb_s", "matmul_fp32_gflops"}
+    assert (record["shape"], record["variants"]) == ("food101-vitb32", 2)
+    assert {result["suite"] for result in record["results"]} == set(suites)
+    for result in record["results"]:
+        assert set(result) == RESULT
+        assert set(result["says"]) >= SAID, result["case"]
+        assert set(result["ratio"]) <= set(result["seconds"])
+        assert result["case"] in done.stdout
+    trained = [result for result in record["results"] if result["suite"] == "train"]
+    assert len(trained) == 6
+    for result in trained:
+        assert set(result["ratio"]) == {"eager loop", "torch batch"}
+        assert {"steps_timed", "steps_of_a_full_run", "variants_at_once"} <= set(result["says"])
+        assert result["ceiling"]["median"] > 0
+        assert result["checked"]["update_against_eager"] < 0.02
+
+
+def test_a_plot_without_matplotlib_is_refused_before_anything_is_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(sys, "argv", ["cacheclip", "bench", "--plot", str(tmp_path / "p.png")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 5
+    assert "pip install 'cacheclip[plot]'" in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["cacheclip", "bench", "--device", "cuda"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="would measure")
+def test_the_script_for_gpus_refuses_a_machine_without_one() -> None:
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.sh"
+    environment = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(
+        ["bash", str(script)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5
+    assert "no CUDA device" in done.stderr
+
+
+def test_help_names_every_suite() -> None:
+    shown = CliRunner().invoke(cacheclip, ["bench", "--help"]).output
+    for suite in SUITES:
+        assert f"\n  {suite} " in shown

@@ -1,0 +1,103 @@
+"""A comparison that is stopped keeps every row that was finished, and goes on where it stopped."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cacheclip.results import LOG
+
+SEEDS, AT_ONCE = 12, 2
+COMMAND = (
+    *("compare", "--methods", "clip-adapter", "--shots", "4", "--seeds", str(SEEDS)),
+    *("--select", "fixed", "--max-memory", "50KB"),
+)
+SLOW = ("--set", "epochs=200")
+
+
+def logged(home: Path) -> list[dict[str, Any]]:
+    path = home / LOG
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [row for row in map(json.loads, lines) if row["method"] == "clip-adapter"]
+
+
+@pytest.fixture
+def home(world: Any, tmp_path: Path) -> Path:
+    copied = tmp_path / "home"
+    shutil.copytree(world.home, copied)
+    (copied / LOG).unlink(missing_ok=True)
+    return copied
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_comparison_keeps_its_rows_and_makes_only_the_rest(
+    how: signal.Signals, home: Path, cli: Callable[[Sequence[str]], Any]
+) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cacheclip", *COMMAND, *SLOW, "--home", str(home)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    while running.poll() is None and len(logged(home)) < 2 * AT_ONCE:
+        time.sleep(0.01)
+    running.send_signal(how)
+    _, said = running.communicate()
+    assert running.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
+    kept = logged(home)
+    assert 2 * AT_ONCE <= len(kept) < SEEDS
+    assert {row["seed"] for row in kept} == set(range(1, len(kept) + 1))  # no gap: one part is lost
+    for row in kept:
+        assert (home / "predictions" / f"{row['row_id']}.npz").exists()
+
+    answer = cli([*COMMAND, *SLOW, "--json", "--home", str(home)])
+    assert answer.code == 0, answer.err
+    assert f"{len(kept)} of {SEEDS} rows re-used" in answer.err
+    assert len(logged(home)) == SEEDS  # nothing twice
+    assert logged(home)[: len(kept)] == kept
+    assert json.loads(answer.out) == logged(home)
+
+
+def test_rows_are_re_used_unless_asked_otherwise_and_failed_ones_never(
+    home: Path, cli: Callable[[Sequence[str]], Any]
+) -> None:
+    base = ["compare", "--methods", "clip-adapter", "--shots", "2", "--seeds", "2", "--json"]
+    base += ["--select", "fixed", "--home", str(home), "--set", "epochs=4"]
+    first = cli([*base, "--set", "lr=0.01,1e38"])
+    assert [row["error"] is None for row in json.loads(first.out)] == [True, False] * 2
+    more = cli([*base, "--set", "lr=0.01,0.02,1e38"])
+    assert "2 of 6 rows re-used" in more.err
+    assert [row["hparams"]["lr"] for row in json.loads(more.out)] == [0.01, 0.02, 1e38] * 2
+    assert [row["error"] is None for row in json.loads(more.out)] == [True, True, False] * 2
+    assert len(logged(home)) == 4 + 4
+    again = cli([*base, "--set", "lr=0.01", "--on-existing", "redo"])
+    assert "re-used" not in again.err
+    assert len(logged(home)) == 4 + 4 + 2
+
+
+def test_a_torn_or_foreign_line_of_the_log_is_no_row(
+    home: Path, cli: Callable[[Sequence[str]], Any]
+) -> None:
+    base = ["compare", "--methods", "nearest-mean", "--shots", "2", "--seeds", "2", "--json"]
+    base += ["--home", str(home)]
+    cli(base)
+    whole, other = (home / LOG).read_text().splitlines()
+    (home / LOG).write_text(f"{whole[:200]}\n{other.replace('n_test', 'tests')}\n")
+    assert "re-used" not in cli(base).err
+    assert "2 of 2 rows re-used" in cli(base).err
+
+
+def test_the_memory_plan_is_said_when_asked_for(cli: Callable[[Sequence[str]], Any]) -> None:
+    answer = cli([*COMMAND[:-1], "20KB", "-v", "--on-existing", "redo", "--set", "epochs=1"])
+    assert answer.code == 0, answer.err
+    assert f"clip-adapter, --shots 4: {SEEDS} variants, 1 at once on cpu within 20 kB" in answer.err
+    assert cli([*COMMAND[:-1], "much"]).code == 2
