@@ -53,6 +53,7 @@ class Row:
     stack_seconds: Annotated[float, "time to fit, choose and score the stacks this row ran in"]
     stack_size: Annotated[int, "variants in those stacks"]
     device: Annotated[str, "device it ran on"]
+    precision: Annotated[str | None, "of the products of its training steps: fp32 or bf16"]
     version: Annotated[str, "cacheclip's version"]
     time: Annotated[str, "when the row was written, UTC"]
     error: Annotated[str | None, "why this cell has no result"] = None

@@ -47,6 +47,7 @@ FILLED: dict[str, Any] = {
     "stack_seconds": 0.3,
     "stack_size": 3,
     "device": "cpu",
+    "precision": None,
     "version": "0",
     "time": "now",
 }

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from cacheclip.engine import memory
 from cacheclip.engine import stack as engine
-from cacheclip.engine.precision import half_pays
 from cacheclip.engine.schedule import learning_rates
 from cacheclip.methods.base import Params
 from cacheclip.methods.clip_adapter import ClipAdapter
@@ -20,17 +19,6 @@ from cacheclip.task import Generators, Task
 
 TRAINED = ("down", "up")
 WARM_UP = 3  # steps before a CUDA graph is captured
-
-
-class InFloat32(ClipAdapter):
-    """CLIP-Adapter kept in float32 where the engine would train it in bfloat16."""
-
-    half = False
-
-
-def precisions(device: torch.device) -> tuple[str, ...]:
-    """What the engine trains CLIP-Adapter in on this device: fp32, and bf16 where that pays."""
-    return ("fp32", "bf16") if ClipAdapter().half and half_pays(device) else ("fp32",)
 
 
 @dataclass(frozen=True)
@@ -44,7 +32,7 @@ class Run:
     @property
     def precision(self) -> str:
         """What the engine trains it in."""
-        return precisions(self.task.device)[-1] if self.method.half else "fp32"
+        return str(engine.precision(self.method, self.task))
 
     @property
     def batch(self) -> int:

@@ -9,12 +9,10 @@ import torch
 from cacheclip.bench import floor
 from cacheclip.bench.adapters import (
     TRAINED,
-    InFloat32,
     Run,
     batched,
     eager,
     ours,
-    precisions,
     weights_of,
 )
 from cacheclip.bench.harness import Case, Setup, Timed
@@ -54,11 +52,12 @@ RECIPES = (
 
 
 def cases(setup: Setup) -> Iterator[Case]:
-    """Each recipe with V variants, and with one, in each precision that the engine has here."""
+    """Each recipe with V variants, and with one, in fp32 and in what the engine takes itself."""
     data = features(setup.shape, setup.device)
-    for precision in precisions(setup.device):
-        for variants in dict.fromkeys((setup.variants, 1)):
-            for recipe in RECIPES:
+    for variants in dict.fromkeys((setup.variants, 1)):
+        for recipe in RECIPES:
+            own = make_run(setup, data, replace(recipe, precision="auto"), 1, 1).precision
+            for precision in dict.fromkeys(("fp32", own)):
                 yield _case(setup, data, replace(recipe, precision=precision), variants)
     if setup.shape.name == "clipart":
         from cacheclip.bench import grid
@@ -79,13 +78,13 @@ def make_run(setup: Setup, data: Features, recipe: Recipe, variants: int, steps:
         "lr": torch.full((variants,), recipe.lr, device=device),
         "weight_decay": torch.full((variants,), recipe.weight_decay, device=device),
     }
-    method = InFloat32 if recipe.precision == "fp32" else ClipAdapter
     return Run(
-        method(
+        ClipAdapter(
             batch_size=recipe.batch_size,
             optimizer=recipe.optimizer,
             schedule=recipe.schedule,
             epochs=epochs,
+            precision=recipe.precision,
         ),
         Task(
             pool={"image": data.support},

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from cacheclip.engine import memory
+from cacheclip.engine.precision import training_dtype
 from cacheclip.engine.trainer import train
 from cacheclip.methods.base import ClosedForm, Method, Params, Trained
 from cacheclip.task import Query, Task
+
+PRECISION_NAMES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16"}
 
 
 def fit(
@@ -66,6 +69,11 @@ def _run(
     if isinstance(method, ClosedForm):
         return method.solve(task)
     raise TypeError(f"{method.name} is neither Trained nor ClosedForm")
+
+
+def precision(method: Method, task: Task) -> str | None:
+    """What the training steps of such a stack are computed in; None where there are none."""
+    return PRECISION_NAMES[training_dtype(method, task)] if isinstance(method, Trained) else None
 
 
 def logits_in_parts(

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cacheclip.engine.precision import half_pays
+from cacheclip.engine.precision import training_dtype
 from cacheclip.engine.schedule import learning_rates
 from cacheclip.kernels.launch import Workspace
 from cacheclip.kernels.weight_grad_update import (
@@ -49,8 +49,8 @@ def train(
     rule = Rule(cast(Optimizer, method.settings["optimizer"]), eps=method.eps)
     state = {name: rule.state(x) for name, x in moving.items()}
     work: defaultdict[str, Workspace] = defaultdict(Workspace)
-    if method.half and task.dtype == torch.float32 and half_pays(task.device):
-        task = replace(task, pool={name: x.bfloat16() for name, x in task.pool.items()})
+    dtype = training_dtype(method, task)
+    task = replace(task, pool={name: x.to(dtype) for name, x in task.pool.items()})
     orders = Generators(seeds, "order", task.device, task.dtype)
     for epoch in range(epochs):
         shuffled = task.ordered(orders.permutations(N))

@@ -35,6 +35,7 @@ Settings = dict[str, Value]
 SEARCH = "search"  # the value of a setting that `Method.search` finds
 
 STEP_WORDS = {"optimizer": tuple(MOMENTS), "schedule": ("constant", "cosine", "dassl")}
+PRECISIONS = ("auto", "fp32", "bf16")
 STEP_BOUNDS = {
     "lr": (0.0, inf),
     "epochs": (1, inf),
@@ -163,7 +164,7 @@ class Trained(Method, ABC):
 
     @property
     def half(self) -> bool:
-        """Whether `grads` may be given 16-bit features beside its float32 params."""
+        """Whether `grads` may be given 16-bit features; then it has a static `precision`."""
         return False
 
     @abstractmethod

@@ -7,7 +7,14 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.kernels import cosine_cross_entropy, residual_mlp
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import STEP_BOUNDS, STEP_WORDS, Params, Settings, Trained
+from cacheclip.methods.base import (
+    PRECISIONS,
+    STEP_BOUNDS,
+    STEP_WORDS,
+    Params,
+    Settings,
+    Trained,
+)
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 IMAGE, TEXT = "", "text_"  # what the names of a branch's params begin with
@@ -31,12 +38,15 @@ class ClipAdapter(Trained):
     CoOp's epochs. as-paper: Adam at a constant 1e-5, batch 32. The paper states neither epochs nor
     schedule nor decay: epochs stay CoOp's, the others are the plainest. It chose the ratio for each
     data set and does not say on which images; here 0.2 stays unless a policy chooses.
+
+    `precision` is that of the products of the image branch's steps: auto takes bf16 where the CPU
+    has hardware for it and a batch is large enough to gain. Weights and logits stay fp32.
     """
 
     paper = "2110.04544"
     version = 2
     text = ("norm-mean",)
-    static = ("branch", "reduction", "epochs", "batch_size", "optimizer", "schedule")
+    static = ("branch", "reduction", "epochs", "batch_size", "optimizer", "schedule", "precision")
     vector = ("alpha", "lr", "weight_decay")
     drop_last = True
     defaults = {
@@ -49,8 +59,14 @@ class ClipAdapter(Trained):
         "optimizer": "sgd",
         "weight_decay": 5e-4,
         "schedule": "dassl",
+        "precision": "auto",
     }
-    words = {**STEP_WORDS, "branch": tuple(BRANCHES), "alpha": ("learned",)}
+    words = {
+        **STEP_WORDS,
+        "branch": tuple(BRANCHES),
+        "alpha": ("learned",),
+        "precision": PRECISIONS,
+    }
     bounds = {**STEP_BOUNDS, "alpha": (0.0, 1.0), "reduction": (1, 1024)}
     grid = {"alpha": (0.2, 0.4, 0.6, 0.8)}
     recipes = {

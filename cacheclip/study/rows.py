@@ -63,6 +63,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         stack_seconds=0.0,
         stack_size=0,
         device=data.device.type,
+        precision=None,
         version=__version__,
         time="",
     )
@@ -83,6 +84,7 @@ def finished(row: Row, outcome: Outcome) -> Row:
         seconds=race.seconds / max(1, race.size),
         stack_seconds=race.seconds,
         stack_size=race.size,
+        precision=winner.precision if winner else None,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         error=None if winner else str(outcome.result),
     )

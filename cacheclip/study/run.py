@@ -26,6 +26,7 @@ class Winner:
     settings: Settings
     method: Method
     params: Params  # [1, ...]
+    precision: str | None  # of its training steps
 
 
 @dataclass
@@ -119,7 +120,8 @@ def _run_stack(
         task = data.task(block.method, own, settings)
         for first, last, params in engine.fit(method, task, seeds, progress, data.limit, notice):
             entrants = list(zip(stack.variants, own, settings, strict=True))[first:last]
-            _race(block, method, params, entrants, data, races)
+            precision = engine.precision(method, task)
+            _race(block, method, params, precision, entrants, data, races)
             raced = last
     except CacheclipError as caught:
         error = caught
@@ -145,6 +147,7 @@ def _race(
     block: Block,
     method: Method,
     params: Params,
+    precision: str | None,
     entrants: Sequence[Entrant],
     data: SetData,
     races: Sequence[Race],
@@ -173,7 +176,7 @@ def _race(
         if front != race.front and front in [numbers[v] for v in entered]:
             v = numbers.index(front)
             race.front = front
-            race.winner = Winner(settings[v], method, engine.take(own, [v]))
+            race.winner = Winner(settings[v], method, engine.take(own, [v]), precision)
 
 
 def _searched(
