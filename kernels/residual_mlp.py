@@ -263,7 +263,7 @@ def _backward_torch(
     saved: Saved, dz: Tensor, wants_alpha: bool, wants_x: bool, work: Workspace
 ) -> Grads:
     x, w1, w2, alpha, _, z, inverse, (picked, h, a) = saved
-    blend = alpha[:, None, None]
+    blend = alpha.to(x.dtype)[:, None, None]
     dy, da = dz, work.take("da", a.shape, x)
     if inverse is not None:
         dy = work.take("dy", a.shape, x)

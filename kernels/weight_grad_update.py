@@ -281,11 +281,9 @@ def weight_grad_update(
             _update_triton(weight, grad, state, rule, rates)
             return
         work = work or Workspace()
-        dense = work.take(f"gradient {tuple(weight.shape)}", weight.shape, weight)
-        if grad.a.dtype == weight.dtype:
-            torch.bmm(grad.a.mT, grad.b, out=dense)
-        else:
-            dense.copy_(torch.bmm(grad.a.mT, grad.b))
+        formed = work.take(f"gradient {tuple(weight.shape)}", weight.shape, grad.a)
+        torch.bmm(grad.a.mT, grad.b, out=formed)
+        dense = work.rounded(f"wide gradient {tuple(weight.shape)}", formed, weight.dtype)
     else:
         dense = grad.to(weight.dtype).contiguous()  # the fused steps read memory, not strides
     if weight.device.type == "cpu":

@@ -1,4 +1,16 @@
-"""Multinomial logistic regression with an L2 penalty, many problems at once, by L-BFGS."""
+"""Multinomial logistic regression with an L2 penalty, many problems at once, by L-BFGS.
+
+Two exact changes of coordinates make the problems of one draw easy, whatever their C:
+
+- The intercept is free, so the rows may be centred. Features of CLIP share one large mean
+  direction; centring takes it out of the way.
+- The optimum lies in the span of the rows. There, in the eigenvectors of X^T X, the penalty stays
+  what it is and the Hessian is close to a diagonal h s_j + 1 / (C N): s_j are the eigenvalues of
+  X^T X / N, and h, the mean of p (1 - p), is the same for all classes and coordinates. It is exact
+  at W = 0, where p = 1 / K. L-BFGS starts every direction from this diagonal.
+
+The logits are linear in the step, so the search along a direction costs no matrix product.
+"""
 
 from dataclasses import dataclass
 from math import nan
@@ -6,138 +18,204 @@ from math import nan
 import torch
 from torch import Tensor
 
-MEMORY = 10  # pairs of steps and gradient differences kept
+MEMORY = 5  # pairs of steps and gradient differences kept
 MAX_STEPS = 2000
-TOLERANCE = 1e-7  # on the largest entry of the gradient of the mean objective
-SETTLED = 1e-5  # as good as there where rounding ends the search before
-ARMIJO = 1e-4
-MAX_HALVINGS = 30
+TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-13}  # what the mean objective may still fall
+SETTLED = 1e-6  # as good as there where rounding ends the search before
+LEAST_MISS = 0.03  # of h: rows that are told right have no curvature left to lend
+UPHILL = 0.5  # a step may end on the other side of the valley, no steeper than this
+MAX_TRIALS = 30
 
 
 def logistic_regression(
-    x: Tensor, labels: Tensor, C: Tensor, n_classes: int
+    x: Tensor, labels: Tensor, draw: Tensor, C: Tensor, n_classes: int
 ) -> tuple[Tensor, Tensor]:
     """The minimum over (W, b) of C sum_i CE(W x_i + b, y_i) + |W|^2 / 2, scikit-learn's objective.
 
-    The intercept carries no penalty. The work is done in float64 on the mean objective, that
-    divided by C N, until its gradient is below `TOLERANCE` or no step lowers it any more. Problems
-    that are done leave the stack, so that the others do not wait for them.
+    The intercept carries no penalty. The work is done on the mean objective, that divided by C N,
+    until a step is expected to lower it by less than `TOLERANCE`; that step is still taken. The
+    arithmetic is that of x, float32 at least.
 
     Args:
-        x: [V, N, D].
-        labels: [V, N] int64.
+        x: [U, N, D], the rows of U draws.
+        labels: [U, N] int64.
+        draw: [V] int64, the draw that a problem reads.
         C: [V], the inverse of the penalty's weight.
         n_classes: K.
 
     Returns:
         W [V, K, D] and b [V, K] in the dtype of x; NaN where it did not converge.
     """
-    V, N, D = x.shape
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    W, b = x.new_empty(len(C), n_classes, x.shape[2]), x.new_empty(len(C), n_classes)
+    for u in range(len(x)):
+        of_it = (draw == u).nonzero().flatten()
+        solved = _one_draw(x[u].to(dtype), labels[u], C[of_it].to(dtype), n_classes)
+        W[of_it], b[of_it] = (found.to(x.dtype) for found in solved)
+    return W, b
+
+
+def _one_draw(x: Tensor, labels: Tensor, C: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    """W [V, K, D] and b [V, K] from x [N, D], labels [N] and C [V]."""
+    N, D = x.shape
+    centre = x.mean(0)
+    rows = x - centre
+    span = None
+    if N < D:
+        span, triangle = torch.linalg.qr(rows.T)
+        rows = triangle.T  # [N, r], r = min(N, D)
+    squares, turn = torch.linalg.eigh(rows.T @ rows)
+    basis = turn if span is None else span @ turn  # [D, r]
+    decay = (1 / (C * N))[:, None].expand(-1, len(squares))
     problem = _Problem(
-        x=torch.cat([x.double(), x.new_ones(V, N, 1, dtype=torch.float64)], 2),
-        labels=labels.unsqueeze(-1),
-        decay=(1 / (C.double() * N))[:, None, None],
+        x=torch.cat([rows @ turn, rows.new_ones(N, 1)], 1),
+        labels=labels,
+        spread=torch.cat([squares.clamp_min(0) / N, squares.new_ones(1)]),
+        decay=torch.cat([decay, decay.new_zeros(len(C), 1)], 1).unsqueeze(1),
+        n_classes=n_classes,
     )
-    W = _minimise(problem, x.new_zeros(V, n_classes, D + 1, dtype=torch.float64)).to(x.dtype)
-    return W[..., :D], W[..., D]
+    found = _minimise(problem)
+    W = found[..., :-1] @ basis.T
+    return W, found[..., -1] - W @ centre
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """V problems: x [V, N, D+1] with a column of ones, labels [V, N, 1], decay [V, 1, 1]."""
+    """V problems of one draw, in coordinates of their own.
+
+    x [N, R] ends with a column of ones; labels [N]; spread [R] is the mean of each column's
+    squares; decay [V, 1, R] is 1 / (C N), and 0 for the intercept.
+    """
 
     x: Tensor
     labels: Tensor
+    spread: Tensor
     decay: Tensor
+    n_classes: int
 
-    def at(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        """Value [V] and gradient [V, K, D+1] at W [V, K, D+1]."""
-        log_p = (self.x @ W.transpose(1, 2)).log_softmax(-1)  # [V, N, K]
-        penalised = W.clone()
-        penalised[..., -1] = 0
-        value = -log_p.gather(-1, self.labels).mean((1, 2))
-        value = value + 0.5 * (self.decay * penalised * W).sum((1, 2))
+    def logits(self, W: Tensor) -> Tensor:
+        """[N, V, K] of W [V, K, R]."""
+        return (self.x @ W.flatten(0, 1).T).view(len(self.x), *W.shape[:2])
+
+    def loss(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean cross entropy [V], its gradient N d/dlogits [N, V, K], and 1 - mean p_own [V]."""
+        own = self.labels[:, None, None].expand(-1, logits.shape[1], 1)
+        log_p = logits.log_softmax(-1)
+        log_own = log_p.gather(-1, own)
         residual = log_p.exp_()
-        residual.scatter_add_(-1, self.labels, -torch.ones_like(residual[..., :1]))
-        gradient = residual.transpose(1, 2) @ self.x / self.x.shape[1] + self.decay * penalised
-        return value, gradient
+        residual.scatter_add_(-1, own, -torch.ones_like(log_own))
+        return -log_own.mean((0, 2)), residual, 1 - log_own.exp_().mean((0, 2))
+
+    def gradient(self, residual: Tensor, W: Tensor) -> Tensor:
+        """Of the mean objective: [V, K, R]."""
+        of_loss = (residual.flatten(1).T @ self.x).view_as(W).div_(len(self.x))
+        return of_loss.addcmul_(self.decay, W)
+
+    def inverse_curvature(self, miss: Tensor) -> Tensor:
+        """The inverse of the Hessian's diagonal, [V, 1, R], with h from the share [V] missed."""
+        h = miss.clamp_min(LEAST_MISS) / max(1, self.n_classes - 1)
+        return 1 / (h[:, None, None] * self.spread + self.decay)
 
     def part(self, kept: Tensor) -> "_Problem":
         """Some of the problems."""
-        return _Problem(self.x[kept], self.labels[kept], self.decay[kept])
+        return _Problem(self.x, self.labels, self.spread, self.decay[kept], self.n_classes)
 
 
-def _minimise(problem: _Problem, start: Tensor) -> Tensor:
-    """L-BFGS with Armijo backtracking, every row of `start` [V, K, D+1] a problem of its own."""
-    found = torch.full_like(start, nan)
-    left = torch.arange(len(start), device=start.device)  # which problems are still worked on
-    w = start
-    value, gradient = problem.at(w)
-    pairs: list[tuple[Tensor, Tensor]] = []  # steps and gradient differences, newest last
+@dataclass(frozen=True)
+class _Pair:
+    """A step and what it did to the gradient, both [V, K, R], and 1 / (step . change) [V, 1, 1]."""
+
+    step: Tensor
+    change: Tensor
+    rho: Tensor
+
+    def part(self, kept: Tensor) -> "_Pair":
+        return _Pair(self.step[kept], self.change[kept], self.rho[kept])
+
+
+def _minimise(problem: _Problem) -> Tensor:
+    """W [V, K, R] by L-BFGS from 0. Problems that are done leave the stack."""
+    V, K, R = len(problem.decay), problem.n_classes, problem.x.shape[1]
+    w = problem.x.new_zeros(V, K, R)
+    logits = problem.x.new_zeros(len(problem.x), V, K)
+    found = torch.full_like(w, nan)
+    left = torch.arange(V, device=w.device)  # which problems are still worked on
+    loss, residual, miss = problem.loss(logits)
+    gradient = problem.gradient(residual, w)
+    pairs: list[_Pair] = []  # newest last
+    stuck = torch.zeros_like(left, dtype=torch.bool)
     for _ in range(MAX_STEPS):
-        direction = _direction(gradient, pairs)
-        size, trial, trial_value, trial_gradient = _search(problem, w, value, gradient, direction)
-        pairs = [*pairs, (trial - w, trial_gradient - gradient)][-MEMORY:]
-        w, value, gradient = trial, trial_value, trial_gradient
-        steepness = gradient.abs().amax((1, 2))
-        done = (steepness <= TOLERANCE) | (size == 0)
-        if not done.any():
-            continue
-        settled = done & (steepness <= SETTLED)
-        found[left[settled]] = w[settled]
-        kept = ~done
-        if not kept.any():
-            break
-        left, w, value, gradient = left[kept], w[kept], value[kept], gradient[kept]
-        problem = problem.part(kept)
-        pairs = [(s[kept], y[kept]) for s, y in pairs]
+        direction = _direction(gradient, pairs, problem.inverse_curvature(miss))
+        fall = -_dot(direction, gradient)[:, 0, 0]  # half of it is what the objective may lose
+        done = stuck | ~(fall > 2 * TOLERANCE[w.dtype])
+        if done.any():
+            settled = done & (fall <= 2 * SETTLED)
+            last_step = torch.where(stuck[:, None, None], 0, direction)
+            found[left[settled]] = (w + last_step)[settled]
+            kept = ~done
+            if not kept.any():
+                break
+            left, w, loss, gradient = left[kept], w[kept], loss[kept], gradient[kept]
+            direction, fall, logits = direction[kept], fall[kept], logits[:, kept]
+            problem, pairs = problem.part(kept), [pair.part(kept) for pair in pairs]
+        size, logits, loss, residual, miss = _search(problem, w, logits, loss, direction, fall)
+        stuck = size == 0
+        step = direction.mul_(size[:, None, None])
+        w = w + step
+        before, gradient = gradient, problem.gradient(residual, w)
+        change = gradient - before
+        curvature = _dot(step, change)
+        rho = torch.where(curvature > 0, 1 / curvature, 0)
+        pairs = [*pairs, _Pair(step, change, rho)][-MEMORY:]
     return found
 
 
 def _search(
-    problem: _Problem, w: Tensor, value: Tensor, gradient: Tensor, direction: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Size, w, value and gradient after the first of the steps 1, 1/2, 1/4, ... that does enough.
+    problem: _Problem, w: Tensor, logits: Tensor, loss: Tensor, direction: Tensor, fall: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Size [V] of the step along `direction`; logits, loss, residual and miss after it.
 
-    A problem that no step lowers stays where it is, with size 0.
+    Sizes shrink from 1 by the secant of the slope, until it climbs no more than `UPHILL` says and
+    the objective did not rise. The slope tells what is lost in the rounding of the objective. A
+    problem without such a step gets size 0.
     """
-    slope = (direction * gradient).sum((1, 2))
-    size = torch.ones_like(value)
-    for _ in range(MAX_HALVINGS):
-        trial = w + size[:, None, None] * direction
-        trial_value, trial_gradient = problem.at(trial)
-        lower = trial_value <= value + ARMIJO * size * slope
-        if lower.all():
-            return size, trial, trial_value, trial_gradient
-        size = torch.where(lower, size, size / 2)
-    moved = lower[:, None, None]
-    return (
-        torch.where(lower, size, 0.0),
-        torch.where(moved, trial, w),
-        torch.where(lower, trial_value, value),
-        torch.where(moved, trial_gradient, gradient),
-    )
+    N = len(logits)
+    along = problem.logits(direction)
+    pull = (problem.decay * w * direction).sum((1, 2))
+    bend = (problem.decay * direction.square()).sum((1, 2))
+    rounding = 8 * torch.finfo(loss.dtype).eps * (1 + loss)
+    size = torch.ones_like(loss)
+    for _ in range(MAX_TRIALS):
+        there = torch.addcmul(logits, along, size[:, None])
+        new_loss, residual, miss = problem.loss(there)
+        rise = new_loss - loss + size * pull + 0.5 * size.square() * bend
+        slope = (residual * along).sum((0, 2)) / N + pull + size * bend
+        good = (slope <= UPHILL * fall) & (rise <= rounding)
+        if good.all():
+            return size, there, new_loss, residual, miss
+        secant = (fall / (fall + slope)).clamp(0.1, 0.5)
+        size = torch.where(good, size, size * secant)
+    size = torch.where(good, size, 0)
+    there = torch.addcmul(logits, along, size[:, None])
+    return (size, there, *problem.loss(there))
 
 
-def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _direction(gradient: Tensor, pairs: list[_Pair], inverse_curvature: Tensor) -> Tensor:
     """The two-loop recursion (Nocedal 1980), row by row; pairs without curvature do not count."""
-    if not pairs:
-        length: Tensor = gradient.norm(dim=(1, 2), keepdim=True)
-        return -gradient / length.clamp_min(1.0)
-    q = gradient.clone()
-    used = []
-    for s, y in reversed(pairs):
-        curvature = _dot(s, y)
-        rho = torch.where(curvature > 1e-30, 1 / curvature, 0.0)
-        a = rho * _dot(s, q)
-        q -= a * y
-        used.append((s, y, rho, a))
-    s, y = pairs[-1]
-    length = _dot(y, y)
-    q *= torch.where(length > 1e-30, _dot(s, y) / length, 1.0)
-    for s, y, rho, a in reversed(used):
-        q += (a - rho * _dot(y, q)) * s
-    return -q
+    q = gradient.neg()
+    weights = []
+    for pair in reversed(pairs):
+        a = pair.rho * _dot(pair.step, q)
+        q.addcmul_(pair.change, -a)
+        weights.append(a)
+    q *= inverse_curvature
+    if pairs:
+        last = pairs[-1]
+        length = last.rho * _dot(last.change * inverse_curvature, last.change)
+        q *= torch.where(length > 0, 1 / length, 1)
+    for pair, a in zip(pairs, reversed(weights), strict=True):
+        q.addcmul_(pair.step, a - pair.rho * _dot(pair.change, q))
+    return q
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

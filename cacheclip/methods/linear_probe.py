@@ -1,5 +1,6 @@
 """The linear probe of the CLIP paper: L2-penalised multinomial logistic regression."""
 
+import torch
 from torch import Tensor
 
 from cacheclip.heads.logistic import logistic_regression
@@ -21,9 +22,11 @@ class LinearProbe(ClosedForm):
     grid = {"C": (0.1, 1.0, 10.0, 32.0, 100.0, 316.0, 1000.0, 10000.0)}
 
     def solve(self, task: Task) -> Params:
-        """The optimum of every variant."""
-        x = task.support()["image"]
-        weight, bias = logistic_regression(x, task.labels, task.settings["C"], task.n_classes)
+        """The optimum of every variant; those of one draw share its decomposition."""
+        both = torch.stack([task.rows, task.labels])  # [2, V, N]
+        (rows, labels), draw = both.unique(dim=1, return_inverse=True)
+        x = task.pool["image"][rows]  # [U, N, D]
+        weight, bias = logistic_regression(x, labels, draw, task.settings["C"], task.n_classes)
         return {"weight": weight, "bias": bias}
 
     def logits(self, params: Params, query: Query) -> Tensor:

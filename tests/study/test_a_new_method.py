@@ -1,0 +1,94 @@
+"""A trained method is one file with `loss`: this test writes one, and the engine trains it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cacheclip.bundle import Bundle
+from cacheclip.methods import base
+from cacheclip.store.home import Home
+
+SOURCE = '''
+"""TaskRes: a residual beside the frozen text."""
+
+from torch import Tensor
+
+from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
+from cacheclip.methods.base import STEP_BOUNDS, STEP_WORDS, Params, Trained
+from cacheclip.task import Batch, Generators, Query, Task, unit
+
+
+class TaskRes(Trained):
+    """Logits s x norm(T + alpha R)^T with R from 0 (2211.10277)."""
+
+    paper = "2211.10277"
+    text = ("raw-mean",)
+    static = ("epochs", "batch_size", "optimizer", "schedule")
+    vector = ("alpha", "lr", "weight_decay")
+    words = STEP_WORDS
+    bounds = STEP_BOUNDS
+    defaults = {
+        "alpha": 0.5,
+        "lr": 2e-3,
+        "epochs": 40,
+        "batch_size": 256,
+        "optimizer": "adam",
+        "weight_decay": 5e-4,
+        "schedule": "dassl",
+    }
+    grid = {"alpha": (0.1, 0.5, 1.0)}
+    trainable = ("residual",)
+
+    def init(self, task: Task, random: Generators) -> Params:
+        text = task.class_text("raw-mean")
+        return {
+            "text": text,
+            "residual": text.new_zeros(text.shape),
+            "logit_scale": text.new_full((len(text),), task.logit_scale),
+            "alpha": task.settings["alpha"],
+        }
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        moved = params["text"] + params["alpha"][:, None, None] * params["residual"]
+        return cosine_logits(query, unit(moved), params["logit_scale"])
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        return mean_cross_entropy(self.logits(params, batch.query), batch.labels)
+'''
+
+
+@pytest.fixture
+def _with_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The folder of methods, with the new file beside those that are there."""
+    folder = Path(base.__file__).parent
+    for file in folder.glob("*.py"):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "task_res.py").write_text(SOURCE)
+    monkeypatch.setattr(base, "__file__", str(tmp_path / "base.py"))
+    monkeypatch.setattr(sys.modules["cacheclip.methods"], "__path__", [str(tmp_path)])
+    yield
+    sys.modules.pop("cacheclip.methods.task_res", None)
+
+
+@pytest.mark.usefixtures("_with_one_more_file")
+def test_a_file_with_a_loss_is_a_method_of_every_command(home: Home) -> None:
+    from cacheclip.study.compare import Comparison, Request
+    from cacheclip.study.fit import fit
+
+    assert "task-res" in base.names()
+    asked = Request(("zero-shot", "task-res"), (4,), (1, 2, 3), "fixed", ("alpha=0.5,1",))
+    comparison = Comparison(asked, home.find(), home)
+    assert "in 2 stacks" in comparison.plan  # all seeds and settings of it step together
+    for _ in comparison.run():
+        pass
+    zero_shot, *trained = comparison.rows
+    assert len(trained) == 6
+    assert {row.stack_size for row in trained} == {6}
+    assert zero_shot.top1_test not in {row.top1_test for row in trained}
+    chosen = fit(Request(("task-res",), (4,)), home.find(), home)
+    assert chosen.bundle
+    assert chosen.row.curve
+    assert len(chosen.row.curve) == 3
+    assert Bundle.read(chosen.bundle).head["residual"].any()
