@@ -131,4 +131,4 @@ def test_the_summary_gives_mean_and_spread_and_zero_shot_in_every_column() -> No
 def test_the_summary_parts_fixed_settings_and_marks_failures() -> None:
     rows = [row(hparams={"alpha": 1.0}), row(hparams={"alpha": 2.0}, top1_test=None, error="e")]
     _, cells = summary(rows)
-    assert cells == [["tip-adapter alpha=1.0", "50.0"], ["tip-adapter alpha=2.0", "failed"]]
+    assert cells == [["tip-adapter alpha=1", "50.0"], ["tip-adapter alpha=2", "failed"]]

@@ -56,10 +56,11 @@ def _bytes(method: Method, task: Task) -> int:
     if not isinstance(method, Trained):
         return max(1, N * (3 * row + 16 * C))
     params = method.init(task.part(0, 1), Generators([0], "init", task.device, task.dtype))
+    moving = {name: params[name] for name in method.trainable}
     copies = 2 + MOMENTS[str(method.settings["optimizer"])]  # the weight and its gradient
-    state = copies * size({name: params[name] for name in method.trainable})
+    hidden = max((x.shape[1] for x in moving.values() if x.ndim > 1), default=0)  # or cached keys
     batch = min(N, int(method.settings["batch_size"]))
-    return state + batch * (8 * row + 24 * C)
+    return copies * size(moving) + batch * (8 * row + 24 * C + 12 * hidden)
 
 
 def written(n: float) -> str:

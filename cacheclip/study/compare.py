@@ -24,7 +24,7 @@ from cacheclip.study.plan import Block, Cell, blocks, parts, sentence
 from cacheclip.study.run import Outcome, run
 
 FLOOR = ("zero-shot", "nearest-mean")
-DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "clip-adapter")
+DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
 
 
 @dataclass(frozen=True)

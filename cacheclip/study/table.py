@@ -31,7 +31,7 @@ def summary(rows: Sequence[Row]) -> Table:
 
 def line(row: Row) -> list[str]:
     """One row: method, shots, settings, validation and test accuracy."""
-    settings = " ".join(f"{name}={value}" for name, value in row.hparams.items())
+    settings = " ".join(f"{name}={_short(value)}" for name, value in row.hparams.items())
     return [row.method, str(row.shots), settings, _percent(row.top1_val), _percent(row.top1_test)]
 
 
@@ -39,7 +39,12 @@ def _settings(row: Row, rows: Sequence[Row]) -> str:
     """The settings in which rows of the same method and shots differ."""
     peers = [r.hparams for r in rows if (r.method, r.shots) == (row.method, row.shots)]
     varied = [n for n in row.hparams if len({p.get(n) for p in peers}) > 1]
-    return " ".join(f"{name}={row.hparams[name]}" for name in varied)
+    return " ".join(f"{name}={_short(row.hparams[name])}" for name in varied)
+
+
+def _short(value: float | int | str) -> str:
+    """A setting for people: a number that a search found has more digits than it means."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _cell(rows: Sequence[Row]) -> str:
