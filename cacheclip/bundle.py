@@ -56,12 +56,13 @@ class Bundle:
             temporary.write_bytes(save(head, {"cacheclip": canonical_json(about)}))
 
     @classmethod
-    def read(cls, path: Path) -> "Bundle":
+    def read(cls, path: Path | str) -> "Bundle":
         """The bundle at `path`.
 
         Raises:
             InputError: there is none, or the file is not a bundle of this format.
         """
+        path = Path(path)
         if not path.is_file():
             raise InputError(
                 "there is no such bundle",

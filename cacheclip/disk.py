@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cacheclip.errors import StoreError
+from cacheclip.errors import InputError, StoreError
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _REFUSALS = {
@@ -177,6 +177,27 @@ def append_line(path: Path, line: str) -> None:
             os.fsync(log)
         finally:
             os.close(log)
+
+
+def refuse_place(path: Path, option: str) -> None:
+    """Refuse a place where no file can be, before the work that it is for.
+
+    Raises:
+        InputError: the folder cannot be made or written to, or the place is a folder.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(
+            f"cannot write there: {why}",
+            where=f"{option} {path}",
+            fix=f"give another {option} FILE",
+        ) from None
+    if path.is_dir():
+        raise InputError(
+            "cannot write there: it is a folder", where=f"{option} {path}", fix="give a file's name"
+        )
 
 
 @contextmanager

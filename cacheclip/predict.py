@@ -87,8 +87,7 @@ def open_encoder(
         raise InputError(
             "this bundle was fitted on imported features, and no encoder is known that makes them",
             where=f"data set {bundle.provenance['dataset']}, features {wanted['pretrained']}",
-            fix="encode the pictures here, then fit again: cacheclip extract --dataset FOLDER; the "
-            "head for your own features is cacheclip.Bundle.read(FILE).head",
+            fix="encode pictures here and fit again: cacheclip extract --dataset FOLDER",
         )
     if model is not None and model != wanted["name"] and not _same_folder(model, wanted["name"]):
         raise _another_encoder(wanted, f"--model {model}")

@@ -128,13 +128,13 @@ class Task:
         rows, labels = self.rows[:, first:last], self.labels[:, first:last]  # [V, B]
         return Batch(self.pool, rows, labels, self.settings, work)
 
-    def part(self, first: int, last: int) -> "Task":
-        """The variants first..last-1."""
+    def part(self, which: slice | Tensor) -> "Task":
+        """Some of the variants, by a slice or by their numbers."""
         return replace(
             self,
-            rows=self.rows[first:last],
-            labels=self.labels[first:last],
-            settings={name: x[first:last] for name, x in self.settings.items()},
+            rows=self.rows[which],
+            labels=self.labels[which],
+            settings={name: x[which] for name, x in self.settings.items()},
         )
 
 

@@ -18,7 +18,9 @@ from cacheclip.cli import output
 @click.option(
     "--variants", type=click.IntRange(1), default=16, show_default=True, help="V, run together."
 )
-@click.option("--device", metavar="cpu|cuda", help="[default: the GPU where there is one]")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), help="[default: the GPU where there is one]"
+)
 @click.option(
     "--json", "record_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Write the whole record, machine and ceilings included.",
@@ -53,10 +55,13 @@ def command(
     from cacheclip.bench import plot
     from cacheclip.bench.harness import cells
     from cacheclip.bench.record import find_device, run
-    from cacheclip.disk import publish_json
+    from cacheclip.disk import publish_json, refuse_place
 
+    if record_file:
+        refuse_place(record_file, "--json")
     if plot_file:
-        plot.require()
+        refuse_place(plot_file, "--plot")
+        plot.require(plot_file)
     typed = shlex.join(["cacheclip", *sys.argv[1:]])
     with output.progress() as advance:
         record = run(suites or DEFAULT_SUITES, shape, variants, find_device(device), typed, advance)

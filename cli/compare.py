@@ -4,11 +4,14 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from cacheclip.cli import options, output
+
+if TYPE_CHECKING:
+    from cacheclip.results import Row
 
 
 @click.command("compare")
@@ -22,7 +25,10 @@ from cacheclip.cli import options, output
 @options.model
 @options.pretrained
 @click.option(
-    "--methods", metavar="NAME[,NAME]", callback=options.names, help="Methods. [default: all]"
+    "--methods",
+    metavar="NAME[,NAME]",
+    callback=options.names,
+    help="Methods. [default: all] A table shows zero-shot and nearest-mean before them.",
 )
 @click.option(
     "--shots",
@@ -72,19 +78,17 @@ def command(
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
-    from cacheclip.errors import CacheclipError, StoreError
+    from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG
     from cacheclip.store.home import Home
 
     place = Home.resolve(home)
     sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
     from cacheclip.study.compare import DEFAULT_METHODS, FLOOR, Comparison, Request
-    from cacheclip.study.table import summary
+    from cacheclip.study.table import again, summary
 
-    chosen = methods or DEFAULT_METHODS
-    shown = chosen if as_json else (*FLOOR, *chosen)
     request = Request(
-        methods=shown,
+        methods=methods or DEFAULT_METHODS,
         shots=shots,
         seeds=tuple(range(1, seeds + 1)),
         select=select,
@@ -92,27 +96,27 @@ def command(
         recipe=recipe,
         on_existing=on_existing,
         max_memory=max_memory,
+        floor=() if as_json else FLOOR,
     )
     comparisons = [Comparison(request, features, place) for features in sets]
-    printed: list[dict[str, Any]] = []
+    rows: list[Row] = []
     errors: list[CacheclipError] = []
     for comparison in comparisons:
         output.talk(*comparison.data.features.notices, *comparison.refusals)
         output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
         output.talk(*(comparison.memory_plan() if verbose else ()))
         with output.progress() as advance:
-            for outcome, row in comparison.run(partial(advance, "runs"), output.talk):
-                if isinstance(outcome.result, CacheclipError) and row.method in chosen:
+            for outcome, _ in comparison.run(partial(advance, "runs"), output.talk):
+                if isinstance(outcome.result, CacheclipError):
                     errors.append(outcome.result)
-        printed += [row.as_json() for row in comparison.rows if row.method in chosen]
+        rows += comparison.rows
         if not as_json:
-            output.table(*summary(comparison.rows))
+            title = [comparison.data.features.dataset] if len(sets) > 1 else []
+            output.table(*summary(comparison.rows), *title)
     if as_json:
-        output.data(printed)
+        output.data([row.as_json() for row in rows])
     for text, count in Counter(map(str, errors)).items():
-        output.talk(f"{count} of {len(printed)} rows failed:", text)
-    last = comparisons[-1].blocks[-1].method.name
-    again = f"--dataset {sets[-1].dataset} --method {last}{place.option}"
-    output.talk(f"results: {place.root / LOG}", f"next: cacheclip fit {again}")
-    if len(errors) == len(printed):  # nothing that was asked for ran
-        sys.exit(errors[0].exit_code if errors else StoreError.exit_code)
+        output.talk(f"{count} of {len(rows)} rows failed:", text)
+    output.talk(f"results: {place.root / LOG}", *(f"next: {c}{place.option}" for c in again(rows)))
+    if errors and len(errors) == len(rows):
+        sys.exit(errors[0].exit_code)

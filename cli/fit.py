@@ -50,7 +50,7 @@ def command(
     output.talk(*features.notices)
     from cacheclip.study.compare import Request
     from cacheclip.study.fit import fit
-    from cacheclip.study.table import line
+    from cacheclip.study.table import line, settings
 
     request = Request(
         methods=(method,),
@@ -67,7 +67,8 @@ def command(
     if as_json:
         output.data(row.as_json() | {"bundle": str(fitted.bundle) if fitted.bundle else None})
     else:
-        output.table(["method", "shots", "settings", "val %", "test %"], [line(row)])
+        output.table(*line(row))
+        output.talk(f"settings: {settings(row)}")
     if fitted.bundle:
         output.talk(f"bundle: {fitted.bundle}")
     if fitted.bundle and features.encoder["library"] != IMPORTED:

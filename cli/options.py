@@ -16,7 +16,9 @@ home: Decorator = click.option(
     help="Folder of features, results and bundles. [default: $CACHECLIP_HOME, else per user]",
 )
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-model: Decorator = click.option("--model", metavar="NAME", help="open_clip model name.")
+model: Decorator = click.option(
+    "--model", metavar="NAME", help="open_clip model name, or NAME@TAG."
+)
 pretrained: Decorator = click.option(
     "--pretrained", metavar="TAG|FILE", help="Its weights: a tag of open_clip, or a file."
 )
@@ -43,8 +45,8 @@ max_memory: Decorator = click.option(
     "--max-memory",
     metavar="SIZE",
     callback=lambda ctx, param, value: _bytes(value),
-    help="Working memory of a stack, such as 2GB. [default: 512MB on a CPU, 70 % of what is free "
-    "on a GPU]",
+    help="Most working memory of a stack, such as 2GB; training on a CPU is fastest in 64MB and "
+    "takes no more. [default: 512MB on a CPU, 70 % of what is free on a GPU]",
 )
 verbose: Decorator = click.option(
     "-v", "--verbose", is_flag=True, help="Say how many variants run at once."

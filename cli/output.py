@@ -23,10 +23,12 @@ def talk(*lines: str) -> None:
         click.echo(line, err=True)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print a plain table: the first column to the left, the others to the right."""
     if not rows:
         return
+    if title:
+        click.echo(f"\n{title}")
     widths = [max(len(r[k]) for r in [headers, *rows]) for k in range(len(headers))]
     for cells in (headers, ["-" * w for w in widths], *rows):
         line = [

@@ -51,7 +51,7 @@ class Run:
 
     def part(self, first: int, last: int) -> "Run":
         """The variants first..last-1."""
-        return Run(self.method, self.task.part(first, last), self.seeds[first:last])
+        return Run(self.method, self.task.part(slice(first, last)), self.seeds[first:last])
 
     def start(self) -> Params:
         """The params before the first step."""

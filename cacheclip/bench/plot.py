@@ -5,15 +5,24 @@ from typing import Any
 
 from cacheclip.bench.harness import Result
 from cacheclip.bench.record import Record
-from cacheclip.errors import MachineError
+from cacheclip.errors import InputError, MachineError
+
+FORMATS = (".png", ".svg", ".pdf")
 
 
-def require() -> Any:
-    """Give matplotlib's Figure class.
+def require(path: Path) -> Any:
+    """Give matplotlib's Figure class, for a plot that `path` can be.
 
     Raises:
+        InputError: the file's name is not one of a picture.
         MachineError: matplotlib is not installed.
     """
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(
+            f"no plot can be a {path.suffix or 'file without a suffix'}",
+            where=f"--plot {path}",
+            fix=f"end the name in {' '.join(FORMATS)}",
+        )
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -26,7 +35,7 @@ def require() -> Any:
 def draw(record: Record, path: Path) -> None:
     """Write one bar a case and baseline, how many times faster ours is, to a PNG, SVG or PDF."""
     bars = [bar for result in record.results for bar in _bars(result)]
-    figure = require()(figsize=(9, 1.5 + 0.3 * len(bars)), layout="constrained")
+    figure = require(path)(figsize=(9, 1.5 + 0.3 * len(bars)), layout="constrained")
     axes = figure.subplots()
     names, ratios = zip(*bars, strict=True)
     drawn = axes.barh(

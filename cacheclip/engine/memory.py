@@ -32,10 +32,10 @@ def variants_at_once(method: Method, task: Task, limit: int) -> int:
 
 
 def rows_at_once(params: Params, limit: int) -> int:
-    """Query rows whose widest intermediate [V, rows, width] fits, at least one."""
+    """Query rows of which six intermediates [V, rows, width] fit, at least one."""
     V = len(next(iter(params.values())))
-    width = max(x.shape[1] for x in params.values() if x.ndim > 1)
-    return max(1, limit // (4 * 4 * V * width))
+    width = max(max(x.shape[1], x.shape[-1]) for x in params.values() if x.ndim > 1)
+    return max(1, limit // (6 * 4 * V * width))
 
 
 def size(params: Params) -> int:
@@ -51,16 +51,14 @@ def is_exhausted(error: BaseException) -> bool:
 
 def _bytes(method: Method, task: Task) -> int:
     """What one variant holds from step to step and takes within one; or to be solved."""
-    N, C = task.rows.shape[1], task.n_classes
+    if isinstance(method, Trained):
+        one = task.part(slice(0, 1))
+        params = method.init(one, Generators([0], "init", task.device, task.dtype))
+        copies = 2 + MOMENTS[str(method.settings["optimizer"])]  # the weight and its gradient
+        state = copies * size({name: params[name] for name in method.trainable})
+        return state + 4 * method.step_numbers(task)
     row = sum(x.shape[1:].numel() * x.element_size() for x in task.pool.values())
-    if not isinstance(method, Trained):
-        return max(1, N * (3 * row + 16 * C))
-    params = method.init(task.part(0, 1), Generators([0], "init", task.device, task.dtype))
-    moving = {name: params[name] for name in method.trainable}
-    copies = 2 + MOMENTS[str(method.settings["optimizer"])]  # the weight and its gradient
-    hidden = max((x.shape[1] for x in moving.values() if x.ndim > 1), default=0)  # or cached keys
-    batch = min(N, int(method.settings["batch_size"]))
-    return copies * size(moving) + batch * (8 * row + 24 * C + 12 * hidden)
+    return max(1, task.rows.shape[1] * (3 * row + 16 * task.n_classes))
 
 
 def written(n: float) -> str:

@@ -21,18 +21,16 @@ def training_dtype(method: Trained, task: Task) -> torch.dtype:
     agrees with float32. It depends on nothing that a stack's other variants change.
     """
     asked = method.settings.get("precision", "fp32")
-    if asked == "fp32" or not method.half or task.dtype != torch.float32:
+    by_hand = task.device.type == "cpu" and method.half(task)
+    if asked == "fp32" or not by_hand or task.dtype != torch.float32:
         return task.dtype
     batch = min(task.rows.shape[1], int(method.settings["batch_size"]))
     width = max(x.shape[-1] for x in task.pool.values())
     large = batch >= LEAST_BATCH and width >= LEAST_WIDTH
-    if asked == "bf16" or (large and _in_hardware(task.device) and _is_exact_enough()):
+    in_hardware = torch.cpu._is_amx_tile_supported()
+    if asked == "bf16" or (large and in_hardware and _is_exact_enough()):
         return torch.bfloat16
     return task.dtype
-
-
-def _in_hardware(device: torch.device) -> bool:
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
 
 
 @cache

@@ -45,7 +45,7 @@ def fit(
             progress((first + share * (last - first)) / task.variants)
 
         try:
-            params = _run(method, task.part(first, last), seeds[first:last], advance)
+            params = _run(method, task.part(slice(first, last)), seeds[first:last], advance)
         except (MemoryError, RuntimeError) as error:
             if not memory.is_exhausted(error) or last - first == 1:
                 raise
@@ -85,10 +85,20 @@ def logits_in_parts(
     """
     n = len(query)
     step = n if method.setting != "inductive" else memory.rows_at_once(params, limit)
-    with torch.no_grad():
-        for first in range(0, n, step):
-            last = min(first + step, n)
-            yield first, last, method.logits(params, query.part(first, last))
+    first = 0
+    while first < n:
+        last = min(first + step, n)
+        try:
+            with torch.no_grad():
+                logits = method.logits(params, query.part(first, last))
+        except (MemoryError, RuntimeError) as error:
+            fixed = method.setting != "inductive" or last - first == 1
+            if fixed or not memory.is_exhausted(error):
+                raise
+            step = (last - first) // 2
+            continue
+        yield first, last, logits
+        first = last
 
 
 def finite(params: Params) -> Tensor:

@@ -16,7 +16,7 @@ from cacheclip.extract.labelling import labels_of
 from cacheclip.prompts.ensemble import PromptSet, prompt_set
 from cacheclip.prompts.templates import FAMILIES
 from cacheclip.store.home import Home, Labels
-from cacheclip.store.key import samples_sha256
+from cacheclip.store.key import encoder_options, samples_sha256
 from cacheclip.store.schema import ROWS_PER_SHARD
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -144,7 +144,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         dataset=dataset.id,
     )
     notices = [*dataset.notices, *kept, *_moved(dataset, home)]
-    model, pretrained = request.model, request.pretrained
+    model, pretrained = encoder_options(request.model, request.pretrained)
     if model is None:
         if pretrained is not None:
             raise InputError(

@@ -69,7 +69,15 @@ def best_alpha(zero_shot: Tensor, votes: Tensor, labels: Tensor) -> tuple[Tensor
     Returns:
         alpha [..] and int64 hits [..], over the leading axes of the votes; see `most_overlap`.
     """
-    return most_overlap(*Margins(zero_shot, labels).ends(votes))
+    return or_zero(*most_overlap(*Margins(zero_shot, labels).ends(votes)), zero_shot, labels)
+
+
+def or_zero(
+    alpha: Tensor, hits: Tensor, zero_shot: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Alpha 0 where that single point, at which exact ties fall to argmax, is better."""
+    plain = (zero_shot.argmax(-1) == labels).sum(-1).expand(hits.shape)
+    return torch.where(plain > hits, 0, alpha), torch.maximum(plain, hits)
 
 
 def most_overlap(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cacheclip.heads.breakpoints import Margins, most_overlap
+from cacheclip.heads.breakpoints import Margins, most_overlap, or_zero
 from cacheclip.heads.cache import cache_logits
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.metrics import hits
@@ -160,7 +160,8 @@ def search(
     best = [
         most_overlap(lower[p : p + at_once], upper[p : p + at_once]) for p in range(0, P, at_once)
     ]
-    return torch.cat([a for a, _ in best]), torch.cat([c for _, c in best])
+    found = torch.cat([a for a, _ in best]), torch.cat([c for _, c in best])
+    return or_zero(*found, zero_shot, labels)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 MEMORY = 5  # pairs of steps and gradient differences kept
-MAX_STEPS = 2000
-TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-13}  # what the mean objective may still fall
+MAX_STEPS = 1000
+TOLERANCE = {torch.float32: 2e-8, torch.float64: 1e-13}  # what the mean objective may still fall
 SETTLED = 1e-6  # as good as there where rounding ends the search before
-LEAST_MISS = 0.03  # of h: rows that are told right have no curvature left to lend
+LEAST_MISS = 0.03  # of steps: rows that are told right lend a step too little curvature
 UPHILL = 0.5  # a step may end on the other side of the valley, no steeper than this
 MAX_TRIALS = 30
 
@@ -34,7 +34,8 @@ def logistic_regression(
 
     The intercept carries no penalty. The work is done on the mean objective, that divided by C N,
     until a step is expected to lower it by less than `TOLERANCE`; that step is still taken. The
-    arithmetic is that of x, float32 at least.
+    arithmetic is that of x, float32 at least, and float64 for a problem that float32 cannot settle
+    (C beyond about 1e8).
 
     Args:
         x: [U, N, D], the rows of U draws.
@@ -44,14 +45,21 @@ def logistic_regression(
         n_classes: K.
 
     Returns:
-        W [V, K, D] and b [V, K] in the dtype of x; NaN where it did not converge.
+        W [V, K, D] and b [V, K] in the dtype of x; NaN without convergence or finite x.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
-    W, b = x.new_empty(len(C), n_classes, x.shape[2]), x.new_empty(len(C), n_classes)
+    W = x.new_full((len(C), n_classes, x.shape[2]), nan)
+    b = x.new_full((len(C), n_classes), nan)
     for u in range(len(x)):
+        if not x[u].isfinite().all():
+            continue
         of_it = (draw == u).nonzero().flatten()
-        solved = _one_draw(x[u].to(dtype), labels[u], C[of_it].to(dtype), n_classes)
-        W[of_it], b[of_it] = (found.to(x.dtype) for found in solved)
+        for precision in dict.fromkeys((dtype, torch.float64)):
+            solved = _one_draw(x[u].to(precision), labels[u], C[of_it].to(precision), n_classes)
+            W[of_it], b[of_it] = (found.to(x.dtype) for found in solved)
+            of_it = of_it[solved[1].isnan().any(1)]
+            if not len(of_it):
+                break
     return W, b
 
 
@@ -111,9 +119,9 @@ class _Problem:
         of_loss = (residual.flatten(1).T @ self.x).view_as(W).div_(len(self.x))
         return of_loss.addcmul_(self.decay, W)
 
-    def inverse_curvature(self, miss: Tensor) -> Tensor:
+    def inverse_curvature(self, miss: Tensor, least: float) -> Tensor:
         """The inverse of the Hessian's diagonal, [V, 1, R], with h from the share [V] missed."""
-        h = miss.clamp_min(LEAST_MISS) / max(1, self.n_classes - 1)
+        h = miss.clamp_min(least) / max(1, self.n_classes - 1)
         return 1 / (h[:, None, None] * self.spread + self.decay)
 
     def part(self, kept: Tensor) -> "_Problem":
@@ -144,10 +152,15 @@ def _minimise(problem: _Problem) -> Tensor:
     gradient = problem.gradient(residual, w)
     pairs: list[_Pair] = []  # newest last
     stuck = torch.zeros_like(left, dtype=torch.bool)
+    enough = 2 * TOLERANCE[w.dtype]
     for _ in range(MAX_STEPS):
-        direction = _direction(gradient, pairs, problem.inverse_curvature(miss))
+        direction = _direction(gradient, pairs, problem.inverse_curvature(miss, LEAST_MISS))
         fall = -_dot(direction, gradient)[:, 0, 0]  # half of it is what the objective may lose
-        done = stuck | ~(fall > 2 * TOLERANCE[w.dtype])
+        done = stuck | ~(fall > enough)
+        if done.any():
+            # Where every row is told right, the penalty alone bends the objective: look again.
+            furthest = gradient * problem.inverse_curvature(miss, 1e-12)
+            done &= stuck | ~(_dot(furthest, gradient)[:, 0, 0] > 2 * SETTLED)
         if done.any():
             settled = done & (fall <= 2 * SETTLED)
             last_step = torch.where(stuck[:, None, None], 0, direction)

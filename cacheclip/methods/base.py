@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -38,8 +39,8 @@ STEP_WORDS = {"optimizer": tuple(MOMENTS), "schedule": ("constant", "cosine", "d
 PRECISIONS = ("auto", "fp32", "bf16")
 STEP_BOUNDS = {
     "lr": (0.0, inf),
-    "epochs": (1, inf),
-    "batch_size": (1, inf),
+    "epochs": (1, 10**6),
+    "batch_size": (1, 10**9),
     "weight_decay": (0.0, inf),
 }
 
@@ -116,12 +117,22 @@ class Method(ABC):
         return asked if asked in cls.recipes else next(iter(cls.recipes), None)
 
     @classmethod
-    def fixed(cls, shots: int, logit_scale: float, recipe: str | None = None) -> Settings:
-        """The constants used when nothing is chosen, for this many shots and this logit scale.
+    def fixed(
+        cls,
+        shots: int,
+        logit_scale: float,
+        recipe: str | None = None,
+        given: Mapping[str, Value] = MappingProxyType({}),
+    ) -> Settings:
+        """All settings where some are given: the rest are the method's constants.
 
-        A recipe that the method does not know changes nothing.
+        Args:
+            shots: support images a class.
+            logit_scale: the encoder's exp(logit_scale).
+            recipe: one that the method does not know changes nothing.
+            given: settings that are chosen already; constants may depend on them.
         """
-        return dict(cls.defaults) | dict(cls.recipes.get(recipe or "", {}))
+        return {**cls.defaults, **cls.recipes.get(recipe or "", {}), **given}
 
     @abstractmethod
     def logits(self, params: Params, query: Query) -> Tensor:
@@ -162,9 +173,14 @@ class Trained(Method, ABC):
     def trainable(self) -> tuple[str, ...]:
         """Names of the params that move."""
 
-    @property
-    def half(self) -> bool:
-        """Whether `grads` may be given 16-bit features; then it has a static `precision`."""
+    def step_numbers(self, task: Task) -> int:
+        """Numbers that a step of one variant writes beside its gradients, for the memory plan."""
+        batch = min(task.rows.shape[1], int(self.settings["batch_size"]))
+        row = sum(x.shape[1:].numel() for x in task.pool.values())
+        return batch * (8 * row + 6 * task.n_classes)
+
+    def half(self, task: Task) -> bool:
+        """Whether `grads` may be given 16-bit features; then there is a static `precision`."""
         return False
 
     @abstractmethod

@@ -1,6 +1,8 @@
 """CLIP-Adapter: a bottleneck MLP blended with the frozen feature, of images, of text, or both."""
 
+from collections.abc import Mapping
 from math import sqrt
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from cacheclip.methods.base import (
     Params,
     Settings,
     Trained,
+    Value,
 )
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
@@ -75,16 +78,22 @@ class ClipAdapter(Trained):
     }
 
     @classmethod
-    def fixed(cls, shots: int, logit_scale: float, recipe: str | None = None) -> Settings:
+    def fixed(
+        cls,
+        shots: int,
+        logit_scale: float,
+        recipe: str | None = None,
+        given: Mapping[str, Value] = MappingProxyType({}),
+    ) -> Settings:
         """CoOp's epochs, 50 at one shot, 100 at two to four, 200 above; lr as at logit scale 100.
 
         A step moves the logits by lr s^2 with SGD and by lr s with Adam, so that product is kept.
         """
-        settings = super().fixed(shots, logit_scale, recipe)
+        settings = super().fixed(shots, logit_scale, recipe, given)
         power = 2 if settings["optimizer"] == "sgd" else 1
         lr = float(settings["lr"]) * (100 / logit_scale) ** power
         epochs = 50 if shots < 2 else 100 if shots < 8 else 200
-        return settings | {"epochs": epochs, "lr": round(lr, 6)}
+        return settings | {"epochs": epochs, "lr": float(f"{lr:.4g}"), **given}
 
     @property
     def _branches(self) -> tuple[str, ...]:
@@ -104,7 +113,7 @@ class ClipAdapter(Trained):
         """W1 and W2 as torch's Linear starts them: uniform within 1/sqrt(fan in)."""
         text = task.class_text("norm-mean")
         V, _, D = text.shape
-        H = max(1, D // int(self.settings["reduction"]))
+        H = self._hidden(D)
         params = {
             "weight": text,
             "logit_scale": text.new_full((V,), task.logit_scale),
@@ -130,10 +139,19 @@ class ClipAdapter(Trained):
         """Mean cross-entropy [V]."""
         return mean_cross_entropy(self.logits(params, batch.query), batch.labels)
 
-    @property
-    def half(self) -> bool:
-        """Pictures alone: a text branch's own gradients are not worth their rounding."""
-        return self._branches == (IMAGE,)
+    def step_numbers(self, task: Task) -> int:
+        """The text branch adapts all classes at every step."""
+        C, D = task.text["norm-mean"].shape
+        text = C * (8 * D + 4 * self._hidden(D)) if TEXT in self._branches else 0
+        return super().step_numbers(task) + text
+
+    def half(self, task: Task) -> bool:
+        """Pictures alone, where the kernel takes them: text's gradients are not worth rounding."""
+        narrow = self._hidden(task.class_text("norm-mean").shape[-1]) <= residual_mlp.MAX_HIDDEN
+        return self._branches == (IMAGE,) and narrow
+
+    def _hidden(self, D: int) -> int:
+        return max(1, D // int(self.settings["reduction"]))
 
     def grads(self, params: Params, batch: Batch) -> dict[str, Tensor | Outer] | None:
         """The fused kernels: forwards of the MLPs and the loss, then their backwards.

@@ -24,7 +24,7 @@ class LinearProbe(ClosedForm):
     def solve(self, task: Task) -> Params:
         """The optimum of every variant; those of one draw share its decomposition."""
         both = torch.stack([task.rows, task.labels])  # [2, V, N]
-        (rows, labels), draw = both.unique(dim=1, return_inverse=True)
+        (rows, labels), draw = torch.unique(both, dim=1, return_inverse=True)
         x = task.pool["image"][rows]  # [U, N, D]
         weight, bias = logistic_regression(x, labels, draw, task.settings["C"], task.n_classes)
         return {"weight": weight, "bias": bias}

@@ -44,22 +44,24 @@ def first_best(val_hits: Sequence[int]) -> int:
     return max(range(len(val_hits)), key=lambda k: (val_hits[k], -k))
 
 
-def combinations(base: Settings, axes: Choices) -> list[Settings]:
-    """Every combination of the axes over the base settings, the first axis slowest.
+def combinations(
+    method: type[Method], axes: Choices, shots: int, logit_scale: float, recipe: str | None
+) -> list[Settings]:
+    """Every combination of the axes with the method's constants, the first axis slowest.
 
     Numbers run upwards, which is from nearest to zero-shot outwards for every setting that has such
-    a direction; words keep the order given.
+    a direction; words come after them in the order given.
     """
     ordered = {name: _upwards(values) for name, values in axes.items()}
     return [
-        dict(base) | dict(zip(ordered, values, strict=True))
+        method.fixed(shots, logit_scale, recipe, dict(zip(ordered, values, strict=True)))
         for values in product(*ordered.values())
     ]
 
 
 def _upwards(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    numbers = [v for v in values if not isinstance(v, str)]
-    return tuple(sorted(numbers)) if len(numbers) == len(values) else values
+    numbers = sorted(v for v in values if not isinstance(v, str))
+    return (*numbers, *(v for v in values if isinstance(v, str)))
 
 
 def names() -> list[str]:

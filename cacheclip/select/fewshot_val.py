@@ -20,7 +20,7 @@ class FewshotVal(Policy):
     ) -> list[Settings]:
         """Every combination of the grid."""
         axes = dict(method.grid) | dict(choices)
-        return combinations(method.fixed(shots, logit_scale, recipe), axes)
+        return combinations(method, axes, shots, logit_scale, recipe)
 
 
 POLICY = FewshotVal()

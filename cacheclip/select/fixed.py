@@ -19,7 +19,7 @@ class Fixed(Policy):
         recipe: str | None = None,
     ) -> list[Settings]:
         """One combination a row."""
-        return combinations(method.fixed(shots, logit_scale, recipe), choices)
+        return combinations(method, choices, shots, logit_scale, recipe)
 
 
 POLICY = Fixed()

@@ -30,9 +30,9 @@ def matching(name: str | None, ids: Sequence[str], log: Log) -> list[str]:
         return [name]
     folder = str(Path(name.removeprefix("folder/")).expanduser().absolute())
     rooted = {line["dataset"] for line in log if line["root"] == folder}
-    return [own for own in ids if own in rooted] or [
-        own for own in ids if own.rpartition("/")[2] == name
-    ]
+    from_there = [own for own in ids if own in rooted]
+    named = [own for own in ids if own.rpartition("/")[2] == name]
+    return [own for own in from_there if own in named] or from_there or named
 
 
 def choose(

@@ -24,7 +24,7 @@ from cacheclip.disk import append_line, canonical_json, publish_json, read_json
 from cacheclip.errors import InputError, StoreError
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, begun, candidates
 from cacheclip.store.find import choose, matching, missing
-from cacheclip.store.key import Key, extract_command, store_name
+from cacheclip.store.key import Key, encoder_options, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import KEY_FILE, TEXT
@@ -233,12 +233,13 @@ class Home:
         Args:
             dataset: an id, the last part of one, or the folder that was extracted; by default
                 what was extracted last.
-            model: name of the encoder; by default the one extracted last.
+            model: name of the encoder, or NAME@WEIGHTS; by default the one extracted last.
             pretrained: its weights.
 
         Raises:
             StoreError: nothing fits or it is incomplete; the fix is the command that makes it.
         """
+        model, pretrained = encoder_options(model, pretrained)
         log, ids = self.extractions(), self.datasets()
         named = matching(dataset, ids, log)
         last = log[-1]["dataset"] if log else None

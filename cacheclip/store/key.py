@@ -171,6 +171,14 @@ def store_name(layer: str, key_digest: str) -> str:
     return f"{layer}-{key_digest[:KEY_DIGITS]}"
 
 
+def encoder_options(model: str | None, pretrained: str | None) -> tuple[str | None, str | None]:
+    """Model and weights, where `NAME@WEIGHTS` stands for both."""
+    if model is None or pretrained is not None or model.startswith("local-dir:"):
+        return model, pretrained
+    name, _, weights = model.partition("@")
+    return name, weights or None
+
+
 def extract_command(
     dataset: str,
     asked: Mapping[str, Any] | None = None,

@@ -40,6 +40,7 @@ class Request:
         recipe: `as-code` or `as-paper`, for the methods that know both.
         on_existing: `skip` re-uses rows of the log, `redo` runs them again.
         max_memory: working memory in bytes; None leaves it to the device.
+        floor: methods that stand in the table before those, where they can run.
     """
 
     methods: tuple[str, ...]
@@ -50,6 +51,7 @@ class Request:
     recipe: str | None = None
     on_existing: Literal["skip", "redo"] = "skip"
     max_memory: int | None = None
+    floor: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,11 @@ class Comparison:
         self.home = home
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data = SetData(features, device, request.max_memory or default_limit(device))
-        chosen = [methods.get(name) for name in dict.fromkeys(request.methods)]
+        names = dict.fromkeys((*request.floor, *request.methods))
+        chosen = [methods.get(name) for name in names]
         choices = settings.parse(request.set, chosen)
         policy = _policy(request.select, self.data)
-        able, self.refusals = _able(chosen, features)
+        able, self.refusals = _able(chosen, request.methods, features)
         self.blocks = blocks(
             able,
             request.shots,
@@ -103,8 +106,10 @@ class Comparison:
     def plan(self) -> str:
         """What was asked for, and how much of it is there already, in one line."""
         asked = sum(len(block.cells) for block in self.blocks)
-        reused = f"; {self.reused} of {asked} rows re-used" if self.reused else ""
-        return sentence(self.blocks) + reused
+        said = f"{sentence(self.blocks)}; --select {self.blocks[-1].policy.name}"
+        if self.reused == asked:
+            return f"{said}; all {asked} rows are there, nothing to run"
+        return f"{said}; {self.reused} of {asked} rows re-used" if self.reused else said
 
     @property
     def rows(self) -> list[Row]:
@@ -123,9 +128,9 @@ class Comparison:
                 at_once = min(self._at_once(block, missing, stack.static), len(stack.variants))
                 shared = "".join(f" {name}={value}" for name, value in stack.static.items())
                 yield (
-                    f"{block.method.name}, --shots {block.shots}: {len(stack.variants)} variants, "
-                    f"{at_once} at once on {self.data.device} within "
-                    f"{written(self.data.limit)};{shared}".rstrip(";")
+                    f"{block.method.name}, --shots {block.shots}: {len(stack.variants)} runs, "
+                    f"{at_once} at once on {self.data.device}, "
+                    f"--max-memory {written(self.data.limit)};{shared}".rstrip(";")
                 )
 
     def run(
@@ -139,7 +144,7 @@ class Comparison:
             progress: called with how many variants are done, and how many are to be made.
             notice: called with a line for the user.
         """
-        done = 0
+        done, total = 0, self.variants
         for block, missing in zip(self.blocks, self._missing, strict=True):
             whole = replace(block, cells=tuple(p.cell for p in missing))
             for group in parts(whole, partial(self._at_once, block, missing)):
@@ -147,7 +152,7 @@ class Comparison:
                 part = replace(block, cells=tuple(p.cell for p in own))
 
                 def advance(share: float, done: int = done, size: int = part.variants) -> None:
-                    progress(done + share * size, self.variants)
+                    progress(done + share * size, total)
 
                 outcomes = run(part, [p.draw for p in own], self.data, advance, notice)
                 made = [rows.finished(p.row, o) for p, o in zip(own, outcomes, strict=True)]
@@ -169,18 +174,18 @@ class Comparison:
 
 
 def _able(
-    chosen: Sequence[type[Method]], features: FeatureSet
+    chosen: Sequence[type[Method]], asked: Sequence[str], features: FeatureSet
 ) -> tuple[list[type[Method]], list[str]]:
     """The methods that the set has all features for, and why each other one does not run.
 
     Raises:
-        StoreError: there is none.
+        StoreError: there is none of those asked for.
     """
     able = [method for method in chosen if features.text or not method.text]
-    if not able:
+    if not any(method.name in asked for method in able):
         plain = [name for name in methods.names() if not methods.get(name).text]
         raise StoreError(
-            f"{chosen[0].name} needs text features, and this feature set has none",
+            f"{asked[0]} needs text features, and this feature set has none",
             where=f"data set {features.dataset}, encoder {features.name}",
             fix=f"take {' or '.join(plain)}, or {features.text_command}",
         )

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cacheclip.errors import CacheclipError, InputError, UsageError
+from cacheclip.disk import refuse_place
+from cacheclip.errors import CacheclipError, UsageError
 from cacheclip.results import Row
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows
@@ -43,7 +44,7 @@ def fit(
         CacheclipError: the fit failed.
     """
     if out is not None:
-        _check_place(out)
+        refuse_place(out, "--out")
     comparison = Comparison(replace(request, on_existing="redo"), features, home)
     (block,) = comparison.blocks
     if len(block.cells) > 1:
@@ -60,18 +61,3 @@ def fit(
     path = out or home.root / "bundles" / f"{row.row_id}.safetensors"
     rows.bundle(block, outcome, outcome.result, comparison.data).write(path)
     return Fitted(row, path)
-
-
-def _check_place(out: Path) -> None:
-    """Refuse a place where no file can be, before the fit is paid for."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(
-            f"cannot write there: {why}", where=f"--out {out}", fix="give another --out FILE"
-        ) from None
-    if out.is_dir():
-        raise InputError(
-            "cannot write there: it is a folder", where=f"--out {out}", fix="give a file's name"
-        )

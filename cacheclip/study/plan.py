@@ -158,7 +158,8 @@ def sentence(plan: Sequence[Block]) -> str:
     for name, own in by_method.items():
         said.setdefault(_size(own), []).append(name)
     drawn = next((own for own in by_method.values() if own[0].method.draws), [])
-    grid = f"{_count(len(drawn), 'shot')} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
+    shots = ",".join(str(block.shots) for block in drawn)
+    grid = f"shots {shots} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
     parts = []
     for (each_runs, settings), names in said.items():
         each = " each" if len(names) > 1 else ""

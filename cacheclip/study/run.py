@@ -166,14 +166,16 @@ def _race(
         own = {n: x[positions[0] : positions[-1] + 1] for n, x in params.items()}
         settings = [dict(entrants[v][2]) for v in positions]
         numbers = [entrants[v][0][1] for v in positions]
+        if len(entered) < len(positions):
+            own = engine.take(own, entered)
+            settings, numbers = [settings[v] for v in entered], [numbers[v] for v in entered]
         if block.policy.selects and draw is not None and draw.val:
             for v, points in _searched(method, own, settings, draw, data).items():
                 race.tried[numbers[v]] = points
-            counted = _val_hits(method, own, draw, data)
-            race.val_hits |= {numbers[v]: counted[v] for v in entered}
-        rivals = sorted(race.val_hits) or [numbers[entered[0]]]
+            race.val_hits |= dict(zip(numbers, _val_hits(method, own, draw, data), strict=True))
+        rivals = sorted(race.val_hits) or numbers[:1]
         front = rivals[first_best([race.val_hits.get(r, 0) for r in rivals])]
-        if front != race.front and front in [numbers[v] for v in entered]:
+        if front != race.front and front in numbers:
             v = numbers.index(front)
             race.front = front
             race.winner = Winner(settings[v], method, engine.take(own, [v]), precision)

@@ -46,7 +46,7 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
         known = "; ".join(f"{m.name}: {', '.join(m.defaults) or 'none'}" for m in methods)
         raise UsageError(f"no chosen method has a setting {name!r}", where="--set", fix=known)
     if len(owners) > 1:
-        scoped = " or ".join(f"--set {m.name}.{text}" for m in owners)
+        scoped = " ".join(f"--set {m.name}.{text}" for m in owners)
         raise UsageError(
             f"{len(owners)} chosen methods have a setting {name!r}", where="--set", fix=scoped
         )
@@ -75,5 +75,5 @@ def _wrong(method: type[Method], name: str, text: str, why: str) -> InputError:
     return InputError(
         f"{name} = {text!r} {why}",
         where=f"--set, method {method.name}",
-        fix=f"its default is {method.defaults[name]}",
+        fix=f"a value such as {method.defaults[name]}",
     )

@@ -1,5 +1,6 @@
 """Result rows as the table that people read: methods down, shots across, percent."""
 
+import shlex
 from collections.abc import Sequence
 from statistics import mean, stdev
 
@@ -29,10 +30,30 @@ def summary(rows: Sequence[Row]) -> Table:
     return headers, cells
 
 
-def line(row: Row) -> list[str]:
-    """One row: method, shots, settings, validation and test accuracy."""
-    settings = " ".join(f"{name}={_short(value)}" for name, value in row.hparams.items())
-    return [row.method, str(row.shots), settings, _percent(row.top1_val), _percent(row.top1_test)]
+def again(rows: Sequence[Row]) -> list[str]:
+    """The command that makes a bundle of one cell of the table: the last that went well."""
+    good = [row for row in rows if row.error is None and row.shots]
+    if not good:
+        return []
+    row = good[-1]
+    own = {"dataset": row.dataset, "model": row.encoders[0], "method": row.method}
+    own |= {"shots": str(row.shots), "seed": str(row.seed), "select": row.select}
+    words = [word for name, value in own.items() for word in (f"--{name}", value)]
+    if row.select == "fixed":
+        words += [word for n, v in row.hparams.items() for word in ("--set", f"{n}={v}")]
+    return [shlex.join(["cacheclip", "fit", *words])]
+
+
+def line(row: Row) -> Table:
+    """One row as a table: method, shots, policy, validation and test accuracy."""
+    headers = ["method", "shots", "select", "val %", "test %"]
+    accuracies = [_percent(row.top1_val), _percent(row.top1_test)]
+    return headers, [[row.method, str(row.shots), row.select, *accuracies]]
+
+
+def settings(row: Row) -> str:
+    """All settings of a row that has run."""
+    return " ".join(f"{name}={_short(value)}" for name, value in row.hparams.items()) or "none"
 
 
 def _settings(row: Row, rows: Sequence[Row]) -> str:

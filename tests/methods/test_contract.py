@@ -280,8 +280,7 @@ def test_gradients_by_hand_are_those_of_the_loss(trained: Trained) -> None:
     params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
     some = torch.tensor([[0, 3, 7], [9, 9, 1], [4, 2, 0]])
     by_hand = built.grads(params, task.ordered(some).batch(0, 3, defaultdict(Workspace)))
-    if by_hand is None:
-        return  # it leaves them to autograd
+    assert by_hand is not None  # a toy may leave them to autograd; what ships is fast
     assert set(by_hand) == set(built.trainable)
     moving = [params[name].requires_grad_() for name in built.trainable]
     loss = built.loss(params, task.ordered(some).batch(0, 3, defaultdict(Workspace)))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cacheclip.errors import InputError, StoreError
+from cacheclip.store.find import matching
 from cacheclip.store.home import Home
-from cacheclip.store.key import key_digest
+from cacheclip.store.key import encoder_options, key_digest
 
 if TYPE_CHECKING:
     from tests.store.conftest import Builder, Recipe
@@ -107,6 +108,23 @@ def test_a_whole_id_goes_before_a_last_part(build: "Builder", home: Home) -> Non
     build.extract(dataset="digits", root=None)
     build.extract(dataset="folder/digits")
     assert home.find("digits").dataset == "digits"
+
+
+def test_a_name_means_the_set_of_that_name_among_those_of_one_folder() -> None:
+    log = [
+        {"dataset": f"folder/{name}", "root": str(Path("ex").absolute())} for name in ("ex", "x")
+    ]
+    ids = ["folder/ex", "folder/x", "folder/y"]
+    assert matching("ex", ids, log) == ["folder/ex"]
+    assert matching(str(Path("ex").absolute()), ids, log) == ["folder/ex", "folder/x"]
+    assert matching("y", ids, log) == ["folder/y"]
+
+
+def test_name_at_weights_stands_for_both_options() -> None:
+    assert encoder_options("nano@v1", None) == ("nano", "v1")
+    assert encoder_options("nano", "v1") == ("nano", "v1")
+    assert encoder_options("local-dir:a@b", None) == ("local-dir:a@b", None)
+    assert encoder_options(None, None) == (None, None)
 
 
 def test_a_folder_may_be_named_as_it_was_extracted(

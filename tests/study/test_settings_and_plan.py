@@ -23,7 +23,7 @@ def test_a_setting_that_several_methods_have_must_be_scoped() -> None:
     both = chosen("tip-adapter", "clip-adapter")
     with pytest.raises(UsageError) as caught:
         parse(["alpha=0.2"], both)
-    assert "--set tip-adapter.alpha=0.2 or --set clip-adapter.alpha=0.2" in caught.value.fix
+    assert "--set tip-adapter.alpha=0.2 --set clip-adapter.alpha=0.2" in caught.value.fix
     assert parse(["clip-adapter.alpha=0.2,0.4"], both)["clip-adapter"] == {"alpha": (0.2, 0.4)}
     assert parse(["alpha=0.2"], both[:1])["tip-adapter"] == {"alpha": (0.2,)}
 
@@ -66,7 +66,7 @@ def test_the_plan_counts_runs_and_stacks() -> None:
     names = ["zero-shot", "nearest-mean", "linear-probe", "tip-adapter", "clip-adapter"]
     said = sentence(plan(names, ["clip-adapter.alpha=0.2,0.4"]))
     assert said == (
-        "46 runs: zero-shot 1; nearest-mean, linear-probe, tip-adapter 9 each (3 shots x 3 "
+        "46 runs: zero-shot 1; nearest-mean, linear-probe, tip-adapter 9 each (shots 1,4,16 x 3 "
         "seeds); clip-adapter 18 (x 2 settings); in 13 stacks"
     )
 
@@ -89,6 +89,23 @@ def test_fixed_makes_rows_and_fewshot_val_makes_candidates() -> None:
 def test_fixed_constants_depend_on_the_shots() -> None:
     epochs = [block.cells[0].candidates[0]["epochs"] for block in plan(["clip-adapter"], [])]
     assert epochs == [50, 100, 200]
+
+
+def test_constants_follow_the_settings_that_were_given() -> None:
+    """A step of Adam does not scale as one of SGD does, so another optimizer has another lr."""
+    found = chosen("clip-adapter")
+    given = parse(["optimizer=sgd,adamw", "alpha=0.2"], found)
+    (block, *_) = blocks(found, [16], [1], policies.get("fixed"), given, 20.0)
+    lr = {str(c.candidates[0]["optimizer"]): c.candidates[0]["lr"] for c in block.cells}
+    assert lr == {"sgd": 2e-3 * 25, "adamw": 2e-3 * 5}
+    pinned = parse(["optimizer=adamw", "lr=0.5"], found)
+    (block, *_) = blocks(found, [16], [1], policies.get("fixed"), pinned, 20.0)
+    assert block.cells[0].candidates[0]["lr"] == 0.5
+
+
+def test_numbers_stand_before_words_from_the_smallest_up() -> None:
+    (block, *_) = plan(["clip-adapter"], ["alpha=0.5,learned,0.2"], "fewshot-val")
+    assert [c["alpha"] for c in block.cells[0].candidates] == [0.2, 0.5, "learned"]
 
 
 def test_only_a_strictly_better_candidate_wins() -> None:

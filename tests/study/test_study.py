@@ -276,6 +276,19 @@ def test_a_candidate_that_is_not_finite_neither_wins_nor_pushes_another_out(
     assert row.hparams["alpha"] != 1
 
 
+def test_a_search_leaves_out_what_is_not_finite(home: Home) -> None:
+    settings = ("lr=1e-3,1e30", "epochs=2")
+    for pinned in ((), ("alpha=1",)):
+        own = request(("tip-adapter-f",), (4,), (1, 2), None, (*settings, *pinned))
+        for row in compare(home, own):
+            assert row.error is None
+            assert row.hparams["lr"] == 1e-3
+            assert row.curve
+            dead = [e for e in row.curve if e["hparams"]["lr"] == 1e30]
+            assert [e["top1_val"] for e in dead] == [None]
+            assert len(row.curve) == 200 + 1
+
+
 def test_the_choice_does_not_depend_on_what_fits_into_memory(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
