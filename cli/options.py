@@ -45,7 +45,7 @@ max_memory: Decorator = click.option(
     "--max-memory",
     metavar="SIZE",
     callback=lambda ctx, param, value: _bytes(value),
-    help="Most working memory of a stack, such as 2GB; training on a CPU is fastest in 64MB and "
+    help="Most working memory of a stack, such as 2GB; training on a CPU is fastest in 80MB and "
     "takes no more. [default: 512MB on a CPU, 70 % of what is free on a GPU]",
 )
 verbose: Decorator = click.option(

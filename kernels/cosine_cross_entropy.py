@@ -273,7 +273,8 @@ def _forward_torch(
     wide = torch.float64 if y.dtype == torch.float64 else torch.float32
     shape = (*y.shape[:2], text.shape[-2])
     logits, g = (work.take(name, shape, y, wide) for name in ("logits", "g"))
-    inverse = torch.linalg.vector_norm(y, dim=-1, dtype=wide).clamp_min_(EPS).reciprocal_()
+    # The norm of 16-bit rows is summed wide and rounded once: a wide copy of y would cost a pass.
+    inverse = torch.linalg.vector_norm(y, dim=-1).to(wide).clamp_min_(EPS).reciprocal_()
     products = _multiply(y, text.mT, work.take("products", shape, y))
     torch.mul(products, (scale * inverse)[..., None], out=logits)
     labels = labels.expand(shape[:2])[..., None]

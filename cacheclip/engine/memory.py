@@ -2,13 +2,14 @@
 
 import torch
 
+from cacheclip.engine.precision import training_dtype
 from cacheclip.kernels.weight_grad_update import MOMENTS
 from cacheclip.methods.base import Method, Params, Trained
 from cacheclip.task import Generators, Task
 
 CPU_BYTES = 512 * 10**6
 GPU_SHARE = 0.7  # of what is free: the rest is for the allocator's rounding
-CPU_CHUNK = 64 * 10**6  # more training at once falls out of a CPU's caches, less starves its cores
+CPU_CHUNK = 80 * 10**6  # more training at once falls out of a CPU's caches, less starves its cores
 
 
 def default_limit(device: torch.device) -> int:
@@ -56,7 +57,7 @@ def _bytes(method: Method, task: Task) -> int:
         params = method.init(one, Generators([0], "init", task.device, task.dtype))
         copies = 2 + MOMENTS[str(method.settings["optimizer"])]  # the weight and its gradient
         state = copies * size({name: params[name] for name in method.trainable})
-        return state + 4 * method.step_numbers(task)
+        return state + training_dtype(method, task).itemsize * method.step_numbers(task)
     row = sum(x.shape[1:].numel() * x.element_size() for x in task.pool.values())
     return max(1, task.rows.shape[1] * (3 * row + 16 * task.n_classes))
 
