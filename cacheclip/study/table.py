@@ -36,8 +36,14 @@ def again(rows: Sequence[Row]) -> list[str]:
     if not good:
         return []
     row = good[-1]
-    own = {"dataset": row.dataset, "model": row.encoders[0], "method": row.method}
-    own |= {"shots": str(row.shots), "seed": str(row.seed), "select": row.select}
+    own = {"dataset": row.dataset, "model": row.model, "pretrained": row.pretrained}
+    own |= {
+        "method": row.method,
+        "shots": str(row.shots),
+        "seed": str(row.seed),
+        "select": row.select,
+    }
+    own |= {"recipe": row.recipe} if row.recipe else {}
     words = [word for name, value in own.items() for word in (f"--{name}", value)]
     if row.select == "fixed":
         words += [word for n, v in row.hparams.items() for word in ("--set", f"{n}={v}")]

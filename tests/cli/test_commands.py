@@ -123,6 +123,22 @@ def test_compare_json_lists_only_what_was_asked_for(
     assert {row["stack_size"] for row in rows} == {4}  # one stack a shot count
 
 
+def test_the_next_step_of_compare_makes_a_cell_of_its_table(
+    cli: Callable[[Sequence[str]], Any],
+) -> None:
+    words = "compare --methods clip-adapter --shots 1,2 --seeds 2 --select fixed --set epochs=2"
+    compared = cli(shlex.split(f"{words} --set alpha=0.2,learned --set branch=both"))
+    (step,) = [line for line in compared.err.splitlines() if line.startswith("next: cacheclip fit")]
+    fitted = cli([*shlex.split(step)[2:], "--json"])
+    assert fitted.code == 0, fitted.err
+    row = json.loads(fitted.out)
+    assert (row["shots"], row["seed"], row["hparams"]["alpha"]) == (2, 2, "learned")
+    again = json.loads(
+        cli(shlex.split(f"{words} --set alpha=learned --set branch=both --json")).out
+    )
+    assert row["row_id"] in [other["row_id"] for other in again]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
