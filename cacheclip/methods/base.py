@@ -138,6 +138,11 @@ class Method(ABC):
     def logits(self, params: Params, query: Query) -> Tensor:
         """Class scores [V, n, C] of query pictures [n, ...] or [V, n, ...]."""
 
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The settings that `search` is to find."""
+        return tuple(name for name, value in self.settings.items() if value == SEARCH)
+
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.
 

@@ -69,5 +69,4 @@ class TipAdapterF(Trained):
 
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Whichever of alpha and beta is to be searched."""
-        wanted = [name for name in ("alpha", "beta") if self.settings.get(name) == SEARCH]
-        return Found(*tune(params, query, labels, wanted)) if wanted else None
+        return Found(*tune(params, query, labels, self.searched)) if self.searched else None

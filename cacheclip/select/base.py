@@ -24,6 +24,9 @@ class Policy(ABC):
     selects: ClassVar[bool]
 
     @abstractmethod
+    def axes(self, method: type[Method], choices: Choices) -> Choices:
+        """Values of the settings that vary, where the user gave those of `choices`."""
+
     def candidates(
         self,
         method: type[Method],
@@ -32,7 +35,16 @@ class Policy(ABC):
         logit_scale: float,
         recipe: str | None = None,
     ) -> list[Settings]:
-        """All settings to run, from nearest to zero-shot outwards."""
+        """All settings to run: every combination of the axes with the method's constants.
+
+        Numbers run upwards, which is from nearest to zero-shot outwards for every setting that has
+        such a direction; words come after them in the order given. The first axis is slowest.
+        """
+        ordered = {name: _upwards(values) for name, values in self.axes(method, choices).items()}
+        return [
+            method.fixed(shots, logit_scale, recipe, dict(zip(ordered, values, strict=True)))
+            for values in product(*ordered.values())
+        ]
 
 
 def first_best(val_hits: Sequence[int]) -> int:
@@ -42,21 +54,6 @@ def first_best(val_hits: Sequence[int]) -> int:
     better.
     """
     return max(range(len(val_hits)), key=lambda k: (val_hits[k], -k))
-
-
-def combinations(
-    method: type[Method], axes: Choices, shots: int, logit_scale: float, recipe: str | None
-) -> list[Settings]:
-    """Every combination of the axes with the method's constants, the first axis slowest.
-
-    Numbers run upwards, which is from nearest to zero-shot outwards for every setting that has such
-    a direction; words come after them in the order given.
-    """
-    ordered = {name: _upwards(values) for name, values in axes.items()}
-    return [
-        method.fixed(shots, logit_scale, recipe, dict(zip(ordered, values, strict=True)))
-        for values in product(*ordered.values())
-    ]
 
 
 def _upwards(values: tuple[Value, ...]) -> tuple[Value, ...]:

@@ -1,7 +1,7 @@
 """`fewshot-val`: the best of the grid on min(K, 4) validation images a class."""
 
-from cacheclip.methods.base import Method, Settings
-from cacheclip.select.base import Choices, Policy, combinations
+from cacheclip.methods.base import Method
+from cacheclip.select.base import Choices, Policy
 
 
 class FewshotVal(Policy):
@@ -10,17 +10,9 @@ class FewshotVal(Policy):
     name = "fewshot-val"
     selects = True
 
-    def candidates(
-        self,
-        method: type[Method],
-        choices: Choices,
-        shots: int,
-        logit_scale: float,
-        recipe: str | None = None,
-    ) -> list[Settings]:
-        """Every combination of the grid."""
-        axes = dict(method.grid) | dict(choices)
-        return combinations(method, axes, shots, logit_scale, recipe)
+    def axes(self, method: type[Method], choices: Choices) -> Choices:
+        """The grid and the user's values."""
+        return {**method.grid, **choices}
 
 
 POLICY = FewshotVal()

@@ -1,7 +1,7 @@
 """`fixed`: constants set in advance; several values of a setting are one row each."""
 
-from cacheclip.methods.base import Method, Settings
-from cacheclip.select.base import Choices, Policy, combinations
+from cacheclip.methods.base import Method
+from cacheclip.select.base import Choices, Policy
 
 
 class Fixed(Policy):
@@ -10,16 +10,9 @@ class Fixed(Policy):
     name = "fixed"
     selects = False
 
-    def candidates(
-        self,
-        method: type[Method],
-        choices: Choices,
-        shots: int,
-        logit_scale: float,
-        recipe: str | None = None,
-    ) -> list[Settings]:
-        """One combination a row."""
-        return combinations(method, choices, shots, logit_scale, recipe)
+    def axes(self, method: type[Method], choices: Choices) -> Choices:
+        """The user's values alone."""
+        return choices
 
 
 POLICY = Fixed()
