@@ -91,10 +91,7 @@ def few_shot(
     if short:
         raise _too_few(short, len(classnames), shots, where)
     support = [k for ranked in by_class for k in ranked[:shots]]
-    val_by_class = val.ranked(seed, len(classnames))
-    if not all(val_by_class):
-        val_by_class = []
-    chosen = [k for ranked in val_by_class for k in ranked[: min(shots, VAL_SHOTS)]]
+    chosen = _validation(val, len(classnames), shots, seed)
     return Draw(
         shots=shots,
         seed=seed,
@@ -105,6 +102,64 @@ def few_shot(
         val_labels=tuple(val.labels[k] for k in chosen),
         val_ids=tuple(val.ids[k] for k in chosen),
     )
+
+
+def given(
+    train: Pool,
+    val: Pool,
+    classnames: Sequence[str],
+    rows: Sequence[int],
+    shots: int,
+    seed: int,
+    *,
+    where: str,
+) -> Draw:
+    """The draw of a support set that came with the data set; its validation images are ranked.
+
+    Args:
+        train: what support images may come from.
+        val: what validation images may come from; may be empty.
+        classnames: one name a label, for the message.
+        rows: the support set as rows of the train store, class by class.
+        shots: what it goes by; it may have more or fewer images of a class.
+        seed: the draw's seed.
+        where: the data set, for the message.
+
+    Raises:
+        InputError: a row is not there, or a class has none.
+    """
+    position = {row: k for k, row in enumerate(train.rows)}
+    absent = [row for row in rows if row not in position or train.labels[position[row]] < 0]
+    there = sorted(
+        (position[row] for row in rows if row in position), key=lambda k: train.labels[k]
+    )
+    lost = set(range(len(classnames))) - {train.labels[k] for k in there}
+    if absent or lost:
+        what = f"{len(absent)} of its pictures are" if absent else f"{len(lost)} classes are"
+        raise InputError(
+            f"the given draw of seed {seed} and {shots} shots does not fit: {what} not there",
+            where=where,
+            fix="use --draw ranked, or import the arrays with other draws",
+        )
+    chosen = _validation(val, len(classnames), shots, seed)
+    return Draw(
+        shots=shots,
+        seed=seed,
+        support=tuple(train.rows[k] for k in there),
+        support_labels=tuple(train.labels[k] for k in there),
+        support_ids=tuple(train.ids[k] for k in there),
+        val=tuple(val.rows[k] for k in chosen),
+        val_labels=tuple(val.labels[k] for k in chosen),
+        val_ids=tuple(val.ids[k] for k in chosen),
+    )
+
+
+def _validation(val: Pool, n_classes: int, shots: int, seed: int) -> list[int]:
+    """Positions of min(shots, 4) validation images a class; none where a class has none."""
+    by_class = val.ranked(seed, n_classes)
+    if not all(by_class):
+        return []
+    return [k for ranked in by_class for k in ranked[: min(shots, VAL_SHOTS)]]
 
 
 def _too_few(short: list[tuple[str, int]], n_classes: int, shots: int, where: str) -> InputError:

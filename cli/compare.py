@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     "--dataset",
     "datasets",
     metavar="NAME[,NAME]",
-    callback=options.names,
-    help="Data sets. [default: the one extracted last]",
+    multiple=True,
+    callback=lambda ctx, param, value: options.names(ctx, param, ",".join(value)),
+    help="Data sets, all of them. [default: the one extracted last] Repeatable.",
 )
 @options.model
 @options.pretrained
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
 )
 @options.select
+@options.draw
 @options.recipe
 @options.set_
 @click.option(
@@ -63,6 +65,7 @@ def command(
     shots: tuple[int, ...],
     seeds: int,
     select: str | None,
+    draw: str | None,
     recipe: str | None,
     set_: tuple[str, ...],
     on_existing: Literal["skip", "redo"],
@@ -97,12 +100,13 @@ def command(
         on_existing=on_existing,
         max_memory=max_memory,
         floor=() if as_json else FLOOR,
+        draw=draw,
     )
     comparisons = [Comparison(request, features, place) for features in sets]
     rows: list[Row] = []
     errors: list[CacheclipError] = []
     for comparison in comparisons:
-        output.talk(*comparison.data.features.notices, *comparison.refusals)
+        output.talk(*comparison.data.features.notices, *comparison.refusals, *comparison.notices)
         output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
         output.talk(*(comparison.memory_plan() if verbose else ()))
         with output.progress() as advance:
@@ -117,6 +121,9 @@ def command(
         output.data([row.as_json() for row in rows])
     for text, count in Counter(map(str, errors)).items():
         output.talk(f"{count} of {len(rows)} rows failed:", text)
-    output.talk(f"results: {place.root / LOG}", *(f"next: {c}{place.option}" for c in again(rows)))
+    drawn = f" --draw {draw}" if draw else ""
+    output.talk(
+        f"results: {place.root / LOG}", *(f"next: {c}{drawn}{place.option}" for c in again(rows))
+    )
     if errors and all(row.error for row in rows if row.method in request.methods):
         sys.exit(errors[-1].exit_code)  # nothing that was asked for went well

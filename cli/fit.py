@@ -17,6 +17,7 @@ from cacheclip.cli import options, output
 @click.option("--shots", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
 @options.select
+@options.draw
 @options.recipe
 @options.set_
 @options.max_memory
@@ -31,6 +32,7 @@ def command(
     shots: int,
     seed: int,
     select: str | None,
+    draw: str | None,
     recipe: str | None,
     set_: tuple[str, ...],
     max_memory: int | None,
@@ -60,6 +62,7 @@ def command(
         set=set_,
         recipe=recipe,
         max_memory=max_memory,
+        draw=draw,
     )
     with output.progress() as advance:
         fitted = fit(request, features, place, out, partial(advance, "runs"), output.talk)

@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+from collections import Counter
 from keyword import iskeyword
 
 import click
@@ -34,6 +35,16 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"cacheclip.cli.{file}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command and its arguments, none of whose options takes one value and has two."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            own = click.Context(command, info_name=name, parent=ctx)
+            _refuse_repeated(command.make_parser(own).parse_args(list(rest))[2], own)
+        return name, command, rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The help page's lists."""
         for section, names in SECTIONS.items():
@@ -42,6 +53,16 @@ class Commands(click.Group):
                 formatter.write_dl(
                     [(name, c.get_short_help_str(90)) for name, c in commands if c is not None]
                 )
+
+
+def _refuse_repeated(given: list[click.Parameter], ctx: click.Context) -> None:
+    """Refuse an option that takes one value and was given several, of which the last would win."""
+    for option, times in Counter(given).items():
+        single = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+        if single and times > 1:
+            listed = "; several go in one, with commas" if "[," in (option.metavar or "") else ""
+            what = f"{option.opts[0]} takes one value and was given {times} times{listed}"
+            raise click.UsageError(what, ctx)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

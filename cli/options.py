@@ -28,6 +28,12 @@ select: Decorator = click.option(
     help="How settings are chosen: fixed (constants) or fewshot-val (min(K, 4) validation images "
     "a class). [default: fewshot-val if val has every class, else fixed]",
 )
+draw: Decorator = click.option(
+    "--draw",
+    metavar="NAME",
+    help="Support sets: given (they came with the arrays) or ranked (ours). [default: given if "
+    "any are, else ranked]",
+)
 recipe: Decorator = click.option(
     "--recipe",
     metavar="NAME",

@@ -11,6 +11,7 @@ from cacheclip.datasets.base import SPLITS, DataSet, Request, Split
 from cacheclip.datasets.splits import hash_split, take
 from cacheclip.disk import sha256_file
 from cacheclip.errors import InputError
+from cacheclip.store.key import NAME_RULE, can_be_name
 
 NAMES = ("folder/PATH",)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -85,12 +86,11 @@ def _root(name: str) -> Path:
 
 def _name(root: Path, alias: str | None) -> str:
     name = root.name if alias is None else alias
-    if not re.fullmatch(r"[^\W_][\w .+()-]*", name) or name != name.strip():
+    if not can_be_name(name):
         raise InputError(
             f"{name!r} cannot be the name of a data set",
             where=str(root) if alias is None else "--name",
-            fix="begin with a letter or digit, then letters, digits, '_', '-', '.', blanks: "
-            f"cacheclip extract --dataset {shlex.quote(str(root))} --name NAME",
+            fix=f"{NAME_RULE}: cacheclip extract --dataset {shlex.quote(str(root))} --name NAME",
         )
     return name
 

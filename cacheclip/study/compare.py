@@ -22,6 +22,7 @@ from cacheclip.study import rows, settings
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Block, Cell, blocks, parts, sentence
 from cacheclip.study.run import Outcome, run
+from cacheclip.study.sampling import notices, sampling
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -41,6 +42,7 @@ class Request:
         on_existing: `skip` re-uses rows of the log, `redo` runs them again.
         max_memory: working memory in bytes; None leaves it to the device.
         floor: methods that stand in the table before those, where they can run.
+        draw: `given` or `ranked`; None takes the draws that came with the set, if any did.
     """
 
     methods: tuple[str, ...]
@@ -52,6 +54,7 @@ class Request:
     on_existing: Literal["skip", "redo"] = "skip"
     max_memory: int | None = None
     floor: tuple[str, ...] = ()
+    draw: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Comparison:
         blocks: all that was asked for.
         refusals: why each other method does not run.
         reused: how many rows the log had already.
+        notices: what there is to know of the draws, a line each.
     """
 
     def __init__(self, request: Request, features: FeatureSet, home: Home) -> None:
@@ -83,6 +87,10 @@ class Comparison:
         choices = settings.parse(request.set, chosen)
         policy = _policy(request.select, self.data)
         able, self.refusals = _able(chosen, request.methods, features)
+        drawing = any(method.draws and method.name in request.methods for method in able)
+        shots = request.shots if drawing else ()
+        self.data.draws_are = sampling(request.draw, shots, request.seeds, features)
+        able = [m for m in able if m.name in request.methods or _can_run(m, request, self.data)]
         self.blocks = blocks(
             able,
             request.shots,
@@ -93,6 +101,8 @@ class Comparison:
             request.recipe,
         )
         planned = list(_planned(self.blocks, self.data))
+        drawn = [p.draw for own in planned for p in own if isinstance(p.draw, Draw)]
+        self.notices = notices(drawn, self.data)
         skip = request.on_existing == "skip"
         wanted = {p.row.row_id for own in planned for p in own} if skip else set()
         there = results.rows(home.root, wanted)
@@ -194,6 +204,17 @@ def _able(
         f"{name} does not run: it needs text features, and {features.dataset} has none"
         for name in refused
     ]
+
+
+def _can_run(method: type[Method], request: Request, data: SetData) -> bool:
+    """Whether a method draws nothing, or there is a draw for some of the shots asked for."""
+    for shots in request.shots if method.draws else ():
+        try:
+            data.draw(shots, request.seeds[0])
+        except CacheclipError:
+            continue
+        return True
+    return not method.draws
 
 
 def _planned(blocks: Sequence[Block], data: SetData) -> Iterator[list[_Planned]]:

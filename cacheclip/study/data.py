@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from cacheclip.disk import digest
-from cacheclip.draws import Draw, Pool, few_shot
-from cacheclip.errors import StoreError
+from cacheclip.draws import Draw, Pool, few_shot, given
+from cacheclip.errors import InputError, StoreError
 from cacheclip.methods.base import Method, Settings
 from cacheclip.store.home import FeatureSet
 from cacheclip.task import Query, Task, class_text
+
+RANKED, GIVEN = "ranked", "given"  # sampling procedures of support sets
 
 
 class SetData:
@@ -26,6 +28,7 @@ class SetData:
         self.features = features
         self.device = device
         self.limit = limit  # working memory in bytes
+        self.draws_are = RANKED
         self._draws: dict[tuple[int, int], Draw] = {}
         self._layers: dict[tuple[str, str], Tensor] = {}
         self._good: dict[str, tuple[list[int], list[str]]] = {}
@@ -75,6 +78,8 @@ class SetData:
 
     def draw(self, shots: int, seed: int) -> Draw:
         """The few-shot draw of that seed."""
+        if self.draws_are == GIVEN:
+            return self._given(shots, seed)
         if (shots, seed) not in self._draws:
             self._draws[shots, seed] = few_shot(
                 self.pool("train"),
@@ -85,6 +90,15 @@ class SetData:
                 where=f"data set {self.features.dataset}",
             )
         return self._draws[shots, seed]
+
+    def _given(self, shots: int, seed: int) -> Draw:
+        rows = self.features.given_draws.get((seed, shots))
+        where = f"data set {self.features.dataset}"
+        if rows is None:
+            what = f"no draw of seed {seed} and {shots} shots came with this set"
+            raise InputError(what, where=where, fix="use --draw ranked")
+        pools = self.pool("train"), self.pool("val")
+        return given(*pools, self.classnames, rows, shots, seed, where=where)
 
     def task(
         self, method: type[Method], draws: Sequence[Draw | None], settings: Sequence[Settings]

@@ -13,7 +13,7 @@ from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import Settings, Trained
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.store.home import Home
-from cacheclip.study.data import SetData
+from cacheclip.study.data import RANKED, SetData
 from cacheclip.study.plan import Block, Cell
 from cacheclip.study.run import Outcome, Winner
 
@@ -42,7 +42,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
         select=block.policy.name if block.method.draws else "fixed",
-        draw="ranked",
+        draw=data.draws_are if block.method.draws else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         test_id=data.test_id,
         views=None,

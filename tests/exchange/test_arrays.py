@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cacheclip.errors import InputError
-from cacheclip.exchange.arrays import OPTIONAL, REQUIRED
 from cacheclip.exchange.import_npz import import_npz
+from cacheclip.exchange.source import OPTIONAL, REQUIRED
 from cacheclip.store.home import Home
 
 Save = Callable[..., Path]
