@@ -62,6 +62,10 @@ def _saved(path: Path, arrays: str) -> str:
     return f"np.savez({path.with_suffix('.npz').name!r}, {arrays})"
 
 
+def _file_of(path: Path) -> str:
+    return f"pathlib.Path({str(path)!r})"
+
+
 def _from(path: Path, load: str, imports: str) -> str:
     """Code that loads a mapping `x` and saves three arrays of it, by their likely names."""
     arrays = ", ".join(f"{name}=x[{name!r}]" for name in REQUIRED)
@@ -96,10 +100,10 @@ def _torch(path: Path) -> tuple[str, str]:
 
 
 def _pickle(path: Path) -> tuple[str, str]:
-    library, file = "pickle", f"open({str(path)!r}, 'rb')"
     if path.suffix.lower() == ".joblib":
-        library, file = "joblib", repr(str(path))
-    code = _from(path, f"{library}.load({file})", library)
+        code = _from(path, f"joblib.load({str(path)!r})", "joblib")
+    else:
+        code = _from(path, f"pickle.loads({_file_of(path)}.read_bytes())", "pathlib, pickle")
     kind = "a pickle, which could run any code and is not loaded"
     return kind, f"{code}  # if you trust it; by its own names"
 
@@ -124,11 +128,11 @@ def _parquet(path: Path) -> tuple[str, str]:
 
 def _json(path: Path) -> tuple[str, str]:
     if path.suffix.lower() == ".json":
-        load = f"json.load(open({str(path)!r}))"
-        return "a JSON file", f"{_from(path, load, 'json')}  # by its own names"
+        load = f"json.loads({_file_of(path)}.read_text())"
+        return "a JSON file", f"{_from(path, load, 'json, pathlib')}  # by its own names"
     arrays = ", ".join(f"{name}=[row[{name!r}] for row in x]" for name in REQUIRED)
-    load = f"[json.loads(line) for line in open({str(path)!r})]"
-    code = f"import numpy as np, json; x = {load}; {_saved(path, arrays)}"
+    load = f"[json.loads(line) for line in {_file_of(path)}.read_text().splitlines()]"
+    code = f"import numpy as np, json, pathlib; x = {load}; {_saved(path, arrays)}"
     return "a file of JSON lines", f"{code}  # by its own names"
 
 
@@ -170,9 +174,10 @@ def _csv(path: Path) -> tuple[str, str]:
             f"labels=[r[{label or 'labels'!r}] for r in x], "
             f"split=[r[{split or 'split'!r}] for r in x]"
         )
-        load = f"list(csv.DictReader(open({str(path)!r}), delimiter={separator!r}))"
+        text = f"{_file_of(path)}.read_text().splitlines()"
+        load = f"list(csv.DictReader({text}, delimiter={separator!r}))"
         comment = "" if label and split else "  # by its own columns"
-        code = f"import numpy as np, csv; x = {load}; {_saved(path, arrays)}{comment}"
+        code = f"import numpy as np, csv, pathlib; x = {load}; {_saved(path, arrays)}{comment}"
         return f"a table as text ({path.suffix})", code
     return _unknown(path)
 
