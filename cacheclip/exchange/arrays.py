@@ -208,7 +208,7 @@ def _scale(given: Given, asked: float | None, source: Source) -> float:
     """The logit scale of the file or the command line."""
     if "logit_scale" not in given:
         if asked is not None:
-            return _plausible(asked, "--logit-scale", source)
+            return _plausible(_number(np.asarray(asked), source), "--logit-scale", source)
         if "text_features" not in given:
             return PLAIN_SCALE
         raise InputError(

@@ -55,9 +55,12 @@ def given_draws(
         if per_class.min() < shots or per_class.max() > shots:
             unequal.append(f"{name} ({per_class.min()} to {per_class.max()})")
         draws[seed, shots] = rows[np.argsort(labels[rows], kind="stable")]
-    if not unequal:
-        return draws, []
-    return draws, [f"draws with other numbers of rows a class than named: {some(unequal)}"]
+    notices = []
+    if unequal:
+        notices.append(f"draws with other numbers of rows a class than named: {some(unequal)}")
+    if any(seed == 0 for seed, _ in draws):
+        notices.append("draws of seed 0 are for fit --seed 0: compare takes the seeds 1 to N")
+    return draws, notices
 
 
 def _misnamed(name: str, source: Source) -> InputError:

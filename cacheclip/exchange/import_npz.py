@@ -122,8 +122,8 @@ def import_npz(
     command = extract_command(dataset, root=str(path), home=home.option)
     arrays = checked(read_npz(path), Source(str(path), command), logit_scale)
     own = _own_labels(dataset, arrays)
-    labels, kept = _labels(own, path, home)
     asked = {"logit_scale": logit_scale}
+    labels, kept = _labels(own, path, home, asked)
     work = _Import(path, home, arrays, labels, own.digest, asked, progress)
     set_name = set_digest(**work.common, dataset=dataset)
     text = work.text()
@@ -306,7 +306,9 @@ def _own_labels(dataset: str, arrays: Arrays) -> Labels:
     return Labels(dataset, arrays.classnames, splits)
 
 
-def _labels(own: Labels, path: Path, home: Home) -> tuple[Labels, tuple[str, ...]]:
+def _labels(
+    own: Labels, path: Path, home: Home, asked: Mapping[str, Any]
+) -> tuple[Labels, tuple[str, ...]]:
     """The labels to go by, with notices: those of this file, but corrections by hand are kept.
 
     Raises:
@@ -321,7 +323,8 @@ def _labels(own: Labels, path: Path, home: Home) -> tuple[Labels, tuple[str, ...
         return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
     if kept.digest == own.digest:
         return own, ()
-    rename = f"cacheclip import {shlex.quote(str(path))} --name NAME{home.option}"
+    name = f"{IMPORTED}/NAME"
+    rename = extract_command(name, asked, root=str(path), home=home.option)
     if _samples(kept) != _samples(own):
         raise InputError(
             f"{own.dataset} is the name of other samples in this home",
@@ -335,7 +338,7 @@ def _labels(own: Labels, path: Path, home: Home) -> tuple[Labels, tuple[str, ...
             f"{file} was corrected by hand and is kept; for the labels and class names of the "
             "import remove it and run the same command again",
         )
-    again = extract_command(own.dataset, root=str(path), home=home.option)
+    again = extract_command(own.dataset, asked, root=str(path), home=home.option)
     raise InputError(
         f"{own.dataset} has other labels or class names in this home",
         where=f"{path} now, {file} before",

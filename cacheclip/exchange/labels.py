@@ -45,7 +45,8 @@ def class_count(given: Given) -> int | None:
     if "classnames" in given:
         return given["classnames"].size
     labels = given["labels"]
-    return int(labels.max()) + 1 if labels.dtype.kind in "iu" and labels.size else None
+    numbers = labels.dtype.kind in "iu" and labels.size == max(labels.shape, default=0)
+    return int(labels.max()) + 1 if numbers and labels.size else None
 
 
 def _names(given: NDArray[Any] | None, source: Source) -> list[str] | None:
@@ -82,8 +83,10 @@ def _texts(
     unknown = sorted(set(own) - set(names))
     if unknown:
         what = f"{len(unknown)} of them are no classnames: {some(unknown)}"
-        anew = "classnames = np.unique(labels)"
-        raise source.fault("labels", what, anew if texts is None else None)
+        fix = "classnames = np.unique(labels)" if texts is None else _ROWS
+        if all(re.fullmatch("[0-9]+", one) for one in own):
+            fix = "labels = labels.astype(int)"
+        raise source.fault("labels", what, fix)
     twice = sorted({one for one, n in Counter(names).items() if n > 1} & set(own))
     if twice:
         what = f"they are texts, and two classes have one name: {some(twice)}"
@@ -91,6 +94,9 @@ def _texts(
     number = {name: k for k, name in enumerate(names)}
     labels = np.array([number[one] for one in own], np.int64)
     return labels, names, [f"labels are names of {len(names)} classes: {some(names)}"]
+
+
+_ROWS = "classnames as in labels, in the order of the rows of text_features"
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -11,10 +11,10 @@ from cacheclip.exchange.source import CUT, KNOWN, REQUIRED, Given, Source
 from cacheclip.exchange.split import SPLITS, split_word
 
 CALLED = {  # by others
-    "features": ("features", "feats", "x", "image_features", "embeddings", "data"),
-    "labels": ("labels", "label", "y", "targets"),
+    "features": ("features", "feats", "x", "image_features", "feat", "embeddings", "data", "arr_0"),
+    "labels": ("labels", "label", "y", "targets", "arr_1"),
     "sample_ids": ("sample_ids", "ids", "paths", "filenames"),
-    "split": ("splits",),
+    "split": ("splits", "arr_2"),
 }
 MEANT = {other: name for name, others in CALLED.items() for other in others if name != "split"}
 LISTS = "idx|index|indices|mask"  # as in train_idx, test_mask
@@ -27,7 +27,7 @@ def is_part(name: str) -> bool:
 
 def _part(name: str) -> tuple[str, str] | None:
     """The array and the split that a name like `X_train` or `test_labels` stands for."""
-    words = name.split("_")
+    words = re.split(r"[_/. -]", re.sub(r"^([xXyY])(?=[a-z]{3})", r"\1_", name))
     for word, rest in ((words[0], words[1:]), (words[-1], words[:-1])):
         split, own = split_word(word), MEANT.get("_".join(rest).lower())
         if split is not None and own is not None:

@@ -39,13 +39,31 @@ def splits(given: NDArray[Any], count: int, source: Source) -> tuple[NDArray[np.
     meant = {word: split_word(word) for word in sorted(set(words))}
     unknown = [word for word, split in meant.items() if split is None]
     if unknown:
-        raise source.fault("split", f"no such split: {some(unknown)}")
+        raise _unknown(unknown, meant, given, source)
     split = np.array([meant[word] for word in words])
     for name in ("train", "test"):
         if name not in split:
             raise _without(name, meant, given, source)
     renamed = [f"{word} as {split}" for word, split in meant.items() if word != split]
     return split, [f"split: read {', '.join(renamed)}"] if renamed else []
+
+
+def _text(given: NDArray[Any]) -> str:
+    """Python for the array as texts."""
+    return "split" if given.dtype.kind == "U" else "split.astype(str)"
+
+
+def _unknown(
+    unknown: Sequence[str], meant: dict[str, str | None], given: NDArray[Any], source: Source
+) -> Exception:
+    """The error of words that name no split: a lone one may be that which is missing."""
+    own = _text(given)
+    missing = [name for name in ("test", "train") if name not in meant.values()]
+    fix = source.keep(f"~np.isin({own}, {list(unknown)})") + "  # leaves these rows out"
+    if len(unknown) == 1 and len(missing) == 1:
+        fix = f"split = np.where({own} == {unknown[0]!r}, {missing[0]!r}, {own})"
+        fix += f"  # if {unknown[0]} is {missing[0]}"
+    return source.fault("split", f"no such split: {some(unknown)}", fix)
 
 
 def _without(
@@ -55,7 +73,7 @@ def _without(
     val = [word for word, split in meant.items() if split == "val"]
     if not val:
         return source.fault("split", f"no row is {name}", CUT)
-    own = "split" if given.dtype.kind == "U" else "split.astype(str)"
+    own = _text(given)
     fix = f"split = np.where(np.isin({own}, {val}), {name!r}, {own})"
     return source.fault(
         "split", f"no row is {name}, and {' and '.join(val)} is for the choice of settings", fix

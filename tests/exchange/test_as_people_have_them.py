@@ -108,6 +108,8 @@ def test_numbers_in_names_sort_as_numbers(bring: Callable[..., Any]) -> None:
 PARTS: list[dict[str, str]] = [
     {"train_features": "train", "test_features": "test"},
     {"X_train": "train", "X_test": "test"},
+    {"Xtrain": "train", "Xtest": "test"},
+    {"train/features": "train", "test/features": "test"},
     {"x_train": "train", "x_val": "val", "x_test": "test"},
     {"features_train": "train", "features_valid": "val", "features_test": "test"},
 ]
@@ -204,6 +206,7 @@ FIXED: list[tuple[str, Given, str, bool]] = [
     ("no name", changed(*TEXT, labels=np.where(Y == 0, "", NAMES[Y])), "an empty label", False),
     ("names of others", changed(*TEXT[:2], labels=np.char.upper(NAMES[Y])), "are no cla", False),
     ("names and text", changed("classnames", labels=NAMES[Y]), "no classnames say which", False),
+    ("number texts, named", changed(labels=Y.astype(str)), "are no classnames: 0, 1", True),
     ("number texts", changed("classnames", labels=Y.astype(str)), "no classnames say", False),
     (
         "class without training",
@@ -267,11 +270,24 @@ FIXED: list[tuple[str, Given, str, bool]] = [
         "split: no row is test, and val is",
         True,
     ),
+    ("a word", changed(split=np.where(S == "test", "holdout", S)), "no such split: hold", True),
+    (
+        "a word more",
+        changed(split=np.where(np.arange(100) % 10 == 0, "extra", S)),
+        "no such split: extra",
+        False,
+    ),
     ("no split", changed("split"), "an array is missing: split", False),
     (
         "rows of the splits",
         changed("split", train_idx=np.flatnonzero(S == "train"), test_mask=S == "test"),
         "an array is missing: split",
+        True,
+    ),
+    (
+        "no names",
+        {"arr_0": X, "arr_1": Y, "arr_2": S, "classnames": NAMES},
+        "arrays are missing: features, labels, split",
         True,
     ),
     (
@@ -357,3 +373,16 @@ def test_an_id_may_stand_once_in_every_split(bring: Callable[..., Any]) -> None:
     ids = np.array([f"{np.sum(S[:k] == S[k])}.jpg" for k in range(100)])
     _, found = bring(changed(sample_ids=ids))
     assert found.store("train").ids()[:2] == found.store("test").ids()[:2] == ["0.jpg", "1.jpg"]
+
+
+def test_bfloat16_which_npz_does_not_know_is_named(bring: Callable[..., Any]) -> None:
+    error = refused(bring, changed(features=X.astype(np.float16).view("V2")))
+    assert "bfloat16" in error.what
+    assert error.fix == "features = features.astype(np.float32)"
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, -1.0, 0.0])
+def test_a_scale_from_outside_is_checked_too(scale: float, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **changed("logit_scale"))
+    with pytest.raises(InputError, match="is no scale above 0"):
+        import_npz(tmp_path / "x.npz", Home(tmp_path / "home"), logit_scale=scale)
