@@ -90,7 +90,12 @@ class Comparison:
         drawing = any(method.draws and method.name in request.methods for method in able)
         shots = request.shots if drawing else ()
         self.data.draws_are = sampling(request.draw, shots, request.seeds, features)
-        able = [m for m in able if m.name in request.methods or _can_run(m, request, self.data)]
+        able = [
+            method
+            for method in able
+            if method.name in request.methods
+            or _can_run(method, request, self.data, alone=not drawing)
+        ]
         self.blocks = blocks(
             able,
             request.shots,
@@ -206,15 +211,23 @@ def _able(
     ]
 
 
-def _can_run(method: type[Method], request: Request, data: SetData) -> bool:
-    """Whether a method draws nothing, or there is a draw for some of the shots asked for."""
+def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bool) -> bool:
+    """Whether a method of the floor draws nothing, or has a draw for some of the shots asked for.
+
+    Args:
+        method: it was not asked for itself.
+        request: what was.
+        data: the feature set.
+        alone: no method that was asked for draws anything: then for all of the shots.
+    """
+    possible = []
     for shots in request.shots if method.draws else ():
         try:
             data.draw(shots, request.seeds[0])
+            possible.append(True)
         except CacheclipError:
-            continue
-        return True
-    return not method.draws
+            possible.append(False)
+    return all(possible) if alone else any(possible) or not possible
 
 
 def _planned(blocks: Sequence[Block], data: SetData) -> Iterator[list[_Planned]]:

@@ -1,5 +1,6 @@
 """`cacheclip import` and what it says to do next, as a person runs it."""
 
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from cacheclip.cli.main import main
+from cacheclip.exchange.source import KNOWN
 from cacheclip.results import LOG
 from cacheclip.store.home import Home
 
@@ -85,6 +87,33 @@ def test_text_for_more_classes_than_there_are_pictures_serves_zero_shot(
     refused = cli("fit --method nearest-mean --shots 2 --select fixed")
     assert refused.code == 3
     assert "d 0, e 0, f 0, g 0" in refused.err
+
+
+def test_zero_shot_alone_is_no_reason_to_draw(arrays: dict[str, Any], save: Save, cli: Cli) -> None:
+    rows = np.flatnonzero(arrays["split"] == "train")
+    save(draw_1_4=rows[:12])
+    assert cli("import toys.npz").next == "compare --shots 4 --seeds 1"
+    answer = cli("compare --methods zero-shot")
+    assert answer.code == 0
+    assert "failed" not in answer.err
+    shown = cli("compare --methods zero-shot --shots 4 --seeds 1").out.splitlines()
+    assert [line.split()[0] for line in shown[2:]] == ["zero-shot", "nearest-mean"]
+
+
+def test_draws_of_our_own_are_asked_for_in_what_comes_next(
+    arrays: dict[str, Any], save: Save, cli: Cli
+) -> None:
+    rows = np.flatnonzero(arrays["split"] == "train")
+    save(draw_1_4=rows[:12])
+    assert cli("import toys.npz").code == 0
+    assert "draw_1_4" in cli("info toys").out
+    answer = cli("compare --methods nearest-mean --shots 2 --seeds 1")
+    assert answer.code == 3
+    assert cli(f"{answer.fix} --methods nearest-mean").code == 0
+    answer = cli("compare --methods nearest-mean --shots 2 --seeds 1 --draw ranked")
+    assert answer.code == 0
+    assert " --draw ranked" in answer.next
+    assert cli(answer.next).code == 0
 
 
 def test_without_text_no_class_may_lack_training_rows(
@@ -181,3 +210,15 @@ def test_flags_and_repeatable_options_may_stand_twice(save: Save, cli: Cli) -> N
         "--select fixed"
     )
     assert answer.code == 0
+
+
+def test_the_example_of_the_document_runs(cli: Cli, home: Home) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "arrays.md").read_text()
+    code, commands = re.findall(r"```\w+\n(.*?)```", text, re.DOTALL)
+    exec(code, {})
+    for command in commands.splitlines():
+        answer = cli(command.removeprefix("cacheclip "))
+        assert answer.code == 0, answer.err
+    assert "draws as given with npz/birds" in answer.err
+    for name in (*KNOWN, "draw_SEED_K"):
+        assert f"| `{name}` |" in text
