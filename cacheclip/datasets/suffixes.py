@@ -72,11 +72,13 @@ def unread(paths: Iterable[str | Path]) -> str | None:
     counts = Counter(suffix(path) for path in paths if _may_be_missed(os.path.basename(path)))  # noqa: PTH119
     if not counts:
         return None
-    total = counts.total()
+    groups: dict[str, list[str]] = {}
+    for end, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        groups.setdefault(_help(end), []).append(f"{end or 'no suffix'} {count:,}")
     listed = ", ".join(
-        f"{end or 'no suffix'} {count:,}{_help(end)}"
-        for end, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        ", ".join(ends) + (f" ({help_})" if help_ else "") for help_, ends in groups.items()
     )
+    total = counts.total()
     return f"{total:,} file{'s' if total > 1 else ''} not read: {listed}"
 
 
@@ -89,8 +91,9 @@ def _may_be_missed(name: str) -> bool:
 
 
 def _help(end: str) -> str:
+    """What to do about files of this suffix, or why they were left out."""
     if end in readable():
-        return " (not a regular file)"
+        return "not a regular file"
     if end in HEIF:
-        return f" ({INSTALL_HEIF})"
-    return f" ({INSTALL_AVIF})" if end in AVIF else ""
+        return INSTALL_HEIF
+    return INSTALL_AVIF if end in AVIF else ""
