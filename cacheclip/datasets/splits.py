@@ -19,7 +19,10 @@ def hash_rank(ids: Iterable[str]) -> list[str]:
 
 
 def hash_split(
-    ids: Sequence[str], labels: Sequence[int], cuts: Sequence[str] = ("test", "val")
+    ids: Sequence[str],
+    labels: Sequence[int],
+    cuts: Sequence[str] = ("test", "val"),
+    copies: Sequence[Sequence[int]] = (),
 ) -> dict[str, list[int]]:
     """Cut parts of a fifth each out of every class, by hash rank; what is left is "train".
 
@@ -27,28 +30,59 @@ def hash_split(
     first cut, the next fifth the second; `train` keeps at least one, so that a class of two has no
     row in the second cut and a class of one none in both.
 
+    Copies of one picture are never parted: they stand at the lowest of their ranks and count as
+    many as they are. Copies with different labels stay in `train`, where they do no harm to a
+    measurement.
+
     Args:
         ids: [n] sample ids.
         labels: [n] class numbers.
         cuts: names of the parts, the most needed first.
+        copies: groups of rows that are the same picture.
 
     Returns:
         For "train" and each cut its rows, ascending.
     """
     row_of = {sample: row for row, sample in enumerate(ids)}
+    group_of = {row: number for number, rows in enumerate(copies) for row in rows}
+    torn = {row for rows in copies if len({labels[row] for row in rows}) > 1 for row in rows}
     classes: defaultdict[int, list[str]] = defaultdict(list)
     for sample, label in zip(ids, labels, strict=True):
         classes[label].append(sample)
     parts: dict[str, list[int]] = {name: [] for name in ("train", *cuts)}
+    parts["train"] += torn
     for members in classes.values():
-        ranked = [row_of[sample] for sample in hash_rank(members)]
-        fifth = max(1, (len(ranked) + 2) // 5)
+        pictures: dict[int, list[int]] = {}  # by rank: rows of one picture
+        for sample in hash_rank(members):
+            row = row_of[sample]
+            if row not in torn:
+                pictures.setdefault(group_of.get(row, -1 - row), []).append(row)
+        left = list(pictures.values())
+        fifth = max(1, (len(members) + 2) // 5)
         for name in cuts:
-            taken = min(fifth, len(ranked) - 1)
-            parts[name] += ranked[:taken]
-            ranked = ranked[taken:]
-        parts["train"] += ranked
+            cut, left = _first(left, fifth)
+            parts[name] += [row for rows in cut for row in rows]
+        parts["train"] += [row for rows in left for row in rows]
     return {name: sorted(rows) for name, rows in parts.items()}
+
+
+def _first(
+    pictures: Sequence[list[int]], size: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The first pictures with `size` rows at most, and the others, of which one at least is left.
+
+    Where no picture has so few rows, the one with the fewest is taken.
+    """
+    taken: list[list[int]] = []
+    left: list[list[int]] = []
+    room = size
+    for rows in pictures:
+        fits = len(rows) <= room and len(taken) < len(pictures) - 1
+        (taken if fits else left).append(rows)
+        room -= len(rows) if fits else 0
+    if not taken and len(left) > 1:
+        taken = [left.pop(left.index(min(left, key=len)))]
+    return taken, left
 
 
 def take(ids: Sequence[str], labels: Sequence[int], rows: Iterable[int]) -> Split:
