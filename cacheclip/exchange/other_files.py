@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cacheclip.datasets.suffixes import EXTENSIONS
 from cacheclip.errors import InputError
 from cacheclip.exchange.source import OPTIONAL, REQUIRED
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic"))
 _SAME = ", ".join(f"{name}={name}" for name in REQUIRED)
 
 
@@ -210,6 +210,6 @@ def _folder(path: Path) -> tuple[str, str]:
     if torch is not None:
         return "a folder of PyTorch files, which are not loaded", _torch(torch)[1]
     inside = {file.suffix.lower() for file in path.glob("*/*")} | suffixes
-    if inside & PICTURES:
+    if inside & EXTENSIONS:
         return "a folder of pictures", shlex.join(["cacheclip", "extract", "--dataset", str(path)])
     return "a folder", f"np.savez({path.name + '.npz'!r}, {_SAME})"

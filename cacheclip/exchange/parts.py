@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.datasets.split_words import split_of
 from cacheclip.errors import InputError
 from cacheclip.exchange.source import CUT, KNOWN, REQUIRED, Given, Source
-from cacheclip.exchange.split import SPLITS, split_word
+from cacheclip.exchange.split import SPLITS
 
 CALLED = {  # by others
     "features": ("features", "feats", "x", "image_features", "feat", "embeddings", "data", "arr_0"),
@@ -29,7 +30,7 @@ def _part(name: str) -> tuple[str, str] | None:
     """The array and the split that a name like `X_train` or `test_labels` stands for."""
     words = re.split(r"[_/. -]", re.sub(r"^([xXyY])(?=[a-z]{3})", r"\1_", name))
     for word, rest in ((words[0], words[1:]), (words[-1], words[:-1])):
-        split, own = split_word(word), MEANT.get("_".join(rest).lower())
+        split, own = split_of(word), MEANT.get("_".join(rest).lower())
         if split is not None and own is not None:
             return own, split
     return None
@@ -146,7 +147,7 @@ def _split_of_lists(names: list[str]) -> str:
     found = {}
     for name in names:
         match = re.fullmatch(rf"(.+)_({LISTS})", name)
-        split = split_word(match[1]) if match else None
+        split = split_of(match[1]) if match else None
         if split:
             found[split] = name
     if "test" not in found:

@@ -1,29 +1,15 @@
 """Which rows are for training, validation and test, in the words that people use."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.datasets.split_words import split_of
 from cacheclip.exchange.source import CUT, Source, flat, some
 
 SPLITS = ("train", "val", "test")
-WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-
-def split_word(word: str) -> str | None:
-    """The split that a word means, `Test set` and `validation` among them; None if it means none.
-
-    Args:
-        word: in any spelling.
-    """
-    return WORDS.get(re.sub(r"[\s_-]*(set|split|data)?$", "", word.strip().lower()))
 
 
 def splits(given: NDArray[Any], count: int, source: Source) -> tuple[NDArray[np.str_], list[str]]:
@@ -36,7 +22,7 @@ def splits(given: NDArray[Any], count: int, source: Source) -> tuple[NDArray[np.
     if given.dtype.kind in "biuf":
         raise _numbers(given, count, source)
     words = source.texts("split", given, count)
-    meant = {word: split_word(word) for word in sorted(set(words))}
+    meant = {word: split_of(word) for word in sorted(set(words))}
     unknown = [word for word, split in meant.items() if split is None]
     if unknown:
         raise _unknown(unknown, meant, given, source)

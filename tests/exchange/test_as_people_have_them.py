@@ -270,7 +270,7 @@ FIXED: list[tuple[str, Given, str, bool]] = [
         "split: no row is test, and val is",
         True,
     ),
-    ("a word", changed(split=np.where(S == "test", "holdout", S)), "no such split: hold", True),
+    ("a word", changed(split=np.where(S == "test", "query", S)), "no such split: query", True),
     (
         "a word more",
         changed(split=np.where(np.arange(100) % 10 == 0, "extra", S)),
