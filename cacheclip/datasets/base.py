@@ -25,7 +25,7 @@ Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 
 SPLITS = ("train", "val", "test")
 # The files of this folder that are no data set.
-MACHINERY = frozenset({"base", "images", "layout", "listing", "splits", "suffixes"})
+MACHINERY = frozenset({"base", "images", "layout", "levels", "listing", "splits", "suffixes"})
 
 
 @dataclass(frozen=True)

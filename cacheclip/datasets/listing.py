@@ -31,7 +31,8 @@ def pictures(root: Path, folder: str = "") -> tuple[list[str], list[str]]:
     Raises:
         OSError: a folder cannot be read.
     """
-    taken, left = [], []
+    taken: list[str] = []
+    left: list[str] = []
     for path, regular in _walk(root / folder, folder):
         (taken if regular and suffix(path) in readable() else left).append(path)
     return sorted(taken), sorted(left)
