@@ -16,7 +16,7 @@ _COLOURS = ("RGB;16", "RGBA;16", "RGBX;16")
 
 
 def wide(image: Image.Image, again: Callable[[], Image.Image]) -> npt.NDArray[Any] | None:
-    """The whole numbers that a picture of more than 8 bits holds, and load it.
+    """The whole numbers that a picture of more than 8 bits holds.
 
     Args:
         image: opened, and not loaded yet.
@@ -25,12 +25,13 @@ def wide(image: Image.Image, again: Callable[[], Image.Image]) -> npt.NDArray[An
     Returns:
         Levels [H,W] or [H,W,3 or 4]; None of a picture of 8 bits, or of fractions.
     """
-    raw = [_raw_mode(tile) for tile in getattr(image, "tile", ())]
-    image.load()
     if image.mode.startswith("I"):
+        image.load()
         return np.asarray(image)
+    raw = [_raw_mode(tile) for tile in getattr(image, "tile", ())]
     if not raw or not all(mode[:-1] in _COLOURS for mode in raw):
         return None
+    image.load()
     other: Any = again()
     other.tile = [
         tile._replace(args=_with_raw_mode(tile.args, mode[:-1] + _OTHER_BYTE[mode[-1]]))
