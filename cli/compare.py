@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from cacheclip.cli import options, output
+from cacheclip.methods import names
 
 if TYPE_CHECKING:
     from cacheclip.results import Row
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     "--methods",
     metavar="NAME[,NAME]",
     callback=options.names,
-    help="Methods. [default: all] A table shows zero-shot and nearest-mean before them.",
+    help=f"{', '.join(names())}. [default: all] A table shows zero-shot and nearest-mean before "
+    "them.",
 )
 @click.option(
     "--shots",
@@ -116,7 +118,7 @@ def command(
     if as_json:
         output.data([row.as_json() for row in rows])
     for text, count in Counter(map(str, errors)).items():
-        output.talk(f"{count} of {len(rows)} rows failed:", text)
+        output.talk(f"{count} of {len(rows)} rows failed:", *text.splitlines())
     output.talk(f"results: {place.root / LOG}", *(f"next: {c}{place.option}" for c in again(rows)))
     if errors and all(row.error for row in rows if row.method in request.methods):
         sys.exit(errors[-1].exit_code)  # nothing that was asked for went well

@@ -75,7 +75,7 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
     if as_json:
         output.data(report.as_json())
         return
-    click.echo(
+    output.say(
         f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} pictures "
         f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )

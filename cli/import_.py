@@ -37,7 +37,7 @@ def command(file: Path, name: str | None, home: Path | None, as_json: bool) -> N
         output.data(report.as_json())
         return
     splits = ", ".join(f"{split} {rows:,}" for split, rows in report.splits.items())
-    click.echo(
+    output.say(
         f"{report.dataset}, {report.model} {report.pretrained}: {report.written:,} rows written, "
         f"{report.reused:,} were there ({splits}; {report.classes} classes, {report.dim} numbers "
         f"a row in {report.store_dtype}, {report.prompts or 'no'} texts a class)"

@@ -1,6 +1,7 @@
 """What commands print: JSON and tables on stdout; talk and progress on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,19 +9,73 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cacheclip.errors import StoreError, plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+STDOUT, STDERR = 1, 2
+_refused: list[OSError] = []  # why stdout took no more, told by `settle` when all else is done
+
+
 def data(value: Any) -> None:
     """Print JSON for machines."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    _print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def say(*lines: str) -> None:
+    """Print lines of the answer."""
+    for line in lines:
+        _print(plain(line))
 
 
 def talk(*lines: str) -> None:
     """Say something to the person at the keyboard."""
     for line in lines:
-        click.echo(line, err=True)
+        try:
+            click.echo(plain(line), err=True)
+        except OSError:
+            _give_up(STDERR)  # a full disk behind stderr must not cost the answer
+
+
+def settle() -> None:
+    """Flush the answer.
+
+    Raises:
+        StoreError: stdout did not take all of it. Files, rows and bundles were written before.
+    """
+    try:
+        click.echo(nl=False)
+    except OSError as error:
+        refuse(error)
+    if _refused:
+        why = _refused.pop().strerror
+        raise StoreError(
+            f"the answer could not be printed: {why}",
+            where="stdout",
+            fix="print it elsewhere with the same command; what it computed and kept is safe",
+        )
+
+
+def refuse(error: OSError) -> None:
+    """Note that stdout takes no more; what is printed from now on goes nowhere."""
+    _refused.append(error)
+    _give_up(STDOUT)
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except OSError as error:
+        refuse(error)
+
+
+def _give_up(descriptor: int) -> None:
+    """Let a stream that fails lead nowhere, so that its buffer does not fail again at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -28,14 +83,14 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
     if not rows:
         return
     if title:
-        click.echo(f"\n{title}")
+        _print(f"\n{plain(title)}")
     widths = [max(len(r[k]) for r in [headers, *rows]) for k in range(len(headers))]
     for cells in (headers, ["-" * w for w in widths], *rows):
         line = [
             cell.ljust(width) if k == 0 else cell.rjust(width)
             for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
-        click.echo("  ".join(line).rstrip())
+        say("  ".join(line).rstrip())
 
 
 def ranked(top: Sequence[tuple[str, float]]) -> str:

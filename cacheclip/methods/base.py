@@ -19,14 +19,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from cacheclip.errors import UsageError
+from cacheclip.errors import UsageError, instead
 from cacheclip.kernels.weight_grad_update import MOMENTS, Outer
+from cacheclip.methods import names as names
 from cacheclip.task import Batch, Generators, Query, Task
 
 Params = dict[str, Tensor]
@@ -204,12 +204,6 @@ class Trained(Method, ABC):
         return None
 
 
-def names() -> list[str]:
-    """All methods, as the command line spells them."""
-    files = Path(__file__).parent.glob("*.py")
-    return sorted(f.stem.replace("_", "-") for f in files if f.stem not in ("base", "__init__"))
-
-
 def get(name: str) -> type[Method]:
     """The class of a method.
 
@@ -220,7 +214,7 @@ def get(name: str) -> type[Method]:
         raise UsageError(
             f"no method {name!r}",
             where="the methods of this version",
-            fix=f"one of {', '.join(names())}",
+            fix=instead(name, names(), see="cacheclip methods"),
         )
     module = importlib.import_module(f"cacheclip.methods.{name.replace('-', '_')}")
     found = [
