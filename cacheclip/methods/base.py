@@ -138,6 +138,10 @@ class Method(ABC):
     def logits(self, params: Params, query: Query) -> Tensor:
         """Class scores [V, n, C] of query pictures [n, ...] or [V, n, ...]."""
 
+    def learned(self, params: Params) -> dict[str, float]:
+        """What one run [1, ...] found for settings given as `learned`, by name."""
+        return {}
+
     @property
     def searched(self) -> tuple[str, ...]:
         """The settings that `search` is to find."""
