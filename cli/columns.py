@@ -63,8 +63,7 @@ def _start(text: str, room: int) -> str:
 
 
 def _is_numeric(column: Sequence[str]) -> bool:
-    there = [cell for cell in column if cell not in _ABSENT]
-    return bool(there) and all(_NUMBER.fullmatch(cell) for cell in there)
+    return all(cell in _ABSENT or _NUMBER.fullmatch(cell) for cell in column)
 
 
 def _fit(widths: Sequence[int], numeric: Sequence[bool], width: int) -> list[int]:

@@ -100,11 +100,18 @@ def find(paths: Sequence[Path]) -> tuple[list[Found], str | None]:
         The pictures, and a line on the files in the folders that are not read.
 
     Raises:
-        InputError: none of the paths exists, a folder cannot be read, or no picture is in them.
+        InputError: there are no paths, none of them exists, a folder cannot be read, or they hold
+            no picture.
     """
+    if not paths:
+        raise InputError(
+            "no picture was named",
+            where="standard input",
+            fix="give it paths, one a line: find FOLDER -type f",
+        )
     if not any(os.path.exists(path) for path in paths):  # noqa: PTH110  (Path's raises of long names)
         first = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
-        raise InputError("there is no such picture", where=first or "-", fix="check the path")
+        raise InputError("there is no such picture", where=first, fix="check the path")
     found: list[Found] = []
     others: list[str] = []
     for path in paths:
