@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from cacheclip.cli import options, output
+from cacheclip.methods import names
 
 if TYPE_CHECKING:
     from cacheclip.results import Row
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     "--methods",
     metavar="NAME[,NAME]",
     callback=options.names,
-    help="Methods. [default: all] A table shows zero-shot and nearest-mean before them.",
+    help=f"{', '.join(names())}. [default: all] A table shows zero-shot and nearest-mean before "
+    "them.",
 )
 @click.option(
     "--shots",
@@ -120,7 +122,7 @@ def command(
     if as_json:
         output.data([row.as_json() for row in rows])
     for text, count in Counter(map(str, errors)).items():
-        output.talk(f"{count} of {len(rows)} rows failed:", text)
+        output.talk(f"{count} of {len(rows)} rows failed:", *text.splitlines())
     drawn = f" --draw {draw}" if draw else ""
     output.talk(
         f"results: {place.root / LOG}", *(f"next: {c}{drawn}{place.option}" for c in again(rows))

@@ -7,13 +7,20 @@ from pathlib import Path
 import click
 
 from cacheclip.cli import options, output
+from cacheclip.methods import names
 
 
 @click.command("fit")
 @click.option("--dataset", metavar="NAME", help="Data set. [default: the one extracted last]")
 @options.model
 @options.pretrained
-@click.option("--method", default="clip-adapter", show_default=True, help="Method name.")
+@click.option(
+    "--method",
+    metavar="NAME",
+    default="clip-adapter",
+    show_default=True,
+    help=f"{', '.join(names())}; `cacheclip methods NAME` says more.",
+)
 @click.option("--shots", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
 @options.select

@@ -48,7 +48,7 @@ def command(
         return
     splits = ", ".join(f"{split} {rows:,}" for split, rows in report.splits.items())
     draws = f", {len(report.draws)} draws" if report.draws else ""
-    click.echo(
+    output.say(
         f"{report.dataset}, {report.model} {report.pretrained}: {report.written:,} rows written, "
         f"{report.reused:,} were there ({splits}; {report.classes} classes, {report.dim} numbers "
         f"a row in {report.store_dtype}, {report.prompts or 'no'} texts a class{draws})"

@@ -45,7 +45,8 @@ set_: Decorator = click.option(
     "set_",
     metavar="NAME=VALUE[,VALUE]",
     multiple=True,
-    help="A setting of a method, METHOD.NAME=VALUE where several methods have it. Repeatable.",
+    help="A setting of a method, METHOD.NAME=VALUE where several methods have it. Repeatable. "
+    "`cacheclip methods METHOD` lists them with their ranges.",
 )
 max_memory: Decorator = click.option(
     "--max-memory",

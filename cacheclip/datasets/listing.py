@@ -2,10 +2,12 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from cacheclip.datasets.suffixes import readable, suffix
+from cacheclip.datasets.suffixes import INSTALL_HEIF, readable, suffix, unread
+from cacheclip.errors import InputError
 
 # Thumbnails, waste bins and snapshots of network storage and systems; never the user's folders.
 SYSTEM_FOLDERS = frozenset(
@@ -31,7 +33,8 @@ def pictures(root: Path, folder: str = "") -> tuple[list[str], list[str]]:
     Raises:
         OSError: a folder cannot be read.
     """
-    taken, left = [], []
+    taken: list[str] = []
+    left: list[str] = []
     for path, regular in _walk(root / folder, folder):
         (taken if regular and suffix(path) in readable() else left).append(path)
     return sorted(taken), sorted(left)
@@ -80,3 +83,58 @@ def _may_be_opened(entry: "os.DirEntry[str]") -> bool:
         return stat.S_ISREG(entry.stat().st_mode)
     except OSError:
         return True
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture that was asked for, and the folders between it and the one that was named."""
+
+    path: Path
+    folders: tuple[str, ...] = ()
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Found], str | None]:
+    """The files given, there or not, and the pictures below the folders given, in order.
+
+    Returns:
+        The pictures, and a line on the files in the folders that are not read.
+
+    Raises:
+        InputError: there are no paths, none of them exists, a folder cannot be read, or they hold
+            no picture.
+    """
+    if not paths:
+        raise InputError(
+            "no picture was named",
+            where="standard input",
+            fix="give it paths, one a line: find FOLDER -type f",
+        )
+    if not any(os.path.exists(path) for path in paths):  # noqa: PTH110  (Path's raises of long names)
+        first = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
+        raise InputError("there is no such picture", where=first, fix="check the path")
+    found: list[Found] = []
+    others: list[str] = []
+    for path in paths:
+        if not os.path.isdir(path):  # noqa: PTH112
+            found.append(Found(path))
+            continue
+        try:
+            taken, left = pictures(path)
+        except OSError as error:
+            raise InputError(
+                f"a folder cannot be read: {error.strerror}",
+                where=str(error.filename),
+                fix="check its permissions, then run the same command again",
+            ) from error
+        found += [Found(path / name, tuple(name.split("/")[:-1])) for name in taken]
+        others += left
+    missed = unread(others)
+    if not found:
+        raise InputError(
+            "no picture found",
+            where=", ".join(map(str, paths)) + (f" ({missed})" if missed else ""),
+            fix=INSTALL_HEIF
+            if missed and INSTALL_HEIF in missed
+            else f"pictures end in {' '.join(sorted(readable()))}",
+        )
+    return found, missed

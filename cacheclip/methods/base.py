@@ -19,14 +19,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from cacheclip.errors import UsageError
+from cacheclip.errors import UsageError, instead
 from cacheclip.kernels.weight_grad_update import MOMENTS, Outer
+from cacheclip.methods import names as names
 from cacheclip.task import Batch, Generators, Query, Task
 
 Params = dict[str, Tensor]
@@ -138,6 +138,10 @@ class Method(ABC):
     def logits(self, params: Params, query: Query) -> Tensor:
         """Class scores [V, n, C] of query pictures [n, ...] or [V, n, ...]."""
 
+    def learned(self, params: Params) -> dict[str, float]:
+        """What one run [1, ...] found for settings given as `learned`, by name."""
+        return {}
+
     @property
     def searched(self) -> tuple[str, ...]:
         """The settings that `search` is to find."""
@@ -204,12 +208,6 @@ class Trained(Method, ABC):
         return None
 
 
-def names() -> list[str]:
-    """All methods, as the command line spells them."""
-    files = Path(__file__).parent.glob("*.py")
-    return sorted(f.stem.replace("_", "-") for f in files if f.stem not in ("base", "__init__"))
-
-
 def get(name: str) -> type[Method]:
     """The class of a method.
 
@@ -220,7 +218,7 @@ def get(name: str) -> type[Method]:
         raise UsageError(
             f"no method {name!r}",
             where="the methods of this version",
-            fix=f"one of {', '.join(names())}",
+            fix=instead(name, names(), see="cacheclip methods"),
         )
     module = importlib.import_module(f"cacheclip.methods.{name.replace('-', '_')}")
     found = [

@@ -135,6 +135,14 @@ class ClipAdapter(Trained):
             text = self._adapted(params, TEXT, text)
         return cosine_logits(Query({"image": x}), text, params["logit_scale"])
 
+    def learned(self, params: Params) -> dict[str, float]:
+        """The ratio of the adapted branch, or of both as `image_alpha` and `text_alpha`."""
+        if not self._learned:
+            return {}
+        ratios = [self._ratio(params, branch).item() for branch in self._branches]
+        names = ["alpha"] if len(ratios) == 1 else ["image_alpha", "text_alpha"]
+        return dict(zip(names, ratios, strict=True))
+
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """Mean cross-entropy [V]."""
         return mean_cross_entropy(self.logits(params, batch.query), batch.labels)

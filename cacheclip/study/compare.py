@@ -170,7 +170,10 @@ class Comparison:
                     progress(done + share * size, total)
 
                 outcomes = run(part, [p.draw for p in own], self.data, advance, notice)
-                made = [rows.finished(p.row, o) for p, o in zip(own, outcomes, strict=True)]
+                made = [
+                    rows.finished(p.row, o, self.data.classnames)
+                    for p, o in zip(own, outcomes, strict=True)
+                ]
                 for row, outcome in zip(made, outcomes, strict=True):
                     rows.keep(self.home, self.data, outcome, row.row_id)
                 results.append(self.home.root, made)

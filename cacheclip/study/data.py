@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cacheclip.disk import digest
 from cacheclip.draws import Draw, Pool, few_shot, given
+from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import InputError, StoreError
 from cacheclip.methods.base import Method, Settings
+from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.home import FeatureSet
 from cacheclip.task import Query, Task, class_text
 
@@ -48,7 +52,23 @@ class SetData:
     @cached_property
     def test_id(self) -> str:
         """Hash of the ordered ids of the good test pictures."""
-        return digest(self._good_rows("test")[1])[:16]
+        return digest(self.test_ids)[:16]
+
+    @property
+    def test_ids(self) -> list[str]:
+        """The ids of the good test pictures, in order."""
+        return self._good_rows("test")[1]
+
+    @cached_property
+    def zero_shot(self) -> NDArray[np.uint16] | None:
+        """The class [n] that the text alone gives each good test picture; None without text."""
+        if self.features.text is None:
+            return None
+        method = ZeroShot()
+        params = method.solve(self.task(ZeroShot, [None], [{}]))
+        query = self.test_query(method)
+        parts = [x[0].argmax(-1) for _, _, x in logits_in_parts(method, params, query, self.limit)]
+        return torch.cat(parts).cpu().numpy().astype(np.uint16)
 
     @cached_property
     def _per_prompt(self) -> Tensor:

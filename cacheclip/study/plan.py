@@ -8,7 +8,7 @@ that share static settings form a stack and run at once.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cacheclip.errors import UsageError
+from cacheclip.errors import UsageError, near
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import SEARCH, Method, Settings
 from cacheclip.select.base import Policy
@@ -108,10 +108,13 @@ def _refuse_unknown(recipe: str, chosen: Sequence[type[Method]]) -> None:
     if any(recipe in method.recipes for method in chosen):
         return
     known = [method for method in map(methods.get, methods.names()) if method.recipes]
+    close = near(recipe, sorted({own for method in known for own in method.recipes}))
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
     raise UsageError(
         f"no chosen method knows a recipe {recipe!r}",
         where=f"--recipe, methods {', '.join(method.name for method in chosen)}",
-        fix="; ".join(f"{method.name} knows {', '.join(method.recipes)}" for method in known),
+        fix=meant
+        + "; ".join(f"{method.name} knows {', '.join(method.recipes)}" for method in known),
     )
 
 
