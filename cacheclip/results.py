@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -28,7 +28,7 @@ class Row:
     recipe: Annotated[str | None, "as-paper or as-code, where a method knows both"]
     hparams: Annotated[dict[str, float | int | str], "effective settings after defaults and choice"]
     candidates: Annotated[str, "digest of all settings that competed for this row, as asked for"]
-    shots: Annotated[int, "support images a class"]
+    shots: Annotated[int | str, "support images a class; all: every training image"]
     seed: Annotated[int | None, "seed of the draw; null where nothing is drawn"]
     init_seed: Annotated[int | None, "seed of the start and of the data order"]
     select: Annotated[str, "policy that chose the settings"]
@@ -57,6 +57,9 @@ class Row:
     version: Annotated[str, "cacheclip's version"]
     time: Annotated[str, "when the row was written, UTC"]
     error: Annotated[str | None, "why this cell has no result"] = None
+    fewer: Annotated[str, "keep where some classes gave fewer images than shots, else error"] = (
+        "error"
+    )
 
     @property
     def row_id(self) -> str:
@@ -64,7 +67,8 @@ class Row:
 
         What a policy chose follows from its candidates, so they count in the place of its choice.
         """
-        return digest({name: getattr(self, name) for name in _DECIDES})[:16]
+        given = (name for name, default in _DECIDES_IF_GIVEN if getattr(self, name) != default)
+        return digest({name: getattr(self, name) for name in (*_DECIDES, *given)})[:16]
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
@@ -78,7 +82,10 @@ _DECIDES = (
 )
 
 
-_FIELDS = tuple(field.name for field in fields(Row))
+# Younger than the log: at its default such a field leaves the id of a row what it was without it.
+_DECIDES_IF_GIVEN = (("fewer", "error"),)
+
+_FIELDS = {field.name: field.default for field in fields(Row)}
 
 
 def documented() -> dict[str, str]:
@@ -100,12 +107,22 @@ def rows(home: Path, row_ids: Collection[str]) -> dict[str, Row]:
                 continue  # most lines, and they are long
             try:
                 content = json.loads(line)
-                row = Row(**{name: content[name] for name in _FIELDS})
+                row = _row(content)
             except (ValueError, KeyError):
                 continue  # torn by a crash, or written by another version
             if row.error is None and row.row_id == row_id:
                 found[row_id] = row
     return found
+
+
+def _row(content: dict[str, Any]) -> Row:
+    """The row of a line, which may be older than the last fields."""
+    own = {
+        name: content[name]
+        for name, default in _FIELDS.items()
+        if name in content or default is MISSING
+    }
+    return Row(**own)
 
 
 def append(home: Path, rows: Sequence[Row]) -> None:

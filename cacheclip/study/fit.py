@@ -46,6 +46,8 @@ def fit(
     if out is not None:
         refuse_place(out, "--out")
     comparison = Comparison(replace(request, on_existing="redo"), features, home)
+    for line in comparison.shortages:
+        notice(line)
     (block,) = comparison.blocks
     if len(block.cells) > 1:
         raise UsageError(
