@@ -69,9 +69,10 @@ class Block:
 
 
 def _static(method: type[Method], settings: Settings) -> Settings:
-    """What the variants of a stack share: static settings, and vector settings that are words."""
+    """What the variants of a stack share: static settings, and all others that are words."""
     words = (name for name in method.vector if isinstance(settings[name], str))
-    return {name: settings[name] for name in (*method.static, *words)}
+    labels = (name for name in method.labels if name in settings)
+    return {name: settings[name] for name in (*method.static, *words, *labels)}
 
 
 def blocks(
