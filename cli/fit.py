@@ -3,11 +3,15 @@
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cacheclip.cli import options, output
 from cacheclip.methods import names
+
+if TYPE_CHECKING:
+    from cacheclip.draws import Fewer, Shots
 
 
 @click.command("fit")
@@ -21,7 +25,15 @@ from cacheclip.methods import names
     show_default=True,
     help=f"{', '.join(names())}; `cacheclip methods NAME` says more.",
 )
-@click.option("--shots", type=click.IntRange(1), default=16, show_default=True)
+@click.option(
+    "--shots",
+    metavar="K|all",
+    callback=options.shots,
+    default="16",
+    show_default=True,
+    help="Support images a class; all: every training image.",
+)
+@options.fewer
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
 @options.select
 @options.draw
@@ -36,7 +48,8 @@ def command(
     model: str | None,
     pretrained: str | None,
     method: str,
-    shots: int,
+    shots: "Shots",
+    fewer: "Fewer",
     seed: int,
     select: str | None,
     draw: str | None,
@@ -64,6 +77,7 @@ def command(
     request = Request(
         methods=(method,),
         shots=(shots,),
+        fewer=fewer,
         seeds=(seed,),
         select=select,
         set=set_,

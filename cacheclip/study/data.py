@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cacheclip.disk import digest
-from cacheclip.draws import Draw, Pool, few_shot, given
+from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import InputError, StoreError
 from cacheclip.methods.base import Method, Settings
@@ -33,7 +33,7 @@ class SetData:
         self.device = device
         self.limit = limit  # working memory in bytes
         self.draws_are = RANKED
-        self._draws: dict[tuple[int, int], Draw] = {}
+        self._draws: dict[tuple[Shots, int, Fewer], Draw] = {}
         self._layers: dict[tuple[str, str], Tensor] = {}
         self._good: dict[str, tuple[list[int], list[str]]] = {}
         self._test: dict[str, Tensor] = {}
@@ -96,28 +96,37 @@ class SetData:
             self._pools[split] = Pool(ids, [labels[row] for row in rows], rows)
         return self._pools[split]
 
-    def draw(self, shots: int, seed: int) -> Draw:
+    @property
+    def per_class(self) -> int:
+        """Training images a class, on average: what `all` comes to."""
+        labelled = sum(label >= 0 for label in self.pool("train").labels)
+        return max(1, round(labelled / len(self.classnames)))
+
+    def draw(self, shots: Shots, seed: int, fewer: Fewer = "error") -> Draw:
         """The few-shot draw of that seed."""
         if self.draws_are == GIVEN:
             return self._given(shots, seed)
-        if (shots, seed) not in self._draws:
-            self._draws[shots, seed] = few_shot(
+        asked = shots, seed, fewer
+        if asked not in self._draws:
+            self._draws[asked] = few_shot(
                 self.pool("train"),
                 self.pool("val"),
                 self.classnames,
                 shots,
                 seed,
                 where=f"data set {self.features.dataset}",
+                fewer=fewer,
             )
-        return self._draws[shots, seed]
+        return self._draws[asked]
 
-    def _given(self, shots: int, seed: int) -> Draw:
-        rows = self.features.given_draws.get((seed, shots))
+    def _given(self, shots: Shots, seed: int) -> Draw:
+        there = self.features.given_draws
         where = f"data set {self.features.dataset}"
-        if rows is None:
+        if not isinstance(shots, int) or (seed, shots) not in there:
             what = f"no draw of seed {seed} and {shots} shots came with this set"
             raise InputError(what, where=where, fix="use --draw ranked")
         pools = self.pool("train"), self.pool("val")
+        rows = there[seed, shots]
         return given(*pools, self.classnames, rows, shots, seed, where=where)
 
     def task(

@@ -46,7 +46,7 @@ def fit(
     if out is not None:
         refuse_place(out, "--out")
     comparison = Comparison(replace(request, on_existing="redo"), features, home)
-    for line in comparison.notices:
+    for line in (*comparison.shortages, *comparison.notices):
         notice(line)
     (block,) = comparison.blocks
     if len(block.cells) > 1:

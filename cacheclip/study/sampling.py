@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from cacheclip.draws import Draw
+from cacheclip.draws import Draw, Shots
 from cacheclip.errors import InputError, UsageError
 from cacheclip.store.given import common_seeds
 from cacheclip.store.home import FeatureSet
@@ -11,7 +11,7 @@ from cacheclip.study.data import GIVEN, RANKED, SetData
 
 
 def sampling(
-    asked: str | None, shots: Sequence[int], seeds: Sequence[int], features: FeatureSet
+    asked: str | None, shots: Sequence[Shots], seeds: Sequence[int], features: FeatureSet
 ) -> str:
     """The sampling procedure: `given` where draws came with the set, unless another is asked for.
 

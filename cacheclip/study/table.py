@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from statistics import mean, stdev
 
+from cacheclip.draws import ALL
 from cacheclip.results import Row
 
 Table = tuple[list[str], list[list[str]]]
@@ -15,14 +16,15 @@ def summary(rows: Sequence[Row]) -> Table:
     Zero-shot reads no shots, so its one figure stands in every column. Rows whose settings were
     chosen by validation share a line; under `fixed` each combination of settings has its own.
     """
-    shots = sorted({row.shots for row in rows} - {0}) or [0]
-    lines: dict[tuple[str, str], dict[int, list[Row]]] = {}
+    counts = {row.shots for row in rows} - {0}
+    shots = sorted(counts - {ALL}, key=int) + sorted(counts & {ALL}, key=str) or [0]
+    lines: dict[tuple[str, str], dict[int | str, list[Row]]] = {}
     for row in rows:
         varied = _settings(row, rows) if row.select == "fixed" else ""
         columns = lines.setdefault((row.method, varied), {})
         for k in [row.shots] if row.shots else shots:
             columns.setdefault(k, []).append(row)
-    headers = ["method", *(f"{k} shot{'s' if k > 1 else ''}" for k in shots)]
+    headers = ["method", *(f"{k} shot{'' if k in (0, 1) else 's'}" for k in shots)]
     cells = [
         [f"{method} {varied}".rstrip(), *(_cell(columns.get(k, [])) for k in shots)]
         for (method, varied), columns in lines.items()
@@ -44,6 +46,7 @@ def again(rows: Sequence[Row]) -> list[str]:
         "select": row.select,
     }
     own |= {"recipe": row.recipe} if row.recipe else {}
+    own |= {"fewer": row.fewer} if row.fewer != "error" else {}
     words = [word for name, value in own.items() for word in (f"--{name}", value)]
     if row.select == "fixed":
         words += [word for n, v in row.hparams.items() for word in ("--set", f"{n}={v}")]

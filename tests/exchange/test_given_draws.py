@@ -146,6 +146,20 @@ def test_unequal_draws_are_taken_as_they_are_and_said(
     assert (row.n_train, row.shots, row.draw) == (10, 4, "given")
 
 
+def test_draws_of_unequal_sizes_run_side_by_side_as_alone(
+    arrays: Arrays, save: Save, home: Home
+) -> None:
+    sizes = {f"draw_{seed}_4": drawn(arrays, 2 + seed, seed) for seed in (1, 2, 3)}
+    import_npz(save(**sizes), home)
+    for method in ("nearest-mean", "linear-probe"):
+        together = rows_of(home, Request((method,), (4,), (1, 2, 3), "fixed"))
+        assert [row.n_train for row in together] == [9, 12, 15]
+        for row in together:
+            own = Request((method,), (4,), (row.seed or 0,), "fixed", on_existing="redo")
+            (alone,) = rows_of(home, own)
+            assert (alone.row_id, alone.top1_test) == (row.row_id, row.top1_test)
+
+
 def test_rows_a_class_a_line_are_taken(arrays: Arrays, save: Save, home: Home) -> None:
     rows = drawn(arrays, 4, 1)
     by_class = np.stack([rows[arrays["labels"][rows] == c] for c in range(3)])
