@@ -21,6 +21,7 @@ from cacheclip.cli import options, output
 @options.set_
 @options.max_memory
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file.")
+@options.per_class
 @options.home
 @options.as_json
 def command(
@@ -35,6 +36,7 @@ def command(
     set_: tuple[str, ...],
     max_memory: int | None,
     out: Path | None,
+    per_class: bool,
     home: Path | None,
     as_json: bool,
 ) -> None:
@@ -48,9 +50,11 @@ def command(
     place = Home.resolve(home)
     features = place.find(dataset, model, pretrained)  # before torch is paid for
     output.talk(*features.notices)
+    from cacheclip.results import predictions
+    from cacheclip.study import fit_table
     from cacheclip.study.compare import Request
     from cacheclip.study.fit import fit
-    from cacheclip.study.table import line, settings
+    from cacheclip.study.per_class import report, tables
 
     request = Request(
         methods=(method,),
@@ -64,11 +68,17 @@ def command(
     with output.progress() as advance:
         fitted = fit(request, features, place, out, partial(advance, "runs"), output.talk)
     row = fitted.row
+    found = {}
+    if per_class:
+        found = report(predictions(place, row.row_id), features.labels.classnames)
     if as_json:
-        output.data(row.as_json() | {"bundle": str(fitted.bundle) if fitted.bundle else None})
+        bundle = str(fitted.bundle) if fitted.bundle else None
+        output.data(row.as_json() | {"bundle": bundle} | found)
     else:
-        output.table(*line(row))
-        output.talk(f"settings: {settings(row)}")
+        output.table(*fit_table.table(fitted))
+        for title, cells in tables(found) if found else ():
+            output.table(*cells, title)
+        output.talk(*fit_table.notes(fitted))
     if fitted.bundle:
         output.talk(f"bundle: {fitted.bundle}")
     if fitted.bundle and features.encoder["library"] != IMPORTED:

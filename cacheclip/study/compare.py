@@ -72,6 +72,8 @@ class Comparison:
         blocks: all that was asked for.
         refusals: why each other method does not run.
         reused: how many rows the log had already.
+        choices: method -> the settings that were given.
+        draws: shots -> the draws of its seeds.
     """
 
     def __init__(self, request: Request, features: FeatureSet, home: Home) -> None:
@@ -80,7 +82,7 @@ class Comparison:
         self.data = SetData(features, device, request.max_memory or default_limit(device))
         names = dict.fromkeys((*request.floor, *request.methods))
         chosen = [methods.get(name) for name in names]
-        choices = settings.parse(request.set, chosen)
+        self.choices = settings.parse(request.set, chosen)
         policy = _policy(request.select, self.data)
         able, self.refusals = _able(chosen, request.methods, features)
         self.blocks = blocks(
@@ -88,11 +90,17 @@ class Comparison:
             request.shots,
             request.seeds,
             policy,
-            choices,
+            self.choices,
             self.data.logit_scale,
             request.recipe,
         )
         planned = list(_planned(self.blocks, self.data))
+        self.draws = {
+            block.shots: list(
+                {p.draw.seed: p.draw for p in own if isinstance(p.draw, Draw)}.values()
+            )
+            for block, own in zip(self.blocks, planned, strict=True)
+        }
         skip = request.on_existing == "skip"
         wanted = {p.row.row_id for own in planned for p in own} if skip else set()
         there = results.rows(home.root, wanted)

@@ -4,19 +4,41 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cacheclip.disk import refuse_place
 from cacheclip.errors import CacheclipError, UsageError
+from cacheclip.methods.base import Settings
 from cacheclip.results import Row
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows
 from cacheclip.study.compare import Comparison, Request
+from cacheclip.study.plan import Block
+from cacheclip.study.score import Scores
+
+PUBLISHED_SCALE = 100.0  # the logit scale of the encoders that published constants are for
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A row and where its bundle lies; None where a method has no head to keep."""
+    """One fit.
+
+    Attributes:
+        row: its row.
+        scores: its test results, W = 1.
+        commonest: the class with the most test pictures.
+        unequal: whether classes differ in their number of test pictures.
+        logit_scale: the encoder's exp(logit_scale).
+        rescaled: settings that follow it -> what they are at 100.
+        bundle: where its bundle lies; None where a method has no head to keep.
+    """
 
     row: Row
+    scores: Scores
+    commonest: str
+    unequal: bool
+    logit_scale: float
+    rescaled: Settings
     bundle: Path | None
 
 
@@ -56,8 +78,31 @@ def fit(
     ((outcome, row),) = comparison.run(progress, notice)
     if isinstance(outcome.result, CacheclipError):
         raise outcome.result
-    if block.method.setting != "inductive":
-        return Fitted(row, None)
-    path = out or home.root / "bundles" / f"{row.row_id}.safetensors"
-    rows.bundle(block, outcome, outcome.result, comparison.data).write(path)
-    return Fitted(row, path)
+    if outcome.scores is None:
+        raise TypeError(f"{row.method}: settled and not scored")
+    path = None
+    if block.method.setting == "inductive":
+        path = out or home.root / "bundles" / f"{row.row_id}.safetensors"
+        rows.bundle(block, outcome, outcome.result, comparison.data).write(path)
+    data, scores = comparison.data, outcome.scores
+    n_each = np.bincount(scores.label, minlength=len(data.classnames))
+    return Fitted(
+        row=row,
+        scores=scores,
+        commonest=data.classnames[int(n_each.argmax())],
+        unequal=len(set(n_each[n_each > 0].tolist())) > 1,
+        logit_scale=data.logit_scale,
+        rescaled=_rescaled(block, comparison, row),
+        bundle=path,
+    )
+
+
+def _rescaled(block: Block, comparison: Comparison, row: Row) -> Settings:
+    """The settings that the method's constants would have at the published logit scale."""
+    given = block.policy.axes(block.method, comparison.choices[block.method.name])
+    chosen = {name: row.hparams[name] for name in given}
+    here, published = (
+        block.method.fixed(block.shots, scale, block.recipe, chosen)
+        for scale in (comparison.data.logit_scale, PUBLISHED_SCALE)
+    )
+    return {name: published[name] for name, value in here.items() if value != published[name]}
