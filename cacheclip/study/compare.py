@@ -95,12 +95,10 @@ class Comparison:
             request.recipe,
         )
         planned = list(_planned(self.blocks, self.data))
-        self.draws = {
-            block.shots: list(
-                {p.draw.seed: p.draw for p in own if isinstance(p.draw, Draw)}.values()
-            )
-            for block, own in zip(self.blocks, planned, strict=True)
-        }
+        self.draws: dict[int, list[Draw]] = {}
+        for block, own in zip(self.blocks, planned, strict=True):
+            drawn = {p.draw.seed: p.draw for p in own if isinstance(p.draw, Draw)}
+            self.draws[block.shots] = list(drawn.values())
         skip = request.on_existing == "skip"
         wanted = {p.row.row_id for own in planned for p in own} if skip else set()
         there = results.rows(home.root, wanted)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from cacheclip.methods import base as methods
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import Row
-from cacheclip.study.fit import Fitted
+from cacheclip.study.fit import PUBLISHED_SCALE, Fitted
 from cacheclip.study.table import Table, honest, percent, short
 
 ZERO_SHOT = "zero-shot"
@@ -48,9 +48,13 @@ def settings(fitted: Fitted) -> str:
     """All settings of the row; those that follow the encoder's logit scale say so."""
     said = []
     for name, value in fitted.row.hparams.items():
-        at_100 = fitted.rescaled.get(name)
-        why = f" ({short(at_100)} at logit scale 100, here {fitted.logit_scale:.3g})"
-        said.append(f"{name}={short(value)}{why if at_100 is not None else ''}")
+        why = ""
+        if name in fitted.rescaled:
+            published = short(fitted.rescaled[name])
+            why = (
+                f" ({published} at logit scale {PUBLISHED_SCALE:g}, here {fitted.logit_scale:.3g})"
+            )
+        said.append(f"{name}={short(value)}{why}")
     return " ".join(said) or "none"
 
 

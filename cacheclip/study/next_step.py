@@ -20,8 +20,8 @@ def best(rows: Sequence[Row]) -> Row | None:
     rivals = [row for row in validated if row.shots == most]
     if rivals:
         return max(rivals, key=lambda row: row.top1_val or 0.0)
-    drawn = [row for row in good if row.shots]
-    return (drawn or good or [None])[-1]
+    drawn = [row for row in good if row.shots] or good
+    return drawn[-1] if drawn else None
 
 
 def why(row: Row) -> str:
