@@ -80,6 +80,8 @@ class Comparison:
         self.home = home
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data = SetData(features, device, request.max_memory or default_limit(device))
+        if not self.data.good_rows("test"):
+            raise _untestable(features)
         names = dict.fromkeys((*request.floor, *request.methods))
         chosen = [methods.get(name) for name in names]
         self.choices = settings.parse(request.set, chosen)
@@ -180,6 +182,14 @@ class Comparison:
             return 1  # no draw was possible, so nothing will run
         one = self.data.task(block.method, [draw], [block.cells[0].candidates[0] | static])
         return variants_at_once(block.method(**static), one, self.data.limit)
+
+
+def _untestable(features: FeatureSet) -> StoreError:
+    return StoreError(
+        "no test picture could be encoded, so nothing can be tested",
+        where=f"data set {features.dataset}, encoder {features.name}",
+        fix=features.extract_command,
+    )
 
 
 def _able(
