@@ -216,6 +216,10 @@ def test_a_torn_or_flipped_predictions_file_is_an_error_or_harmless(tmp_path: Pa
         file.write_bytes(whole[:size])
         with pytest.raises(StoreError, match="damaged"):
             results.predictions(tmp_path, "a")
+    np.save(file.with_suffix(".npy"), np.zeros(3))
+    file.write_bytes(file.with_suffix(".npy").read_bytes())
+    with pytest.raises(StoreError, match="damaged"):
+        results.predictions(tmp_path, "a")
     random = np.random.default_rng(0)
     named = 0
     for place in random.integers(0, len(whole), 300).tolist():
