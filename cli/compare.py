@@ -76,8 +76,8 @@ def command(
     """Compare methods over shots, seeds and settings; every row goes to the results log.
 
     A row is there as soon as its runs are done, and the same command again makes only what is
-    missing. The next step it names, and --per-class shows, is the row with the best validation
-    accuracy at the most shots; test accuracy chooses nothing.
+    missing. The next step it names, and --per-class shows, is the row of METHODS with the best
+    validation accuracy at the most shots; test accuracy chooses nothing.
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
@@ -117,7 +117,8 @@ def command(
                 if isinstance(outcome.result, CacheclipError):
                     errors.append(outcome.result)
         rows += comparison.rows
-        best, found = next_step.best(comparison.rows), {}
+        best = next_step.best([row for row in comparison.rows if row.method in request.methods])
+        found = {}
         if best and per_class:
             found = report(predictions(place, best.row_id), comparison.data.classnames)
         printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]

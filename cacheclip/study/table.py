@@ -50,16 +50,16 @@ def notes(
     if not tested:
         return
     _, lines = _lines(tested)
-    n = tested[0].n_test
+    pictures = f"{tested[0].n_test} test picture{'s' if tested[0].n_test > 1 else ''}"
     if _several(lines):
+        yield f"accuracy in %, mean ± standard deviation {spread(draws, chooses=chooses)}"
         widest = 100 * max(_half_width(row) for row in tested)
-        over = spread(draws, chooses=chooses)
-        yield f"test accuracy in %, {over}; 95 % interval by {n} pictures: ±{widest:.1f}"
+        pictures += f": each number is good to {widest:.1f} points (95 %, Wilson)"
     else:
-        yield f"test accuracy in % of {n} pictures (95 % interval by Wilson, rounded outward)"
+        yield "accuracy in %, in brackets its 95 % interval (Wilson, rounded outward)"
     constants = [row.constant_test for row in tested if row.constant_test is not None]
-    if constants:
-        yield f"always answering one class gets {percent(constants[0])}"
+    always = f"; always answering one class gets {percent(constants[0])}" if constants else ""
+    yield pictures + always
     yield from honest(tested[0])
     gaps = [abs(row.macro_test - (row.top1_test or 0)) for row in tested if row.macro_test]
     if (apart := max(gaps, default=0)) >= 0.01:
@@ -101,14 +101,14 @@ def spread(draws: Mapping[int, Sequence[Draw]], *, chooses: bool) -> str:
         if len(support) > 1:
             kind = f"over {len(own)} draws"
         elif chooses and len(val) > 1:
-            kind = f"over {len(own)} draws of validation pictures (all learn from the same)"
+            kind = f"over {len(own)} draws of validation pictures (same support)"
         else:
-            kind = f"over {len(own)} starts alone (every draw is the same)"
+            kind = f"over {len(own)} starts alone (same draws)"
         if len(own) > 1:
             kinds.setdefault(kind, []).append(shots)
     first, *others = kinds.items()
     parts = [first[0], *(f"at {_shots(shots)} {kind}" for kind, shots in others)]
-    return f"mean ± standard deviation {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def percent(fraction: float | None) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_fit_shows_zero_shot_and_the_constant_answer_with_n_and_interval(home: H
 
 def made(**changes: object) -> Row:
     """A row of tip-adapter at 50 % of 500 pictures."""
-    filled = {name: None for name in results.documented() if name != "row_id"}
+    filled: dict[str, Any] = {name: None for name in results.documented() if name != "row_id"}
     known = {"method": "tip-adapter", "top1_test": 0.5, "n_test": 500, "n_classes": 4, "n_val": 0}
     return Row(**(filled | known | {"shots": 4, "seed": 1, "hparams": {}} | changes))
 
@@ -146,7 +147,7 @@ def test_a_comparison_names_the_cells_below_zero_shot_and_one_class() -> None:
     said = list(notes(rows, {}, chooses=False))
     assert "warning: below zero-shot (60.0): tip-adapter at 1 shot" in said
     assert not [line for line in said if "below one class" in line]
-    assert any("500 pictures" in line for line in said)
+    assert any("500 test pictures" in line for line in said)
 
 
 def draw(seed: int, support: Sequence[int], val: Sequence[int] = ()) -> Draw:
@@ -157,22 +158,20 @@ def draw(seed: int, support: Sequence[int], val: Sequence[int] = ()) -> Draw:
 def test_the_deviation_says_what_it_is_over() -> None:
     moving = [draw(1, [0, 1]), draw(2, [2, 3]), draw(3, [0, 3])]
     still = [draw(1, [0, 1], [5]), draw(2, [1, 0], [6])]
-    assert spread({2: moving}, chooses=True) == "mean ± standard deviation over 3 draws"
-    assert spread({2: still}, chooses=False).endswith(
-        "over 2 starts alone (every draw is the same)"
-    )
+    assert spread({2: moving}, chooses=True) == "over 3 draws"
+    assert spread({2: still}, chooses=False).endswith("over 2 starts alone (same draws)")
     assert "validation pictures" in spread({2: still}, chooses=True)
     mixed = spread({0: [], 1: moving, 2: still}, chooses=False)
-    assert mixed.endswith("3 draws, at 2 shots over 2 starts alone (every draw is the same)")
+    assert mixed.endswith("over 3 draws, at 2 shots over 2 starts alone (same draws)")
 
 
 def test_all_pictures_of_a_class_are_the_same_draw_in_any_order(home: Home) -> None:
     whole = ran(home, Request(("nearest-mean",), (6,), (1, 2, 3), "fixed"))
     assert len({row.draw_id for row in whole.rows}) == 3  # their order differs
     said = list(notes(whole.rows, whole.draws, chooses=False))
-    assert "over 3 starts alone (every draw is the same)" in said[0]
+    assert said[0].endswith("± standard deviation over 3 starts alone (same draws)")
     part = ran(home, Request(("nearest-mean",), (2,), (1, 2, 3), "fixed"))
-    assert "over 3 draws; 95 % interval" in next(notes(part.rows, part.draws, chooses=False))
+    assert next(notes(part.rows, part.draws, chooses=False)).endswith("deviation over 3 draws")
 
 
 def test_one_draw_has_its_interval_in_the_cell_and_no_deviation(home: Home) -> None:
