@@ -46,7 +46,7 @@ def notes(
         draws: shots -> the draws of its seeds.
         chooses: whether settings were chosen on validation pictures.
     """
-    tested = [row for row in rows if row.top1_test is not None]
+    tested = _tested(rows)
     if not tested:
         return
     _, lines = _lines(tested)
@@ -149,8 +149,14 @@ def _lines(rows: Sequence[Row]) -> tuple[list[int], dict[str, Columns]]:
 
 
 def _several(lines: Mapping[str, Columns]) -> bool:
-    """Whether a cell of the table holds more than one row."""
-    return any(len(own) > 1 for columns in lines.values() for own in columns.values())
+    """Whether a cell of the table is the mean of more than one row."""
+    cells = (own for columns in lines.values() for own in columns.values())
+    return any(len(_tested(own)) > 1 for own in cells)
+
+
+def _tested(rows: Sequence[Row]) -> list[Row]:
+    """The rows that went well."""
+    return [row for row in rows if row.top1_test is not None]
 
 
 def _exact(value: Value) -> str:
@@ -159,15 +165,14 @@ def _exact(value: Value) -> str:
 
 
 def _cell(rows: Sequence[Row], *, several: bool) -> str:
-    tested = [row for row in rows if row.top1_test is not None]
-    values = [100 * row.top1_test for row in tested if row.top1_test is not None]
+    values = [100 * row.top1_test for row in rows if row.top1_test is not None]
     if not values:
         return "failed" if rows else ""
     if len(values) > 1:
         return f"{mean(values):.1f} ± {stdev(values):.1f}"
     if several:
         return f"{values[0]:.1f}"
-    low, high = wilson(values[0] / 100, tested[0].n_test)
+    low, high = wilson(values[0] / 100, rows[0].n_test)
     return f"{values[0]:.1f} ({floor(100 * low)}-{ceil(100 * high)})"
 
 

@@ -181,6 +181,12 @@ def test_one_draw_has_its_interval_in_the_cell_and_no_deviation(home: Home) -> N
     assert "±" not in " ".join(notes(one.rows, one.draws, chooses=False))
 
 
+def test_a_draw_that_failed_makes_no_deviation() -> None:
+    rows = [made(seed=1), made(seed=2, top1_test=None, error="e")]
+    assert summary(rows)[1] == [["tip-adapter", "50.0 (45-55)"]]
+    assert "in brackets" in next(notes(rows, {4: [draw(1, [0]), draw(2, [1])]}, chooses=False))
+
+
 def test_next_is_the_best_by_validation_at_the_most_shots() -> None:
     rows = [
         made(shots=1, top1_val=1.0, top1_test=0.9),
