@@ -118,17 +118,17 @@ def command(
                     errors.append(outcome.result)
         rows += comparison.rows
         best = next_step.best([row for row in comparison.rows if row.method in request.methods])
-        found = {}
-        if best and per_class:
-            found = report(predictions(place, best.row_id), comparison.data.classnames)
-        printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             output.table(*summary(comparison.rows), *title)
             chooses = comparison.blocks[-1].policy.selects
             output.talk(*notes(comparison.rows, comparison.draws, chooses=chooses))
-            for what, cells in tables(found) if found else ():
+        found = {}
+        if best and per_class:
+            found = report(predictions(place, best.row_id), comparison.data.classnames)
+            for what, cells in () if as_json else tables(found):
                 output.table(*cells, what)
+        printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]
         if best:
             step = next_step.command(best, comparison.choices)
             steps += [next_step.why(best), f"next: {step}{place.option}"]
