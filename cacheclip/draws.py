@@ -9,11 +9,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 from cacheclip.disk import digest
 from cacheclip.errors import InputError
 
 VAL_SHOTS = 4  # CoOp's min(K, 4) validation images a class
+ALL: Literal["all"] = "all"
+
+Shots = int | Literal["all"]  # support images a class
+Fewer = Literal["error", "keep"]  # what a class with fewer training images than that does
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw: rows into the train and val stores, class by class, each class in rank order."""
+    """One draw: rows into the train and val stores, class by class, each class in rank order.
 
-    shots: int
+    `short` names the classes that gave fewer images than `shots`, and how many.
+    """
+
+    shots: Shots
     seed: int
     support: tuple[int, ...]
     support_labels: tuple[int, ...]
@@ -49,6 +57,7 @@ class Draw:
     val: tuple[int, ...]
     val_labels: tuple[int, ...]
     val_ids: tuple[str, ...]
+    short: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def draw_id(self) -> str:
@@ -67,11 +76,20 @@ class Draw:
 
 
 def few_shot(
-    train: Pool, val: Pool, classnames: Sequence[str], shots: int, seed: int, *, where: str
+    train: Pool,
+    val: Pool,
+    classnames: Sequence[str],
+    shots: Shots,
+    seed: int,
+    *,
+    where: str,
+    fewer: Fewer = "error",
 ) -> Draw:
     """Draw `shots` training images and min(shots, 4) validation images of every class.
 
-    A validation split that lacks a class altogether gives no validation images at all.
+    `all` draws every labelled training image, in an order that is the same for every seed, and
+    four validation images. A validation split that lacks a class altogether gives no validation
+    images at all.
 
     Args:
         train: what support images may come from.
@@ -80,21 +98,26 @@ def few_shot(
         shots: support images a class, at least 1.
         seed: the draw's seed.
         where: the data set, for the message.
+        fewer: `keep` takes what there is of a class that has fewer images than `shots`.
 
     Raises:
-        InputError: a class has fewer than `shots` training images.
+        InputError: a class has fewer than `shots` training images, or none.
     """
-    if shots < 1:
+    if shots != ALL and shots < 1:
         raise InputError(f"{shots} shots", where=where, fix="use --shots 1 or more")
-    by_class = train.ranked(seed, len(classnames))
-    short = [(name, len(k)) for name, k in zip(classnames, by_class, strict=True) if len(k) < shots]
-    if short:
-        raise _too_few(short, len(classnames), shots, where)
-    support = [k for ranked in by_class for k in ranked[:shots]]
+    by_class = train.ranked(0 if shots == ALL else seed, len(classnames))
+    wanted = len(train.ids) if shots == ALL else shots
+    sizes = list(zip(classnames, map(len, by_class), strict=True))
+    if empty := [(name, n) for name, n in sizes if not n]:
+        raise _none_at_all(empty, len(classnames), where)
+    short = [] if shots == ALL else [(name, n) for name, n in sizes if n < wanted]
+    if short and fewer == "error":
+        raise _too_few(short, len(classnames), wanted, where)
+    support = [k for ranked in by_class for k in ranked[:wanted]]
     val_by_class = val.ranked(seed, len(classnames))
     if not all(val_by_class):
         val_by_class = []
-    chosen = [k for ranked in val_by_class for k in ranked[: min(shots, VAL_SHOTS)]]
+    chosen = [k for ranked in val_by_class for k in ranked[: min(wanted, VAL_SHOTS)]]
     return Draw(
         shots=shots,
         seed=seed,
@@ -104,15 +127,27 @@ def few_shot(
         val=tuple(val.rows[k] for k in chosen),
         val_labels=tuple(val.labels[k] for k in chosen),
         val_ids=tuple(val.ids[k] for k in chosen),
+        short=tuple(short),
+    )
+
+
+def in_words(short: Sequence[tuple[str, int]]) -> str:
+    """Classes and how many images they have: the first five."""
+    return ", ".join(f"{name} {n}" for name, n in short[:5]) + (", ..." if short[5:] else "")
+
+
+def _none_at_all(empty: list[tuple[str, int]], n_classes: int, where: str) -> InputError:
+    return InputError(
+        f"{len(empty)} of {n_classes} classes have no training image",
+        where=f"{where}, split train ({in_words(empty)})",
+        fix="add images to these classes, or take the classes out of the data set",
     )
 
 
 def _too_few(short: list[tuple[str, int]], n_classes: int, shots: int, where: str) -> InputError:
-    named = ", ".join(f"{name} {n}" for name, n in short[:5]) + (", ..." if short[5:] else "")
     most = min(n for _, n in short)
-    offer = f"use --shots {most} or fewer, or add images" if most else "add images to these classes"
     return InputError(
         f"{len(short)} of {n_classes} classes have fewer than {shots} training images",
-        where=f"{where}, split train ({named})",
-        fix=offer,
+        where=f"{where}, split train ({in_words(short)})",
+        fix=f"use --shots {most} or fewer, --fewer keep to take what they have, or add images",
     )

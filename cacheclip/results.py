@@ -39,7 +39,7 @@ class Row:
     recipe: Annotated[str | None, "as-paper or as-code, where a method knows both"]
     hparams: Annotated[dict[str, float | int | str], "effective settings after defaults and choice"]
     candidates: Annotated[str, "digest of all settings that competed for this row, as asked for"]
-    shots: Annotated[int, "support images a class"]
+    shots: Annotated[int | str, "support images a class; all: every training image"]
     seed: Annotated[int | None, "seed of the draw; null where nothing is drawn"]
     init_seed: Annotated[int | None, "seed of the start and of the data order"]
     select: Annotated[str, "policy that chose the settings"]
@@ -82,6 +82,9 @@ class Row:
     learned: Annotated[
         dict[str, float] | None, "numbers that the fit found for settings given as `learned`"
     ] = None
+    fewer: Annotated[str, "keep where some classes gave fewer images than shots, else error"] = (
+        "error"
+    )
 
     @property
     def row_id(self) -> str:
@@ -89,7 +92,8 @@ class Row:
 
         What a policy chose follows from its candidates, so they count in the place of its choice.
         """
-        return digest({name: getattr(self, name) for name in _DECIDES})[:16]
+        given = (name for name, default in _DECIDES_IF_GIVEN if getattr(self, name) != default)
+        return digest({name: getattr(self, name) for name in (*_DECIDES, *given)})[:16]
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
@@ -102,6 +106,9 @@ _DECIDES = (
     *("keys", "stores", "labels", "protocol_version"),
 )
 
+
+# Younger than the log: at its default such a field leaves the id of a row what it was without it.
+_DECIDES_IF_GIVEN = (("fewer", "error"),)
 
 _FIELDS = frozenset(field.name for field in fields(Row))
 

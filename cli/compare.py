@@ -11,6 +11,7 @@ import click
 from cacheclip.cli import options, output
 
 if TYPE_CHECKING:
+    from cacheclip.draws import Fewer, Shots
     from cacheclip.results import Row
 
 
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 @click.option(
     "--shots",
     metavar="K[,K]",
-    callback=options.numbers,
+    callback=options.shot_counts,
     default="1,2,4,8,16",
     show_default=True,
-    help="Support images a class.",
+    help="Support images a class; all: every training image.",
 )
+@options.fewer
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
 )
@@ -61,7 +63,8 @@ def command(
     model: str | None,
     pretrained: str | None,
     methods: tuple[str, ...],
-    shots: tuple[int, ...],
+    shots: tuple["Shots", ...],
+    fewer: "Fewer",
     seeds: int,
     select: str | None,
     recipe: str | None,
@@ -95,6 +98,7 @@ def command(
     request = Request(
         methods=methods or DEFAULT_METHODS,
         shots=shots,
+        fewer=fewer,
         seeds=tuple(range(1, seeds + 1)),
         select=select,
         set=set_,
@@ -109,7 +113,7 @@ def command(
     steps: list[str] = []
     errors: list[CacheclipError] = []
     for comparison in comparisons:
-        output.talk(*comparison.data.features.notices, *comparison.refusals)
+        output.talk(*comparison.data.features.notices, *comparison.refusals, *comparison.shortages)
         output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
         output.talk(*(comparison.memory_plan() if verbose else ()))
         with output.progress() as advance:

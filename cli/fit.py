@@ -3,10 +3,14 @@
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cacheclip.cli import options, output
+
+if TYPE_CHECKING:
+    from cacheclip.draws import Fewer, Shots
 
 
 @click.command("fit")
@@ -14,7 +18,15 @@ from cacheclip.cli import options, output
 @options.model
 @options.pretrained
 @click.option("--method", default="clip-adapter", show_default=True, help="Method name.")
-@click.option("--shots", type=click.IntRange(1), default=16, show_default=True)
+@click.option(
+    "--shots",
+    metavar="K|all",
+    callback=options.shots,
+    default="16",
+    show_default=True,
+    help="Support images a class; all: every training image.",
+)
+@options.fewer
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
 @options.select
 @options.recipe
@@ -29,7 +41,8 @@ def command(
     model: str | None,
     pretrained: str | None,
     method: str,
-    shots: int,
+    shots: "Shots",
+    fewer: "Fewer",
     seed: int,
     select: str | None,
     recipe: str | None,
@@ -59,6 +72,7 @@ def command(
     request = Request(
         methods=(method,),
         shots=(shots,),
+        fewer=fewer,
         seeds=(seed,),
         select=select,
         set=set_,

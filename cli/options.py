@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from cacheclip.draws import Shots
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -41,6 +44,13 @@ set_: Decorator = click.option(
     multiple=True,
     help="A setting of a method, METHOD.NAME=VALUE where several methods have it. Repeatable.",
 )
+fewer: Decorator = click.option(
+    "--fewer",
+    type=click.Choice(["error", "keep"]),
+    default="error",
+    show_default=True,
+    help="Classes with fewer training images than --shots: an error, or keep what they have.",
+)
 max_memory: Decorator = click.option(
     "--max-memory",
     metavar="SIZE",
@@ -72,15 +82,27 @@ def _bytes(value: str | None) -> int | None:
     return size
 
 
-def numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
-    """Callback of an option: whole numbers of 1 or more with commas between them, each once."""
+def shots(ctx: click.Context, param: click.Parameter, value: str) -> "Shots":
+    """Callback of an option: a whole number of 1 or more, or `all`."""
+    return _shots(value, "is neither a whole number nor all")
+
+
+def shot_counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple["Shots", ...]:
+    """Callback of an option: such numbers, or `all`, with commas between them, each once."""
+    wrong = "is not whole numbers, or all, with commas between"
+    return tuple(dict.fromkeys(_shots(part, wrong, value) for part in value.split(",")))
+
+
+def _shots(part: str, wrong: str, value: str | None = None) -> "Shots":
+    if part.strip() == "all":
+        return "all"
     try:
-        found = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+        number = int(part)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not whole numbers with commas between") from None
-    if min(found) < 1:
-        raise click.BadParameter(f"{min(found)} is less than 1")
-    return found
+        raise click.BadParameter(f"{value or part!r} {wrong}") from None
+    if number < 1:
+        raise click.BadParameter(f"{number} is less than 1")
+    return number
 
 
 def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:

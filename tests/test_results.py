@@ -120,6 +120,23 @@ def test_the_log_gives_back_the_last_good_row_of_an_id(tmp_path: Path) -> None:
     assert found == {first.row_id: last}
 
 
+def test_a_line_older_than_the_last_fields_is_read_and_keeps_its_id(tmp_path: Path) -> None:
+    line = row().as_json()
+    del line["fewer"]
+    (tmp_path / results.LOG).write_text(json.dumps(line) + "\n")
+    assert results.rows(tmp_path, {row().row_id}) == {row().row_id: row()}
+    assert row(fewer="keep").row_id != row().row_id
+
+
+def test_the_id_of_a_row_of_today_stays_what_it_was() -> None:
+    assert row().row_id == "cdb3ec9494cecea2"
+
+
+def test_the_summary_puts_all_shots_last() -> None:
+    headers, _ = summary([row(shots=k) for k in ("all", 16, 2)])
+    assert headers == ["method", "2 shots", "16 shots", "all shots"]
+
+
 def test_the_summary_gives_mean_and_spread_and_zero_shot_in_every_column() -> None:
     rows = [
         row(method="zero-shot", shots=0, seed=None, top1_test=0.4),

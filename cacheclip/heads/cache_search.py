@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.breakpoints import Margins, most_overlap, or_zero
-from cacheclip.heads.cache import cache_logits
-from cacheclip.heads.cosine import cosine_logits
+from cacheclip.heads.cache import beside_votes, cache_logits
 from cacheclip.metrics import hits
 from cacheclip.task import Query
 
@@ -75,7 +74,7 @@ def _tune_one(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Alpha, beta and hits of one variant's points, [T] each."""
     betas = GRID if "beta" in wanted else Betas((float(params["beta"]),), doublings=1)
-    zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])[0]
+    zero_shot = beside_votes(params, query)[0]
     alphas, counts = search(
         query["image"],
         params["keys"][0],

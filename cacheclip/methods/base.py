@@ -74,6 +74,9 @@ class Method(ABC):
         words: the words that a setting may be: all values of one whose default is a word, and
             beside numbers what a number may be instead, `search` or `learned`. Variants of the
             same word share a stack; the constructor is given it, the tensor holds the default.
+        labels: settings of how unequal classes count (`heads/class_balance.py`), each with its
+            words. The first word is what holds unasked and stands in no settings, so that a row
+            that does without it is the row it always was; the engine acts on the others.
         defaults: the `fixed` constants.
         recipes: recipe -> settings in which it differs from `defaults`, for a method whose paper
             and released code disagree; the first is what runs unasked.
@@ -92,6 +95,7 @@ class Method(ABC):
     static: ClassVar[tuple[str, ...]] = ()
     vector: ClassVar[tuple[str, ...]] = ()
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    labels: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     defaults: ClassVar[Mapping[str, Value]] = {}
     recipes: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
@@ -132,7 +136,8 @@ class Method(ABC):
             recipe: one that the method does not know changes nothing.
             given: settings that are chosen already; constants may depend on them.
         """
-        return {**cls.defaults, **cls.recipes.get(recipe or "", {}), **given}
+        asked = {n: v for n, v in given.items() if n not in cls.labels or v != cls.labels[n][0]}
+        return {**cls.defaults, **cls.recipes.get(recipe or "", {}), **asked}
 
     @abstractmethod
     def logits(self, params: Params, query: Query) -> Tensor:

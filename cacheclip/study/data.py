@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cacheclip.disk import digest
-from cacheclip.draws import Draw, Pool, few_shot
+from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import StoreError
 from cacheclip.methods.base import Method, Settings
@@ -30,7 +30,7 @@ class SetData:
         self.features = features
         self.device = device
         self.limit = limit  # working memory in bytes
-        self._draws: dict[tuple[int, int], Draw] = {}
+        self._draws: dict[tuple[Shots, int, Fewer], Draw] = {}
         self._layers: dict[tuple[str, str], Tensor] = {}
         self._good: dict[str, tuple[list[int], list[str]]] = {}
         self._test: dict[str, Tensor] = {}
@@ -93,18 +93,26 @@ class SetData:
             self._pools[split] = Pool(ids, [labels[row] for row in rows], rows)
         return self._pools[split]
 
-    def draw(self, shots: int, seed: int) -> Draw:
+    @property
+    def per_class(self) -> int:
+        """Training images a class, on average: what `all` comes to."""
+        labelled = sum(label >= 0 for label in self.pool("train").labels)
+        return max(1, round(labelled / len(self.classnames)))
+
+    def draw(self, shots: Shots, seed: int, fewer: Fewer = "error") -> Draw:
         """The few-shot draw of that seed."""
-        if (shots, seed) not in self._draws:
-            self._draws[shots, seed] = few_shot(
+        asked = shots, seed, fewer
+        if asked not in self._draws:
+            self._draws[asked] = few_shot(
                 self.pool("train"),
                 self.pool("val"),
                 self.classnames,
                 shots,
                 seed,
                 where=f"data set {self.features.dataset}",
+                fewer=fewer,
             )
-        return self._draws[shots, seed]
+        return self._draws[asked]
 
     def task(
         self, method: type[Method], draws: Sequence[Draw | None], settings: Sequence[Settings]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cacheclip.disk import refuse_place
+from cacheclip.draws import ALL
 from cacheclip.errors import CacheclipError, UsageError
 from cacheclip.methods.base import Settings
 from cacheclip.results import Row
@@ -68,6 +69,8 @@ def fit(
     if out is not None:
         refuse_place(out, "--out")
     comparison = Comparison(replace(request, on_existing="redo"), features, home)
+    for line in comparison.shortages:
+        notice(line)
     (block,) = comparison.blocks
     if len(block.cells) > 1:
         raise UsageError(
@@ -100,9 +103,10 @@ def fit(
 def _rescaled(block: Block, comparison: Comparison, row: Row) -> Settings:
     """The settings that the method's constants would have at the published logit scale."""
     given = block.policy.axes(block.method, comparison.choices[block.method.name])
-    chosen = {name: row.hparams[name] for name in given}
+    chosen = {name: row.hparams[name] for name in given if name in row.hparams}
+    shots = comparison.data.per_class if block.shots == ALL else block.shots
     here, published = (
-        block.method.fixed(block.shots, scale, block.recipe, chosen)
+        block.method.fixed(shots, scale, block.recipe, chosen)
         for scale in (comparison.data.logit_scale, PUBLISHED_SCALE)
     )
     return {name: published[name] for name, value in here.items() if value != published[name]}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Choices
-from cacheclip.study.table import percent
+from cacheclip.study.table import by_number, percent
 
 
 def best(rows: Sequence[Row]) -> Row | None:
@@ -16,9 +16,9 @@ def best(rows: Sequence[Row]) -> Row | None:
     """
     good = [row for row in rows if row.error is None]
     validated = [row for row in good if row.top1_val is not None]
-    most = max((row.shots for row in validated), default=0)
-    rivals = [row for row in validated if row.shots == most]
-    if rivals:
+    if validated:
+        most = max((row.shots for row in validated), key=by_number)
+        rivals = [row for row in validated if row.shots == most]
         return max(rivals, key=lambda row: row.top1_val or 0.0)
     drawn = [row for row in good if row.shots] or good
     return drawn[-1] if drawn else None
@@ -44,11 +44,15 @@ def command(row: Row, choices: Mapping[str, Choices]) -> str:
         options |= {"shots": str(row.shots), "seed": str(row.seed), "select": row.select}
     if row.recipe:
         options["recipe"] = row.recipe
+    if row.fewer != "error":
+        options["fewer"] = row.fewer
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     competed = policies.get(row.select).selects
     for name, values in choices.get(row.method, {}).items():
-        given = values if competed else (row.hparams[name],)
-        words += ["--set", f"{name}={','.join(map(str, given))}"]
+        if competed:
+            words += ["--set", f"{name}={','.join(map(str, values))}"]
+        elif name in row.hparams:  # a setting at its default may have no place there
+            words += ["--set", f"{name}={row.hparams[name]}"]
     return shlex.join(["cacheclip", "fit", *words])
 
 

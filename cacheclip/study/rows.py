@@ -70,6 +70,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         precision=None,
         version=__version__,
         time="",
+        fewer="keep" if drawn and drawn.short else "error",
     )
 
 

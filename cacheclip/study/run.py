@@ -88,7 +88,7 @@ def run(
             progress((done + share * size) / block.variants)
 
         if live:
-            stack = Stack(whole.static, tuple(live))
+            stack = replace(whole, variants=tuple(live))
             _run_stack(block, stack, data, draws, races, advance, notice)
         done += len(whole.variants)
         progress(done / block.variants)

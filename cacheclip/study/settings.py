@@ -41,9 +41,9 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
             where="--set",
             fix=f"scope it to one of {', '.join(m.name for m in methods)}",
         )
-    owners = [m for m in methods if name in m.defaults and scope in ("", m.name)]
+    owners = [m for m in methods if name in _known(m) and scope in ("", m.name)]
     if not owners:
-        known = "; ".join(f"{m.name}: {', '.join(m.defaults) or 'none'}" for m in methods)
+        known = "; ".join(f"{m.name}: {', '.join(_known(m)) or 'none'}" for m in methods)
         raise UsageError(f"no chosen method has a setting {name!r}", where="--set", fix=known)
     if len(owners) > 1:
         scoped = " ".join(f"--set {m.name}.{text}" for m in owners)
@@ -53,11 +53,15 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
     return owners[0]
 
 
+def _known(method: type[Method]) -> list[str]:
+    return [*method.defaults, *method.labels]
+
+
 def _value(method: type[Method], name: str, text: str) -> Value:
-    words = method.words.get(name, ())
+    words = method.labels.get(name) or method.words.get(name, ())
     if text in words:
         return text
-    default = method.defaults[name]
+    default = method.defaults[name] if name in method.defaults else words[0]
     if isinstance(default, str):
         raise _wrong(method, name, text, f"is not one of {', '.join(words)}")
     try:
@@ -75,5 +79,5 @@ def _wrong(method: type[Method], name: str, text: str, why: str) -> InputError:
     return InputError(
         f"{name} = {text!r} {why}",
         where=f"--set, method {method.name}",
-        fix=f"a value such as {method.defaults[name]}",
+        fix=f"a value such as {method.defaults.get(name) or method.labels[name][-1]}",
     )

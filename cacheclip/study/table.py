@@ -4,15 +4,15 @@ What the numbers are worth stands in lines below it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import ceil, floor
+from math import ceil, floor, inf
 from statistics import mean, stdev
 
-from cacheclip.draws import Draw
+from cacheclip.draws import ALL, Draw, Shots
 from cacheclip.metrics import wilson
 from cacheclip.results import Row
 
 Table = tuple[list[str], list[list[str]]]
-Columns = dict[int, list[Row]]  # shots -> the rows of a cell
+Columns = dict[int | str, list[Row]]  # shots -> the rows of a cell
 Value = float | int | str
 
 NAMED = 8  # names in a line before it says how many more there are
@@ -37,7 +37,7 @@ def summary(rows: Sequence[Row]) -> Table:
 
 
 def notes(
-    rows: Sequence[Row], draws: Mapping[int, Sequence[Draw]], *, chooses: bool
+    rows: Sequence[Row], draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool
 ) -> Iterator[str]:
     """What the numbers of the table are worth, a line each.
 
@@ -89,12 +89,12 @@ def honest(row: Row) -> Iterator[str]:
         )
 
 
-def spread(draws: Mapping[int, Sequence[Draw]], *, chooses: bool) -> str:
+def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
     """What the rows of a cell differ in.
 
     Two draws are the same where they hold the same pictures, in whatever order.
     """
-    kinds: dict[str, list[int]] = {}
+    kinds: dict[str, list[Shots]] = {}
     for shots, own in draws.items():
         support = {frozenset(draw.support) for draw in own}
         val = {frozenset(draw.val) for draw in own}
@@ -121,31 +121,41 @@ def short(value: Value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def by_number(shots: int | str) -> float:
+    """The order of shot counts: `all` comes last."""
+    return inf if shots == ALL else float(shots)
+
+
 def listed(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
 
-def _lines(rows: Sequence[Row]) -> tuple[list[int], dict[str, Columns]]:
+def _lines(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
     """The shots of the columns, and line by line the rows of each cell.
 
     A line's label names the settings in which rows of its method and shots differ.
     """
-    shots = sorted({row.shots for row in rows} - {0}) or [0]
-    values: dict[tuple[str, int], dict[str, set[Value]]] = {}
+    shots = sorted({row.shots for row in rows} - {0}, key=by_number) or [0]
+    peers: dict[tuple[str, int | str], list[Row]] = {}
     for row in rows:
-        own = values.setdefault((row.method, row.shots), {})
-        for name, value in row.hparams.items():
-            own.setdefault(name, set()).add(value)
+        peers.setdefault((row.method, row.shots), []).append(row)
+    varied = {key: _varied(own) for key, own in peers.items()}
     lines: dict[str, Columns] = {}
     for row in rows:
-        own = values[row.method, row.shots] if row.select == "fixed" else {}
-        varied = [f"{n}={_exact(row.hparams[n])}" for n, seen in own.items() if len(seen) > 1]
-        columns = lines.setdefault(" ".join([row.method, *varied]), {})
+        told = varied[row.method, row.shots] if row.select == "fixed" else []
+        settings = [f"{n}={_exact(row.hparams[n])}" for n in told if n in row.hparams]
+        columns = lines.setdefault(" ".join([row.method, *settings]), {})
         for k in [row.shots] if row.shots else shots:
             columns.setdefault(k, []).append(row)
     return shots, lines
+
+
+def _varied(rows: Sequence[Row]) -> list[str]:
+    """The settings in which these rows differ."""
+    names = dict.fromkeys(name for row in rows for name in row.hparams)
+    return [name for name in names if len({row.hparams.get(name) for row in rows}) > 1]
 
 
 def _several(lines: Mapping[str, Columns]) -> bool:
@@ -190,5 +200,5 @@ def _behind(lines: Mapping[str, Columns], floor_: float | None) -> Iterator[str]
             yield f"{label} at {_shots(shots)}"
 
 
-def _shots(shots: Sequence[int]) -> str:
+def _shots(shots: Sequence[int | str]) -> str:
     return f"{', '.join(map(str, shots))} shot{'' if list(shots) == [1] else 's'}"
