@@ -10,14 +10,20 @@ from cacheclip.results import Row
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows
 from cacheclip.study.compare import Comparison, Request
+from cacheclip.study.final import refit, refuse_final
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A row and where its bundle lies; None where a method has no head to keep."""
+    """A row and where its bundle lies; None where a method has no head to keep.
+
+    `final` is how many pictures a bundle of `--final` learned from; the row is that of the fit
+    before.
+    """
 
     row: Row
     bundle: Path | None
+    final: int | None = None
 
 
 def fit(
@@ -27,6 +33,7 @@ def fit(
     out: Path | None = None,
     progress: Callable[[float, int], None] = lambda done, total: None,
     notice: Callable[[str], None] = lambda text: None,
+    final: bool = False,
 ) -> Fitted:
     """Fit one method on one draw.
 
@@ -37,9 +44,12 @@ def fit(
         out: where the bundle goes instead.
         progress: called with how many variants are done, and how many there are.
         notice: called with a line for the user.
+        final: once the fit is scored, fit its settings anew on the pictures of all splits, and
+            leave that bundle.
 
     Raises:
-        UsageError: several values of a setting under a policy that does not choose.
+        UsageError: several values of a setting under a policy that does not choose, or `final` of a
+            method that learns from no picture.
         InputError: `out` is no place for a file.
         CacheclipError: the fit failed.
     """
@@ -49,6 +59,8 @@ def fit(
     for line in comparison.shortages:
         notice(line)
     (block,) = comparison.blocks
+    if final:
+        refuse_final(block.method)
     if len(block.cells) > 1:
         raise UsageError(
             f"{len(block.cells)} combinations of settings, and --select fixed does not choose",
@@ -60,6 +72,11 @@ def fit(
         raise outcome.result
     if block.method.setting != "inductive":
         return Fitted(row, None)
-    path = out or home.root / "bundles" / f"{row.row_id}.safetensors"
-    rows.bundle(block, outcome, outcome.result, comparison.data).write(path)
-    return Fitted(row, path)
+    name = f"{row.row_id}-final" if final else row.row_id
+    path = out or home.root / "bundles" / f"{name}.safetensors"
+    if not final:
+        rows.bundle(block, outcome, outcome.result, comparison.data).write(path)
+        return Fitted(row, path)
+    made = refit(block, outcome, outcome.result, comparison.data, notice)
+    made.write(path)
+    return Fitted(row, path, int(made.provenance["n_train"]))
