@@ -14,6 +14,7 @@ from cacheclip.results import Row
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows
 from cacheclip.study.compare import Comparison, Request
+from cacheclip.study.final import refit, refuse_final
 from cacheclip.study.plan import Block
 from cacheclip.study.score import Scores
 
@@ -32,6 +33,7 @@ class Fitted:
         logit_scale: the encoder's exp(logit_scale).
         rescaled: settings that follow it -> what they are at 100.
         bundle: where its bundle lies; None where a method has no head to keep.
+        final: how many pictures a bundle of `--final` learned from; the row is of the fit before.
     """
 
     row: Row
@@ -41,6 +43,7 @@ class Fitted:
     logit_scale: float
     rescaled: Settings
     bundle: Path | None
+    final: int | None = None
 
 
 def fit(
@@ -50,6 +53,7 @@ def fit(
     out: Path | None = None,
     progress: Callable[[float, int], None] = lambda done, total: None,
     notice: Callable[[str], None] = lambda text: None,
+    final: bool = False,
 ) -> Fitted:
     """Fit one method on one draw.
 
@@ -60,9 +64,12 @@ def fit(
         out: where the bundle goes instead.
         progress: called with how many variants are done, and how many there are.
         notice: called with a line for the user.
+        final: once the fit is scored, fit its settings anew on the pictures of all splits, and
+            leave that bundle.
 
     Raises:
-        UsageError: several values of a setting under a policy that does not choose.
+        UsageError: several values of a setting under a policy that does not choose, or `final` of a
+            method that learns from no picture.
         InputError: `out` is no place for a file.
         CacheclipError: the fit failed.
     """
@@ -72,6 +79,8 @@ def fit(
     for line in comparison.shortages:
         notice(line)
     (block,) = comparison.blocks
+    if final:
+        refuse_final(block.method)
     if len(block.cells) > 1:
         raise UsageError(
             f"{len(block.cells)} combinations of settings, and --select fixed does not choose",
@@ -83,10 +92,16 @@ def fit(
         raise outcome.result
     if outcome.scores is None:
         raise TypeError(f"{row.method}: settled and not scored")
-    path = None
+    path, learned_from = None, None
     if block.method.setting == "inductive":
-        path = out or home.root / "bundles" / f"{row.row_id}.safetensors"
-        rows.bundle(block, outcome, outcome.result, comparison.data).write(path)
+        name = f"{row.row_id}-final" if final else row.row_id
+        path = out or home.root / "bundles" / f"{name}.safetensors"
+        if final:
+            made = refit(block, outcome, outcome.result, comparison.data, notice)
+            learned_from = int(made.provenance["n_train"])
+        else:
+            made = rows.bundle(block, outcome, outcome.result, comparison.data)
+        made.write(path)
     data, scores = comparison.data, outcome.scores
     n_each = np.bincount(scores.label, minlength=len(data.classnames))
     return Fitted(
@@ -97,6 +112,7 @@ def fit(
         logit_scale=data.logit_scale,
         rescaled=_rescaled(block, comparison, row),
         bundle=path,
+        final=learned_from,
     )
 
 

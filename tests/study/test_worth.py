@@ -221,7 +221,7 @@ def test_next_names_the_last_where_nothing_was_validated() -> None:
         Request(("tip-adapter",), (2,), (1, 2), None, ("alpha=search", "beta=1.5")),
         Request(("clip-adapter",), (2,), (1,), "fixed", ("alpha=0.1,0.25", "epochs=3")),
         Request(("zero-shot",), (2,), (1,), "fixed"),
-        Request(("linear-probe",), ("all",), (1, 2), "fixed", ("class_weight=balanced,equal",)),
+        Request(("linear-probe",), ("all",), (1, 2), "fixed", ("class_weight=balanced,none",)),
     ],
 )
 def test_the_printed_next_step_makes_exactly_the_row_it_names(home: Home, asked: Request) -> None:
