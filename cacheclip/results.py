@@ -183,7 +183,7 @@ _ARRAYS = {
 }
 _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError),
-    *(ValueError, KeyError, NotImplementedError, RuntimeError),
+    *(ValueError, TypeError, KeyError, NotImplementedError, RuntimeError),
 )
 
 
@@ -216,7 +216,7 @@ def predictions(home: Rooted | Path | str, row_id: str) -> Predictions:
             fix=f"take a row_id of {LOG} that has no error, or fit it again",
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in {*_ARRAYS, "test_id"} & set(file.files)}
     except _UNREADABLE:
         raise _damaged(path, "it cannot be read") from None

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with rows that the results log has already.",
 )
+@options.per_class
 @options.max_memory
 @options.verbose
 @options.home
@@ -74,6 +75,7 @@ def command(
     recipe: str | None,
     set_: tuple[str, ...],
     on_existing: Literal["skip", "redo"],
+    per_class: bool,
     max_memory: int | None,
     verbose: bool,
     home: Path | None,
@@ -82,18 +84,21 @@ def command(
     """Compare methods over shots, seeds and settings; every row goes to the results log.
 
     A row is there as soon as its runs are done, and the same command again makes only what is
-    missing.
+    missing. The next step it names, and --per-class shows, is the row of METHODS with the best
+    validation accuracy at the most shots; test accuracy chooses nothing.
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
     from cacheclip.errors import CacheclipError
-    from cacheclip.results import LOG
+    from cacheclip.results import LOG, predictions
     from cacheclip.store.home import Home
 
     place = Home.resolve(home)
     sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    from cacheclip.study import next_step
     from cacheclip.study.compare import DEFAULT_METHODS, FLOOR, Comparison, Request
-    from cacheclip.study.table import again, summary
+    from cacheclip.study.per_class import report, tables
+    from cacheclip.study.table import notes, summary
 
     request = Request(
         methods=methods or DEFAULT_METHODS,
@@ -110,6 +115,8 @@ def command(
     )
     comparisons = [Comparison(request, features, place) for features in sets]
     rows: list[Row] = []
+    printed: list[dict[str, Any]] = []
+    steps: list[str] = []
     errors: list[CacheclipError] = []
     for comparison in comparisons:
         output.talk(*comparison.data.features.notices, *comparison.refusals)
@@ -121,16 +128,26 @@ def command(
                 if isinstance(outcome.result, CacheclipError):
                     errors.append(outcome.result)
         rows += comparison.rows
+        best = next_step.best([row for row in comparison.rows if row.method in request.methods])
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             output.table(*summary(comparison.rows), *title)
+            chooses = comparison.blocks[-1].policy.selects
+            output.talk(*notes(comparison.rows, comparison.draws, chooses=chooses))
+        found = {}
+        if best and per_class:
+            found = report(predictions(place, best.row_id), comparison.data.classnames)
+            for what, cells in () if as_json else tables(found):
+                output.table(*cells, what)
+        printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]
+        if best:
+            step = next_step.command(best, comparison.choices)
+            drawn = f" --draw {draw}" if draw else ""
+            steps += [next_step.why(best), f"next: {step}{drawn}{place.option}"]
     if as_json:
-        output.data([row.as_json() for row in rows])
+        output.data(printed)
     for text, count in Counter(map(str, errors)).items():
         output.talk(f"{count} of {len(rows)} rows failed:", *text.splitlines())
-    drawn = f" --draw {draw}" if draw else ""
-    output.talk(
-        f"results: {place.root / LOG}", *(f"next: {c}{drawn}{place.option}" for c in again(rows))
-    )
+    output.talk(f"results: {place.root / LOG}", *steps)
     if errors and all(row.error for row in rows if row.method in request.methods):
         sys.exit(errors[-1].exit_code)  # nothing that was asked for went well

@@ -65,6 +65,11 @@ max_memory: Decorator = click.option(
     help="Most working memory of a stack, such as 2GB; training on a CPU is fastest in 80MB and "
     "takes no more. [default: 512MB on a CPU, 70 % of what is free on a GPU]",
 )
+per_class: Decorator = click.option(
+    "--per-class",
+    is_flag=True,
+    help="Recall of each class, the most frequent confusions, and the wrong pictures by name.",
+)
 verbose: Decorator = click.option(
     "-v", "--verbose", is_flag=True, help="Say how many variants run at once."
 )

@@ -78,6 +78,8 @@ class Comparison:
         refusals: why each other method does not run.
         shortages: a line for each shot count that some classes do not have.
         reused: how many rows the log had already.
+        choices: method -> the settings that were given.
+        draws: shots -> the draws of its seeds.
         notices: what there is to know of the draws, a line each.
     """
 
@@ -85,9 +87,11 @@ class Comparison:
         self.home = home
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data = SetData(features, device, request.max_memory or default_limit(device))
+        if not self.data.good_rows("test"):
+            raise _untestable(features)
         names = dict.fromkeys((*request.floor, *request.methods))
         chosen = [methods.get(name) for name in names]
-        choices = settings.parse(request.set, chosen)
+        self.choices = settings.parse(request.set, chosen)
         policy = _policy(request.select, self.data)
         able, self.refusals = _able(chosen, request.methods, features)
         drawing = any(method.draws and method.name in request.methods for method in able)
@@ -104,7 +108,7 @@ class Comparison:
             request.shots,
             request.seeds,
             policy,
-            choices,
+            self.choices,
             self.data.logit_scale,
             request.recipe,
             self.data.per_class,
@@ -114,9 +118,12 @@ class Comparison:
             replace(block, cells=tuple(p.cell for p in own))
             for block, own in zip(asked, planned, strict=True)
         ]
+        self.draws: dict[Shots, list[Draw]] = {}
+        for block, own in zip(self.blocks, planned, strict=True):
+            drawn = {p.draw.seed: p.draw for p in own if isinstance(p.draw, Draw)}
+            self.draws[block.shots] = list(drawn.values())
         self.shortages = _shortages([p.draw for own in planned for p in own])
-        drawn = [p.draw for own in planned for p in own if isinstance(p.draw, Draw)]
-        self.notices = notices(drawn, self.data)
+        self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         skip = request.on_existing == "skip"
         wanted = {p.row.row_id for own in planned for p in own} if skip else set()
         there = results.rows(home.root, wanted)
@@ -198,6 +205,14 @@ class Comparison:
             return 1  # no draw was possible, so nothing will run
         one = self.data.task(block.method, [draw], [block.cells[0].candidates[0] | stack.static])
         return variants_at_once(block.method(**stack.static), one, self.data.limit)
+
+
+def _untestable(features: FeatureSet) -> StoreError:
+    return StoreError(
+        "no test picture could be encoded, so nothing can be tested",
+        where=f"data set {features.dataset}, encoder {features.name}",
+        fix=features.extract_command,
+    )
 
 
 def _able(

@@ -1,6 +1,7 @@
 """The cached layers of one feature set. Test labels are not among what it hands out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -148,6 +149,33 @@ class SetData:
             },
             logit_scale=self.logit_scale,
             n_classes=len(self.classnames),
+        )
+
+    @property
+    def labelled_splits(self) -> list[str]:
+        """The splits that have pictures."""
+        return [name for name, split in self.features.labels.splits.items() if len(split.labels)]
+
+    def whole_task(self, method: type[Method], settings: Settings) -> Task:
+        """One variant that learns from the labelled pictures of all splits, test included."""
+        rows: list[Tensor] = []
+        labels: list[int] = []
+        first = 0
+        splits = self.labelled_splits
+        for split in splits:
+            own = self.pool(split)
+            known = [k for k, label in enumerate(own.labels) if label >= 0]
+            rows.append(first + torch.tensor([own.rows[k] for k in known], dtype=torch.int64))
+            labels += [own.labels[k] for k in known]
+            first += len(self._layer(split, "image"))
+        index = torch.cat(rows)
+        layers = {n: torch.cat([self._layer(split, n) for split in splits]) for n in method.needs}
+        empty = self.task(method, [None], [settings])
+        return replace(
+            empty,
+            pool={name: x[index].to(self.device) for name, x in layers.items()},
+            rows=torch.arange(len(index), device=self.device)[None],
+            labels=self._index([labels]),
         )
 
     def val_query(self, method: Method, draw: Draw) -> tuple[Query, Tensor]:

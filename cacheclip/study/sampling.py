@@ -76,12 +76,17 @@ def notices(draws: Sequence[Draw], data: SetData) -> list[str]:
 
 
 def _same_pictures(draws: Sequence[Draw]) -> list[str]:
-    by_shots: dict[object, dict[int, frozenset[int]]] = {}
+    by_shots: dict[Shots, dict[int, Draw]] = {}
     for draw in draws:
-        by_shots.setdefault(draw.shots, {})[draw.seed] = frozenset(draw.support)
-    same = {k: len(own) for k, own in by_shots.items() if len(own) > len(set(own.values())) == 1}
-    if not same:
-        return []
-    shots = ", ".join(map(str, same))
-    seeds = max(same.values())
-    return [f"all {seeds} draws of --shots {shots} are the same pictures: ± is over starts alone"]
+        by_shots.setdefault(draw.shots, {})[draw.seed] = draw
+    lines: dict[str, list[Shots]] = {}  # what is said -> of which shot counts
+    for shots, own in by_shots.items():
+        support = {frozenset(draw.support) for draw in own.values()}
+        val = {frozenset(draw.val) for draw in own.values()}
+        if len(own) > 1 and len(support) == 1:
+            rest = "starts" if len(val) == 1 else "starts and validation pictures"
+            said = f"are the same pictures: these {len(own)} seeds differ in {rest} alone"
+            lines.setdefault(said, []).append(shots)
+    return [
+        f"all draws of --shots {','.join(map(str, shots))} {said}" for said, shots in lines.items()
+    ]

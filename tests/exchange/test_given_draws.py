@@ -265,7 +265,7 @@ def test_draws_of_the_same_pictures_are_said(arrays: Arrays, save: Save, home: H
     import_npz(save(draw_1_4=same, draw_2_4=same[::-1], draw_3_4=same), home)
     comparison = Comparison(Request(("nearest-mean",), (4,), (1, 2, 3)), home.find(), home)
     assert comparison.notices[0] == (
-        "all 3 draws of --shots 4 are the same pictures: ± is over starts alone"
+        "all draws of --shots 4 are the same pictures: these 3 seeds differ in starts alone"
     )
 
 
@@ -274,7 +274,7 @@ def test_a_pool_that_is_one_draw_is_said(save: Save, home: Home) -> None:
     request = Request(("nearest-mean",), (4, 6), (1, 2, 3))
     comparison = Comparison(request, home.find(), home)
     assert comparison.notices == [
-        "all 3 draws of --shots 6 are the same pictures: ± is over starts alone"
+        "all draws of --shots 6 are the same pictures: these 3 seeds differ in starts alone"
     ]
     alone = Comparison(Request(("nearest-mean",), (6,), (1,)), home.find(), home)
     assert alone.notices == []

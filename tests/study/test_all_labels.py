@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cacheclip.draws import Draw
-from cacheclip.errors import InputError
+from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
 from cacheclip.results import Row
 from cacheclip.select import base as policies
@@ -122,6 +122,29 @@ def test_draws_of_unequal_size_run_together_as_they_run_alone(name: str, uneven:
 
     together = scores(cells, drawn)
     assert together == [s for c, d in zip(cells, drawn, strict=True) for s in scores((c,), [d])]
+
+
+def test_a_method_that_learns_from_no_picture_has_nothing_to_refit(uneven: Home) -> None:
+    from cacheclip.study.fit import fit
+
+    with pytest.raises(UsageError, match="nothing to refit"):
+        fit(Request(("zero-shot",), (4,)), uneven.find(), uneven, final=True)
+
+
+@pytest.mark.parametrize("name", ["nearest-mean", "tip-adapter", "tip-adapter-f", "clip-adapter"])
+def test_every_method_can_be_refitted_on_all_labels(name: str, uneven: Home) -> None:
+    from cacheclip.bundle import Bundle
+    from cacheclip.study.fit import fit
+
+    quick = ("epochs=2",) if name == "clip-adapter" else ()
+    asked = Request((name,), ("all",), (1,), "fixed", quick)
+    fitted = fit(asked, uneven.find(), uneven, final=True)
+    assert fitted.bundle
+    assert fitted.final == sum(TRAIN) + 8 + 40
+    bundle = Bundle.read(fitted.bundle)
+    assert bundle.provenance["n_train"] == fitted.final
+    if "keys" in bundle.head:
+        assert len(bundle.head["keys"]) == fitted.final
 
 
 def test_too_few_for_fit_offers_both_ways_out(uneven: Home) -> None:
