@@ -10,7 +10,19 @@
 
 Only `cacheclip.cli.main` turns one into an exit code. Anything else that escapes is a bug of ours
 and keeps its traceback (exit 1). An interrupt exits with 130.
+
+Here is also what makes a message fit to print: names spelled out where they would steer a terminal,
+and near names for one that is not known.
 """
+
+import difflib
+import re
+import shlex
+from collections.abc import Sequence
+
+SHOWN = 8  # names of a list that a message holds
+# Control characters, line ends, overrides of the direction of writing, and bytes that are no text.
+_UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class CacheclipError(Exception):
@@ -25,7 +37,7 @@ class CacheclipError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return f"error: {self.what}\nwhere: {self.where}\nfix: {self.fix}"
+        return f"error: {plain(self.what)}\nwhere: {plain(self.where)}\nfix: {plain(self.fix)}"
 
 
 class UsageError(CacheclipError):
@@ -62,3 +74,49 @@ class FitError(CacheclipError):
     """A fit is not finite or did not converge."""
 
     exit_code = 7
+
+
+def plain(text: str) -> str:
+    r"""The text on one line, with what would steer a terminal spelled out: `\x1b`, `\n`."""
+    return _UNPRINTED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, for a sentence."""
+    return (", ".join(names[:SHOWN]) or "none") + (" ..." if len(names) > SHOWN else "")
+
+
+def near(asked: str, names: Sequence[str]) -> list[str]:
+    """The names that hold what was asked for, shortest first, then those that resemble it.
+
+    Args:
+        asked: what was written.
+        names: those that there are; what follows the last "/" may stand for one.
+    """
+    asked = asked.lower()
+    if not asked:
+        return []
+    holding = [name for name in names if asked in name.lower()]
+    holding.sort(key=lambda name: (not name.lower().startswith(asked), len(name)))
+    spelled = {name.rpartition("/")[2].lower(): name for name in names}
+    spelled |= {name.lower(): name for name in names}
+    ratio = {name: difflib.SequenceMatcher(None, name, asked).ratio() for name in spelled}
+    least = max(0.6, max(ratio.values(), default=0) - 0.15)
+    close = sorted((name for name in spelled if ratio[name] >= least), key=lambda n: -ratio[n])
+    return list(dict.fromkeys([*holding, *(spelled[name] for name in close)]))
+
+
+def instead(asked: str, names: Sequence[str], *, option: str = "", see: str = "") -> str:
+    """What to write instead of a name that is not known: near ones, then where all of them are.
+
+    Args:
+        asked: what was written.
+        names: those that there are.
+        option: what stands before a name on the command line, such as "--dataset ".
+        see: the command that lists all names; without one they stand here.
+    """
+    close = " or ".join(f"{option}{shlex.quote(name)}" for name in near(asked, names)[:3])
+    listed = f"all of them: {see}" if see and (close or len(names) > SHOWN) else ""
+    one_of = "one of " if len(names) > 1 else ""
+    listed = listed or f"{option}{one_of}{', '.join(map(shlex.quote, names))}"
+    return f"did you mean {close}? {listed}" if close else listed

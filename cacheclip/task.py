@@ -58,6 +58,7 @@ def _row_axis(layer: str, x: Tensor) -> int:
 class Batch:
     """What one step sees: rows [V, B] of the pool, their labels [V, B], and the settings [V].
 
+    `weights` [V, B] is what each picture counts in the loss, None where that is 1.
     `work` holds memory by name that the steps of one run share; see `kernels.launch.Workspace`.
     """
 
@@ -66,6 +67,7 @@ class Batch:
     labels: Tensor
     settings: Mapping[str, Tensor]
     work: Mapping[str, Workspace]
+    weights: Tensor | None = None
 
     @cached_property
     def query(self) -> Query:
@@ -85,6 +87,7 @@ class Task:
         settings: the method's vector settings, each [V].
         logit_scale: the encoder's exp(logit_scale).
         n_classes: C.
+        weights: [V, N], what each support picture counts in a loss; None where that is 1.
     """
 
     pool: Mapping[str, Tensor]
@@ -94,6 +97,7 @@ class Task:
     settings: Mapping[str, Tensor]
     logit_scale: float
     n_classes: int
+    weights: Tensor | None = None
 
     @property
     def variants(self) -> int:
@@ -121,12 +125,18 @@ class Task:
 
     def ordered(self, index: Tensor) -> "Task":
         """The support pictures at positions `index` [V, n] of each variant's rows."""
-        return replace(self, rows=self.rows.gather(1, index), labels=self.labels.gather(1, index))
+        return replace(
+            self,
+            rows=self.rows.gather(1, index),
+            labels=self.labels.gather(1, index),
+            weights=None if self.weights is None else self.weights.gather(1, index),
+        )
 
     def batch(self, first: int, last: int, work: Mapping[str, Workspace]) -> Batch:
         """The support pictures first..last-1 of every variant."""
         rows, labels = self.rows[:, first:last], self.labels[:, first:last]  # [V, B]
-        return Batch(self.pool, rows, labels, self.settings, work)
+        weights = None if self.weights is None else self.weights[:, first:last]
+        return Batch(self.pool, rows, labels, self.settings, work, weights)
 
     def part(self, which: slice | Tensor) -> "Task":
         """Some of the variants, by a slice or by their numbers."""
@@ -135,6 +145,7 @@ class Task:
             rows=self.rows[which],
             labels=self.labels[which],
             settings={name: x[which] for name, x in self.settings.items()},
+            weights=None if self.weights is None else self.weights[which],
         )
 
 

@@ -21,7 +21,7 @@ def command(home: Path | None) -> None:
     place = Home.resolve(home)
     with output.progress() as advance:
         headers, cells = demo(place, advance, output.talk)
-    click.echo("test accuracy in %, mean ± standard deviation over draws")
+    output.say("test accuracy in %, mean ± standard deviation over draws")
     output.table(headers, cells)
     output.talk(
         f"stores and results: {place.root} ({LOG} holds every row)",

@@ -23,6 +23,6 @@ def command(home: Path | None, as_json: bool) -> None:
         output.data([finding.as_json() for finding in findings])
         return
     for finding in findings:
-        click.echo(f"{'ok' if finding.ok else '--':3}{finding.name:16} {finding.seen}")
+        output.say(f"{'ok' if finding.ok else '--':3}{finding.name:16} {finding.seen}")
         if finding.advice:
-            click.echo(f"{'':19} {finding.advice}")
+            output.say(f"{'':19} {finding.advice}")

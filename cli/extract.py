@@ -41,6 +41,17 @@ from cacheclip.cli import options, output
 )
 @click.option("--retry-failed", is_flag=True, help="Try the pictures again that failed before.")
 @click.option("--hash-files", is_flag=True, help="Notice replaced pictures by their content.")
+@click.option(
+    "--orientation",
+    type=click.Choice(["exif", "as-stored"]),
+    help="Own pictures: turned upright by their EXIF tag, or left as they are. [default: exif]",
+)
+@click.option(
+    "--white-level",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Own pictures of 16 bits: the level that is white, 4095 for 12 bits. [default: 65535]",
+)
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool, **request: object) -> None:
@@ -59,12 +70,12 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
 
     place = Home.resolve(home)
     with output.progress() as advance:
-        report = run(ExtractRequest(**request), place, advance)  # type: ignore[arg-type]
-    output.talk(*report.notices)
+        asked = ExtractRequest(**request)  # type: ignore[arg-type]
+        report = run(asked, place, advance, output.talk)
     if as_json:
         output.data(report.as_json())
         return
-    click.echo(
+    output.say(
         f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} pictures "
         f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )

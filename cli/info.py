@@ -35,6 +35,6 @@ def command(
         return
     for name, value in described.items():
         lines = output.lines(value)
-        click.echo(f"{name:12} {lines[0]}")
+        output.say(f"{name:12} {lines[0]}")
         for line in lines[1:]:
-            click.echo(f"{'':12} {line}")
+            output.say(f"{'':12} {line}")

@@ -1,6 +1,8 @@
 """What commands print: JSON and tables on stdout; talk and progress on stderr."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,39 +10,94 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cacheclip.cli.columns import layout
+from cacheclip.errors import StoreError, plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+STDOUT, STDERR = 1, 2
+_refused: list[OSError] = []  # why stdout took no more, told by `settle` when all else is done
+
+
 def data(value: Any) -> None:
     """Print JSON for machines."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    _print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def say(*lines: str) -> None:
+    """Print lines of the answer."""
+    for line in lines:
+        _print(plain(line))
 
 
 def talk(*lines: str) -> None:
     """Say something to the person at the keyboard."""
     for line in lines:
-        click.echo(line, err=True)
+        try:
+            click.echo(plain(line), err=True)
+        except OSError:
+            _give_up(STDERR)  # a full disk behind stderr must not cost the answer
+
+
+def settle() -> None:
+    """Flush the answer.
+
+    Raises:
+        StoreError: stdout did not take all of it. Files, rows and bundles were written before.
+    """
+    try:
+        click.echo(nl=False)
+    except OSError as error:
+        refuse(error)
+    if _refused:
+        why = _refused.pop().strerror
+        raise StoreError(
+            f"the answer could not be printed: {why}",
+            where="stdout",
+            fix="print it elsewhere with the same command; what it computed and kept is safe",
+        )
+
+
+def refuse(error: OSError) -> None:
+    """Note that stdout takes no more; what is printed from now on goes nowhere."""
+    _refused.append(error)
+    _give_up(STDOUT)
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except OSError as error:
+        refuse(error)
+
+
+def _give_up(descriptor: int) -> None:
+    """Let a stream that fails lead nowhere, so that its buffer does not fail again at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print a plain table: the first column to the left, the others to the right."""
+    """Print a plain table: texts to the left, numbers to the right.
+
+    On a terminal long texts are shortened so that a row takes one line; in a pipe all is whole.
+    """
     if not rows:
         return
     if title:
-        click.echo(f"\n{title}")
-    widths = [max(len(r[k]) for r in [headers, *rows]) for k in range(len(headers))]
-    for cells in (headers, ["-" * w for w in widths], *rows):
-        line = [
-            cell.ljust(width) if k == 0 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        click.echo("  ".join(line).rstrip())
+        _print(f"\n{plain(title)}")
+    shown = [[plain(cell) for cell in row] for row in rows]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in layout(headers, shown, width):
+        _print(line)
 
 
-def ranked(top: Sequence[tuple[str, float]]) -> str:
-    """Classes with their probabilities in one line."""
-    return ", ".join(f"{name} {p:.3f}" for name, p in top)
+def text(value: str) -> None:
+    """Print a text for machines as it is; what is not Unicode in it is spelled out."""
+    _print(value.removesuffix("\n").encode(errors="backslashreplace").decode())
 
 
 def lines(value: Any) -> list[str]:

@@ -5,9 +5,9 @@ Such a file holds `NAMES`, the names it answers to, and `load(request)`. To add 
 file; nothing has to be registered.
 """
 
-import difflib
 import importlib
 import pkgutil
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,14 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 import cacheclip.datasets
-from cacheclip.errors import CacheclipError, InputError, UsageError
+from cacheclip.errors import CacheclipError, InputError, UsageError, instead, near
 
 Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 """One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""
 
 SPLITS = ("train", "val", "test")
 # The files of this folder that are no data set.
-MACHINERY = frozenset({"base", "images", "layout", "splits"})
+MACHINERY = frozenset(
+    {"base", "images", "layout", "levels", "listing", "splits", "suffixes"}
+    | {"class_folders", "copies", "labelled", "split_words"}
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Request:
         download: whether missing data may be fetched.
         alias: the name that a folder's data set shall have instead of the folder's own.
         hash_files: whether stamps are contents (SHA-256) instead of size and time.
+        classes_from: "top" or "leaf": which folders are classes where they hold folders alone.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Request:
     download: bool = False
     alias: str | None = None
     hash_files: bool = False
+    classes_from: str | None = None
 
 
 def resolve(
@@ -176,13 +181,24 @@ def _unknown(name: str) -> CacheclipError:
     if path.is_file():
         what = f"{name!r} is a file, not a data set"
         return InputError(what, where=str(path.absolute()), fix=exists)
+    beside = _near_folders(path)
+    hint = f"did you mean {' or '.join(map(shlex.quote, beside))}? " if beside else ""
     if name.startswith((".", "/", "~")):
         what = f"there is no folder {name!r}"
-        return InputError(what, where=str(path.absolute()), fix=f"check the path; {exists}")
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.8)
-    hint = f"did you mean {near[0]}? " if near else ""
+        return InputError(
+            what, where=str(path.absolute()), fix=f"{hint or 'check the path; '}{exists}"
+        )
     return UsageError(
         f"there is no data set {name!r}",
         where=f"--dataset; no folder {path.absolute()} either",
-        fix=hint + exists,
+        fix=f"{instead(name, names)}, or a folder's path",
     )
+
+
+def _near_folders(path: Path) -> list[str]:
+    """Folders whose names are near that of a path that is none."""
+    try:
+        beside = [folder.name for folder in path.absolute().parent.iterdir() if folder.is_dir()]
+    except OSError:
+        return []
+    return [str(path.with_name(name)) for name in near(path.name, beside)[:3]]

@@ -3,7 +3,6 @@
 The module itself is handed in: only `open_clip_.py` imports it.
 """
 
-import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.disk import sha256_file
-from cacheclip.errors import InputError, UsageError
+from cacheclip.encoders.base import NANO
+from cacheclip.errors import InputError, UsageError, near, some
 
 QUICKGELU = "-quickgelu"
+ALL_MODELS = "python -c 'import open_clip; print(*open_clip.list_models())'"
 PREPROCESS_FIELDS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 
 
@@ -28,11 +29,12 @@ class Catalogue:
         config: Mapping[str, Any] | None = self._open_clip.get_model_config(model)
         if config is None:
             names = [name for name in self._open_clip.list_models() if self.fitting_tags(name)]
+            names.append(NANO)
             raise UsageError(
                 f"open_clip knows no model {model!r}",
                 where="--model",
-                fix=f"use --model {some(_like(model, names) or names)}; "
-                "hub models are written hf-hub:ORG/NAME",
+                fix=f"use --model {some(near(model, names) or names)}; "
+                f"hub models are written hf-hub:ORG/NAME; all of open_clip: {ALL_MODELS}",
             )
         return config
 
@@ -84,8 +86,8 @@ class Catalogue:
     def _weights_to_name(self, model: str, like: str = "") -> str:
         """Options that load, for this model or else for its twin; those like a wrong tag first."""
         by_model = {name: self.fitting_tags(name) for name in (model, _twin(model))}
-        near = {name: _like(like, tags) for name, tags in by_model.items()} if like else {}
-        for choices in (near, by_model):
+        close = {name: near(like, tags) for name, tags in by_model.items()} if like else {}
+        for choices in (close, by_model):
             for name, tags in choices.items():
                 if tags:
                     return f"use --model {name} --pretrained TAG ({some(tags)}) or FILE"
@@ -138,21 +140,6 @@ class Catalogue:
         names = (name,) if name else (constants.HF_SAFE_WEIGHTS_NAME, constants.HF_WEIGHTS_NAME)
         found = [try_to_load_from_cache(repository, name) for name in names if repository]
         return next((Path(path) for path in found if isinstance(path, str)), None)
-
-
-def some(names: Sequence[str], limit: int = 8) -> str:
-    """The first few names, for a sentence."""
-    return (", ".join(names[:limit]) or "it has none") + (" ..." if len(names) > limit else "")
-
-
-def _like(asked: str, names: Sequence[str]) -> list[str]:
-    """The names that hold what was asked for, shortest first, then those that resemble it."""
-    asked = asked.lower()
-    holding = [name for name in names if asked in name.lower()]
-    holding.sort(key=lambda name: (not name.lower().startswith(asked), len(name)))
-    spelled = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(asked, spelled, n=4, cutoff=0.5)
-    return list(dict.fromkeys([*holding, *(spelled[name] for name in close)]))
 
 
 def first_line(error: BaseException) -> str:

@@ -174,6 +174,7 @@ class Extraction:
         return SplitEncoder(
             self._plan.dataset,
             split,
+            self._plan.reading,
             self._encoder,
             writers,
             Reusable(self._home, keys, samples.ids, samples.stamps if missing else None),
@@ -246,7 +247,7 @@ class Extraction:
     def _common(self) -> dict[str, Any]:
         return {
             "encoder": self._encoder.identity,
-            "preprocess": self._encoder.preprocess,
+            "preprocess": {**self._encoder.preprocess, **self._plan.reading.preprocess()},
             "compute": self._encoder.compute,
             "store_dtype": STORE_DTYPE,
         }

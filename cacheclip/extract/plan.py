@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cacheclip.datasets.base import SPLITS, DataSet, Source, resolve
+from cacheclip.datasets.images import Reading
 from cacheclip.disk import sha256_lines
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
 from cacheclip.errors import InputError, StoreError
 from cacheclip.extract.labelling import labels_of
+from cacheclip.extract.reading import KEPT, reading_of
 from cacheclip.prompts.ensemble import PromptSet, prompt_set
 from cacheclip.prompts.templates import FAMILIES
 from cacheclip.store.home import Home, Labels
@@ -51,6 +53,8 @@ class ExtractRequest:
             0.1 % for built-in sets and 1 % for the user's own, of which one always may be.
         retry_failed: encode pictures anew that failed before, although their files look the same.
         hash_files: notice replaced pictures by content instead of by size and time.
+        orientation: `exif` or `as-stored`, for the user's own pictures; None stands for `exif`.
+        white_level: the level that is white in the user's pictures of 16 bits.
     """
 
     dataset: str
@@ -68,6 +72,8 @@ class ExtractRequest:
     max_failures: str | None = None
     retry_failed: bool = False
     hash_files: bool = False
+    orientation: str | None = None
+    white_level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Plan:
     labels: Labels
     prompts: PromptSet
     encoder: EncoderSpec
+    reading: Reading
     allowed: int
     notices: tuple[str, ...]
 
@@ -115,6 +122,8 @@ class Plan:
             "rows_per_shard": None if usual else request.rows_per_shard,
             "max_failures": request.max_failures,
             "hash_files": request.hash_files,
+            "orientation": KEPT if request.orientation == KEPT else None,
+            "white_level": request.white_level,
         }
 
 
@@ -132,6 +141,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         alias=request.alias,
         hash_files=request.hash_files,
     )
+    reading = reading_of(dataset, request.orientation, request.white_level)
     _refuse_empty(dataset)
     if dataset.root is not None:
         home.refuse_within(dataset.root)
@@ -168,6 +178,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
             device=request.device,
             precision=request.precision,
         ),
+        reading=reading,
         allowed=allowed_failures(request.max_failures, rows=rows, builtin=dataset.builtin),
         notices=tuple(notices),
     )

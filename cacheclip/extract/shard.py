@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.datasets.base import DataSet
+from cacheclip.datasets.images import Reading
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import MachineError
 from cacheclip.extract.decode import picture_reader
@@ -34,6 +35,7 @@ class SplitEncoder:
         self,
         dataset: DataSet,
         split: str,
+        reading: Reading,
         encoder: Encoder,
         writers: Writers,
         reusable: Reusable,
@@ -45,6 +47,7 @@ class SplitEncoder:
         Args:
             dataset: where the pictures come from.
             split: which of its splits.
+            reading: how its pictures are read.
             encoder: gives all layers of `writers`.
             writers: one a layer, entered, with the same shards.
             reusable: rows that are copied instead.
@@ -57,7 +60,7 @@ class SplitEncoder:
         self._at_once = at_once
         self._advance = advance
         self._batch = next(iter(writers.values())).encode_batch
-        self._read = picture_reader(dataset, split, encoder.transform)
+        self._read = picture_reader(dataset, split, encoder.transform, reading)
         self.encoded = 0
         self.copied = 0
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cacheclip.disk import digest
-from cacheclip.errors import InputError, UsageError
+from cacheclip.errors import InputError, UsageError, instead
 from cacheclip.prompts.classnames import spoken
 from cacheclip.prompts.templates import FAMILIES, PLACEHOLDER
 
@@ -70,7 +70,7 @@ def prompt_set(
         raise UsageError(
             f"there are no templates {name!r}",
             where=f"neither a family nor a file {path.absolute()}",
-            fix=f"--template with one of {', '.join(FAMILIES)}, or a .txt or .json file",
+            fix=f"{instead(name, list(FAMILIES), option='--template ')}, or a .txt or .json file",
         )
     return PromptSet(path.name, read_templates(path, dataset=dataset), tuple(classnames))
 

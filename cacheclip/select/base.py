@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from cacheclip.errors import UsageError
+from cacheclip.errors import UsageError, instead
 from cacheclip.methods.base import Method, Settings, Value
 
 Choices = Mapping[str, tuple[Value, ...]]
@@ -121,7 +121,7 @@ def get(name: str) -> Policy:
     """
     if name not in names():
         raise UsageError(
-            f"no selection policy {name!r}", where="--select", fix=f"one of {', '.join(names())}"
+            f"no selection policy {name!r}", where="--select", fix=instead(name, names())
         )
     module = importlib.import_module(f"cacheclip.select.{name.replace('-', '_')}")
     policy: Policy = module.POLICY

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cacheclip.errors import StoreError
+from cacheclip.errors import StoreError, instead, some
 from cacheclip.store.features import PRECISIONS, Begun, Candidate, FeatureSet, not_accepted
 from cacheclip.store.key import extract_command
 from cacheclip.store.labels import LABELS_FILE
@@ -106,12 +106,12 @@ def missing(
     if stores:
         return _other_encoders(stores, asked, where=str(home), option=option)
     fix = extract_command(dataset or DEFAULT_DATASET, asked, home=option)
-    there = ", ".join(ids)
     if dataset is not None and ids:
-        fix = f"--dataset {' or '.join(shlex.quote(own) for own in ids)}, or make them: {fix}"
+        named = instead(dataset, ids, option="--dataset ", see=f"cacheclip ls{option}")
+        fix = f"{named}, or make them: {fix}"
     return StoreError(
         f"there are no features{'' if dataset is None else f' of {dataset}'} yet",
-        where=f"{home} ({f'has {there}' if ids else 'nothing is there'})",
+        where=f"{home} ({f'has {some(ids)}' if ids else 'nothing is there'})",
         fix=fix,
     )
 

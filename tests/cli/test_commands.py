@@ -142,7 +142,11 @@ def test_the_next_step_of_compare_makes_a_cell_of_its_table(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["fit", "--method", "tip"], 2, "one of"),
+        (
+            ["fit", "--method", "tip"],
+            2,
+            "tip-adapter or tip-adapter-f? all of them: cacheclip methods",
+        ),
         (["fit", "--select", "oracle"], 2, "fewshot-val"),
         (["compare", "--set", "alpha=1"], 2, "--set clip-adapter.alpha=1"),
         (["fit", "--select", "fixed", "--set", "alpha=0.1,0.2"], 2, "cacheclip compare"),

@@ -1,0 +1,36 @@
+"""`cacheclip methods`: what there is to fit, and the settings of each."""
+
+import click
+
+from cacheclip.cli import options, output
+
+
+@click.command("methods")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@options.as_json
+def command(names: tuple[str, ...], as_json: bool) -> None:
+    """List the methods, or show NAMEs in full: text, settings with default and range, recipes.
+
+    A setting is given as --set NAME=VALUE to fit and compare; the grid is what they try unasked
+    where validation images choose.
+
+    Example: cacheclip methods clip-adapter
+    """
+    from cacheclip.methods import catalogue
+
+    if not names:
+        found = catalogue.listed()
+        if as_json:
+            output.data([entry.as_json() for entry in found])
+            return
+        output.table(["method", "fit by", "reads", "paper"], [entry.as_cells() for entry in found])
+        output.talk(f"next: cacheclip methods {found[0].name}")
+        return
+    described = [catalogue.described(name) for name in names]
+    if as_json:
+        output.data([method.as_json() for method in described])
+        return
+    for method in described:
+        output.say(f"{method.name} ({method.paper}, {method.fitted})", "", *method.text, "")
+        output.table(["setting", "default", "may be", "grid"], method.as_cells())
+        output.say(*method.recipes_told, "")
