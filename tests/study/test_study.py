@@ -14,10 +14,10 @@ from cacheclip.bundle import Bundle
 from cacheclip.engine import memory
 from cacheclip.engine import stack as engine
 from cacheclip.errors import InputError, UsageError
+from cacheclip.methods import base as methods
 from cacheclip.methods.base import Params
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.methods.tip_adapter import TipAdapter
-from cacheclip.methods import base as methods
 from cacheclip.results import LOG, Row
 from cacheclip.store.home import Home, Labels
 from cacheclip.study import run, score
