@@ -284,7 +284,20 @@ def _ends_early(data: bytes) -> bool:
         return int.from_bytes(number, "little") + 8 > len(data)
     if data.startswith((b"II*\0", b"MM\0*")):  # TIFF: where its directory begins
         return int.from_bytes(number, "little" if data[:1] == b"I" else "big") >= len(data)
-    return False
+    return number == b"ftyp" and _end_of_boxes(data) > len(data)
+
+
+def _end_of_boxes(data: bytes) -> int:
+    """Where the boxes of an AVIF or HEIC file end by the sizes that they promise."""
+    end = 0
+    while end + 8 <= len(data):
+        size = int.from_bytes(data[end : end + 4], "big")
+        if size == 1:  # the size follows the name, for it needs 64 bits
+            size = int.from_bytes(data[end + 8 : end + 16], "big")
+        if size < 8:  # 0: to the end of the file
+            return len(data)
+        end += size
+    return max(end, len(data))
 
 
 def _reason(error: Exception) -> str:

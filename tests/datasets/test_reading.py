@@ -82,6 +82,16 @@ def test_an_avif_is_read_and_turned(orientation: int) -> None:
     assert np.abs(turned[1, 1] - [255, 0, 0]).max() <= 30
 
 
+@needs_avif
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
+def test_an_avif_that_ends_early_is_truncated(kept: float) -> None:
+    grid = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(grid), "AVIF")
+    assert read_rgb(data).size == (64, 64)
+    with pytest.raises(ImageError, match="truncated"):
+        read_rgb(data[: int(len(data) * kept)])
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 600])
 def test_a_tag_that_means_nothing_turns_nothing(orientation: int) -> None:
     assert pixels(tagged(orientation), UPRIGHT).tolist() == np.asarray(corners()).tolist()
