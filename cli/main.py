@@ -69,6 +69,7 @@ def main() -> None:
     except CacheclipError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what is finished is kept, the same command goes on", err=True)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        usual = "interrupted; what is finished is kept, the same command goes on"
+        click.echo(str(stop.__cause__ or stop) or usual, err=True)
         sys.exit(130)
