@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 @options.max_memory
 @options.verbose
 @options.home
+@options.results
 @options.as_json
 def command(
     datasets: tuple[str, ...],
@@ -69,6 +70,7 @@ def command(
     max_memory: int | None,
     verbose: bool,
     home: Path | None,
+    results: Path | None,
     as_json: bool,
 ) -> None:
     """Compare methods over shots, seeds and settings; every row goes to the results log.
@@ -81,9 +83,12 @@ def command(
     from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG
     from cacheclip.store.home import Home
+    from cacheclip.store.results_place import results_home
 
     place = Home.resolve(home)
     sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    written, notices = results_home(place, results)
+    output.talk(*notices)
     from cacheclip.study.compare import DEFAULT_METHODS, FLOOR, Comparison, Request
     from cacheclip.study.table import again, summary
 
@@ -98,7 +103,7 @@ def command(
         max_memory=max_memory,
         floor=() if as_json else FLOOR,
     )
-    comparisons = [Comparison(request, features, place) for features in sets]
+    comparisons = [Comparison(request, features, written) for features in sets]
     rows: list[Row] = []
     errors: list[CacheclipError] = []
     for comparison in comparisons:
@@ -117,6 +122,7 @@ def command(
         output.data([row.as_json() for row in rows])
     for text, count in Counter(map(str, errors)).items():
         output.talk(f"{count} of {len(rows)} rows failed:", text)
-    output.talk(f"results: {place.root / LOG}", *(f"next: {c}{place.option}" for c in again(rows)))
+    steps = [f"next: {step}{written.option}" for step in again(rows)]
+    output.talk(f"results: {written.root / LOG}", *steps)
     if errors and all(row.error for row in rows if row.method in request.methods):
         sys.exit(errors[-1].exit_code)  # nothing that was asked for went well

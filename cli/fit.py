@@ -22,6 +22,7 @@ from cacheclip.cli import options, output
 @options.max_memory
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file.")
 @options.home
+@options.results
 @options.as_json
 def command(
     dataset: str | None,
@@ -36,6 +37,7 @@ def command(
     max_memory: int | None,
     out: Path | None,
     home: Path | None,
+    results: Path | None,
     as_json: bool,
 ) -> None:
     """Fit one method on a few-shot draw, test it, and leave a bundle for predict.
@@ -43,11 +45,13 @@ def command(
     Example: cacheclip fit --shots 16
     """
     from cacheclip.store.home import Home
+    from cacheclip.store.results_place import results_home
     from cacheclip.store.schema import IMPORTED
 
     place = Home.resolve(home)
     features = place.find(dataset, model, pretrained)  # before torch is paid for
-    output.talk(*features.notices)
+    written, notices = results_home(place, results)
+    output.talk(*features.notices, *notices)
     from cacheclip.study.compare import Request
     from cacheclip.study.fit import fit
     from cacheclip.study.table import line, settings
@@ -62,7 +66,7 @@ def command(
         max_memory=max_memory,
     )
     with output.progress() as advance:
-        fitted = fit(request, features, place, out, partial(advance, "runs"), output.talk)
+        fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk)
     row = fitted.row
     if as_json:
         output.data(row.as_json() | {"bundle": str(fitted.bundle) if fitted.bundle else None})
