@@ -14,7 +14,7 @@ from cacheclip.errors import CacheclipError
 SECTIONS = {
     "Work": ("extract", "fit", "compare", "predict"),
     "Exchange": ("import",),
-    "Cache": ("ls", "info"),
+    "Cache": ("ls", "info", "rm", "prune"),
     "Machine": ("doctor", "demo", "bench"),
 }
 

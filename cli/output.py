@@ -4,12 +4,15 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cacheclip.store.remove import Part
 
 
 def data(value: Any) -> None:
@@ -36,6 +39,14 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
             for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         click.echo("  ".join(line).rstrip())
+
+
+def parts(parts: "Sequence[Part]", root: Path, *, as_json: bool) -> None:
+    """Print what goes, or would go, from a home."""
+    if as_json:
+        data([part.as_json() for part in parts])
+    else:
+        table(["path", "what", "MB"], [part.as_cells(root) for part in parts])
 
 
 def ranked(top: Sequence[tuple[str, float]]) -> str:

@@ -78,7 +78,8 @@ def test_results_go_where_they_are_asked_to_go(cli: Cli, world: Any, tmp_path: P
 def test_a_place_that_cannot_be_written_is_said_before_the_work(
     cli: Cli, world: Any, read_only: Callable[..., dict[Path, float]], tmp_path: Path
 ) -> None:
-    (tmp_path / "closed").mkdir()
+    for name in ("closed", "user"):
+        (tmp_path / name).mkdir()
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "closed", tmp_path / "file" / "in"):
         read_only(tmp_path / "closed")
