@@ -24,7 +24,8 @@ def command(dry_run: bool, home: Path | None, as_json: bool) -> None:
     from cacheclip.store.remove import remove
 
     place = Home.resolve(home)
-    gone, left = unused(place), []
+    gone = unused(place)
+    left: list[str] = []
     if not dry_run:
         gone, left = remove(place, gone)
     output.parts(gone, place.root, as_json=as_json)

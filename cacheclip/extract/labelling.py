@@ -1,7 +1,7 @@
 """Labels of an extraction: the data set's own, unless somebody corrected them by hand."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cacheclip.datasets.base import DataSet, Split
@@ -51,7 +51,9 @@ def labels_of(
         if not file.exists():
             return own, ()
         return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
-    if _ids(kept) != _ids(own) or _content(kept) == _content(own):
+    if _ids(kept) != _ids(own):
+        return own, () if names else tuple(_names_lost(kept.classnames, own.classnames))
+    if _content(kept) == _content(own):
         return own, ()
     for name, split in kept.splits.items():
         if len(split.labels) != len(own.splits[name].labels):
@@ -82,6 +84,15 @@ def labels_of(
         )
     classnames = names if names and same else kept.classnames
     return Labels(dataset.id, list(classnames), splits), (notice,)
+
+
+def _names_lost(before: Sequence[str], now: Sequence[str]) -> Iterator[str]:
+    """Tell that a set of other pictures takes none of the names that were given before."""
+    if len(before) == len(now) and list(before) != list(now):
+        yield (
+            f"other pictures than before, so the class names are the data's own, {listed(now)}; "
+            f"they were {listed(before)}: --classnames FILE names them again"
+        )
 
 
 def _ids(labels: Labels) -> dict[str, str]:

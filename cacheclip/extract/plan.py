@@ -139,7 +139,8 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
     if dataset.root is not None:
         home.refuse_within(dataset.root)
     _refuse_other_list(dataset, home)
-    names = request.classnames and read_classnames(request.classnames, dataset.classnames)
+    file = request.classnames
+    names = None if file is None else read_classnames(file, dataset.classnames)
     labels, kept = labels_of(dataset, home, names)
     own = not dataset.builtin and list(labels.classnames) == list(dataset.classnames)
     prompts = prompt_set(

@@ -91,7 +91,8 @@ def near_duplicates(features: FeatureSet, cosine: float = USUAL) -> Near:
             fix="give a number above 0 and up to 1, such as --near-duplicates 0.99",
         )
     x, kind, pictures = _pictures(features)
-    found, nearest = 0, []
+    found = 0
+    nearest: list[tuple[float, int, int]] = []
     for first in range(0, len(x), BLOCK):
         for second in range(first, len(x), BLOCK):
             near = x[first : first + BLOCK] @ x[second : second + BLOCK].T  # [<= B, <= B]

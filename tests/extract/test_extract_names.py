@@ -30,7 +30,7 @@ def coded(tmp_path: Path, paint: Painter) -> Path:
 
 
 def test_given_names_are_the_sets_and_enter_the_prompts(
-    asked: Asked, home: Home, coded: Path, tmp_path: Path
+    asked: Asked, home: Home, coded: Path, tmp_path: Path, paint: Painter
 ) -> None:
     first = run(asked(coded), home)
     assert any("2 of 2 class names look like codes" in line for line in first.notices)
@@ -51,6 +51,11 @@ def test_given_names_are_the_sets_and_enter_the_prompts(
     assert kept.labels == found.labels
     assert kept.text is not None
     assert kept.text.digest == found.text.digest
+
+    paint(coded / "n02084071" / "more.png", 99)
+    grown = run(asked(coded), home)
+    assert any("they were dog, house cat" in line for line in grown.notices)
+    assert list(home.find().labels.classnames) == ["n02084071", "n02121808"]
 
     (tmp_path / "names.txt").write_text("hound\ncat\n")
     run(asked(coded, classnames=tmp_path / "names.txt"), home)
