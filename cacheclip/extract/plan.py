@@ -142,20 +142,11 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
     file = request.classnames
     names = None if file is None else read_classnames(file, dataset.classnames)
     labels, kept = labels_of(dataset, home, names)
-    own = not dataset.builtin and list(labels.classnames) == list(dataset.classnames)
-    prompts = prompt_set(
-        labels.classnames,
-        family=dataset.templates,
-        template=request.template,
-        dataset=dataset.id,
-        folders=dataset.classnames if len(dataset.classnames) == len(labels.classnames) else (),
-        speak=spoken_apart if own else spoken,
-    )
-    notices = [*dataset.notices, *kept, *prompts.notices, *prompts.warnings(own=own)]
+    prompts, warnings = _prompts(request, dataset, labels)
+    notices = [*dataset.notices, *kept, *warnings, *_moved(dataset, home)]
     if names:  # of a file with a line a class, nothing else shows whose name is whose
         pairs = [f"{old} = {new}" for old, new in zip(dataset.classnames, names, strict=True)]
         notices.append(f"class names: {listed(pairs)}")
-    notices += _moved(dataset, home)
     model, pretrained = encoder_options(request.model, request.pretrained)
     if model is None:
         if pretrained is not None:
@@ -183,6 +174,23 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         allowed=allowed_failures(request.max_failures, rows=rows, builtin=dataset.builtin),
         notices=tuple(notices),
     )
+
+
+def _prompts(
+    request: ExtractRequest, dataset: DataSet, labels: Labels
+) -> tuple[PromptSet, tuple[str, ...]]:
+    """The prompts, and what the user should know of them."""
+    folders = dataset.classnames
+    own = not dataset.builtin and list(labels.classnames) == list(folders)
+    prompts = prompt_set(
+        labels.classnames,
+        family=dataset.templates,
+        template=request.template,
+        dataset=dataset.id,
+        folders=folders if len(folders) == len(labels.classnames) else (),
+        speak=spoken_apart if own else spoken,
+    )
+    return prompts, (*prompts.notices, *prompts.warnings(own=own))
 
 
 def allowed_failures(told: str | None, *, rows: int, builtin: bool) -> int:

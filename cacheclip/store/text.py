@@ -179,12 +179,12 @@ def write_text_store(
     dtype = key["store"]["dtype"]
     missing = [Failure(row, MISSING, "") for row in absent]
     rows = shard.rounded(per_prompt.reshape(-1, dim), missing, first=0, dtype=dtype)
-    failures = [failure for failure in rows.failures if failure.row not in absent]
-    if failures:
+    failed = {f.row: f.text for f in rows.failures if f.row not in absent}
+    if failed:
+        row, why = next(iter(failed.items()))
         raise StoreError(
-            f"the encoder gave {failures[0].text} for {len(failures)} of "
-            f"{sum(map(len, prompts))} prompts",
-            where=f"{path}, prompt {texts[failures[0].row]!r}",
+            f"the encoder gave {why} for {len(failed)} of {sum(map(len, prompts))} prompts",
+            where=f"{path}, prompt {texts[row]!r}",
             fix="compute in another precision: --precision fp32",
         )
     arrays = {
