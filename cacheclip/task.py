@@ -159,11 +159,12 @@ def class_text(per_prompt: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     """The text ensembles that methods ask for, from raw per-prompt features [C, T, D].
 
     `norm-mean` averages unit vectors and normalises (CLIP's own ensemble); `raw-mean` averages raw
-    vectors and keeps the norm, which sets the step size of methods that train text weights.
+    vectors and keeps the norm, which sets the step size of methods that train text weights. A class
+    with fewer prompts than T has rows of zeros in the place of the others, which no mean counts.
     """
     make: dict[str, Callable[[], Tensor]] = {
         "norm-mean": lambda: unit(unit(per_prompt).mean(1)),
-        "raw-mean": lambda: per_prompt.mean(1),
+        "raw-mean": lambda: _raw_mean(per_prompt),
         "per-prompt": lambda: per_prompt,
     }
     unknown = [name for name in names if name not in make]
@@ -174,6 +175,12 @@ def class_text(per_prompt: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
             fix=f"one of {', '.join(make)}",
         )
     return {name: make[name]() for name in names}
+
+
+def _raw_mean(per_prompt: Tensor) -> Tensor:
+    """The mean [C, D] of each class's own prompts."""
+    own = (per_prompt != 0).any(-1).sum(1, keepdim=True)  # [C, 1]
+    return per_prompt.mean(1) * (per_prompt.shape[1] / own)
 
 
 class Generators:

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 @options.max_memory
 @options.verbose
 @options.home
+@options.results
 @options.as_json
 def command(
     datasets: tuple[str, ...],
@@ -79,6 +80,7 @@ def command(
     max_memory: int | None,
     verbose: bool,
     home: Path | None,
+    results: Path | None,
     as_json: bool,
 ) -> None:
     """Compare methods over shots, seeds and settings; every row goes to the results log.
@@ -92,9 +94,12 @@ def command(
     from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG, predictions
     from cacheclip.store.home import Home
+    from cacheclip.store.results_place import results_home
 
     place = Home.resolve(home)
     sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    written, notices = results_home(place, results)
+    output.talk(*notices)
     from cacheclip.study import next_step
     from cacheclip.study.compare import DEFAULT_METHODS, FLOOR, Comparison, Request
     from cacheclip.study.per_class import report, tables
@@ -113,7 +118,7 @@ def command(
         floor=() if as_json else FLOOR,
         draw=draw,
     )
-    comparisons = [Comparison(request, features, place) for features in sets]
+    comparisons = [Comparison(request, features, written) for features in sets]
     rows: list[Row] = []
     printed: list[dict[str, Any]] = []
     steps: list[str] = []
@@ -136,18 +141,18 @@ def command(
             output.talk(*notes(comparison.rows, comparison.draws, chooses=chooses))
         found = {}
         if best and per_class:
-            found = report(predictions(place, best.row_id), comparison.data.classnames)
+            found = report(predictions(written, best.row_id), comparison.data.classnames)
             for what, cells in () if as_json else tables(found):
                 output.table(*cells, what)
         printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]
         if best:
             step = next_step.command(best, comparison.choices)
             drawn = f" --draw {draw}" if draw else ""
-            steps += [next_step.why(best), f"next: {step}{drawn}{place.option}"]
+            steps += [next_step.why(best), f"next: {step}{drawn}{written.option}"]
     if as_json:
         output.data(printed)
     for text, count in Counter(map(str, errors)).items():
         output.talk(f"{count} of {len(rows)} rows failed:", *text.splitlines())
-    output.talk(f"results: {place.root / LOG}", *steps)
+    output.talk(f"results: {written.root / LOG}", *steps)
     if errors and all(row.error for row in rows if row.method in request.methods):
         sys.exit(errors[-1].exit_code)  # nothing that was asked for went well

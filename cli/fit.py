@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file.")
 @options.per_class
 @options.home
+@options.results
 @options.as_json
 def command(
     dataset: str | None,
@@ -67,6 +68,7 @@ def command(
     out: Path | None,
     per_class: bool,
     home: Path | None,
+    results: Path | None,
     as_json: bool,
 ) -> None:
     """Fit one method on a few-shot draw, test it, and leave a bundle for predict.
@@ -74,11 +76,13 @@ def command(
     Example: cacheclip fit --shots 16
     """
     from cacheclip.store.home import Home
+    from cacheclip.store.results_place import results_home
     from cacheclip.store.schema import IMPORTED
 
     place = Home.resolve(home)
     features = place.find(dataset, model, pretrained)  # before torch is paid for
-    output.talk(*features.notices)
+    written, notices = results_home(place, results)
+    output.talk(*features.notices, *notices)
     from cacheclip.results import predictions
     from cacheclip.study import fit_table
     from cacheclip.study.compare import Request
@@ -97,11 +101,11 @@ def command(
         draw=draw,
     )
     with output.progress() as advance:
-        fitted = fit(request, features, place, out, partial(advance, "runs"), output.talk, final)
+        fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
     found = {}
     if per_class:
-        found = report(predictions(place, row.row_id), features.labels.classnames)
+        found = report(predictions(written, row.row_id), features.labels.classnames)
     if as_json:
         bundle = {"bundle": str(fitted.bundle) if fitted.bundle else None}
         output.data(row.as_json() | bundle | ({"final": fitted.final} if final else {}) | found)

@@ -17,7 +17,7 @@ SECTIONS = {
     "Work": ("extract", "fit", "compare", "predict"),
     "Catalogue": ("methods",),
     "Exchange": ("import",),
-    "Cache": ("ls", "info"),
+    "Cache": ("ls", "info", "rm", "prune"),
     "Machine": ("doctor", "demo", "bench"),
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -107,8 +107,9 @@ def main() -> None:
         output.talk(*f"{error}".splitlines())
         _as_json(error.what, error.where, error.fix, error.exit_code)
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        output.talk(f"interrupted{_after_interrupt(_command_name())}")
+    except (KeyboardInterrupt, click.Abort) as stop:
+        said = str(stop.__cause__ or stop)
+        output.talk(said or f"interrupted{_after_interrupt(_command_name())}")
         code = INTERRUPTED
     sys.exit(code)
 

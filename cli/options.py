@@ -18,6 +18,12 @@ home: Decorator = click.option(
     type=click.Path(path_type=Path),
     help="Folder of features, results and bundles. [default: $CACHECLIP_HOME, else per user]",
 )
+results: Decorator = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for rows, predictions and bundles. [default: the home; per user if read-only]",
+)
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 model: Decorator = click.option(
     "--model", metavar="NAME", help="open_clip model name, or NAME@TAG."

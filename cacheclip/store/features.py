@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import digest
 from cacheclip.errors import StoreError
 from cacheclip.store.given import read_draws
 from cacheclip.store.key import Header, read_header, set_digest_of
@@ -276,7 +275,6 @@ def _text(
     texts: Sequence[str],
 ) -> TextStore | None:
     """The text store of the newest extraction, among those of this encoder and class names."""
-    classnames = digest(list(labels.classnames))
     age = {name: k for k, name in enumerate(texts)}
     fitting = [
         (age.get(header.digest, -1), header.digest, header.home, path)
@@ -284,7 +282,7 @@ def _text(
         if header.key["layer"] == TEXT
         and header.key["encoder"] == key["encoder"]
         and header.key["compute"] == key["compute"]
-        and header.key["text"]["classnames_sha256"] == classnames
+        and header.key["text"]["classnames_sha256"] == labels.classnames_sha256
     ]
     for _, _, home, path in sorted(fitting, reverse=True):
         try:

@@ -85,12 +85,12 @@ def text_key(
     template: str,
     store_dtype: str = "float16",
 ) -> Key:
-    """The key of the features of C classes x T prompts.
+    """The key of the features of C classes x T prompts, T those of the class with the most.
 
     Args:
         encoder: as in `image_key`.
         compute: as in `image_key`.
-        prompts: [C][T] texts.
+        prompts: [C][T] texts; T may differ between classes.
         classnames: C names.
         template: name of the template family, for people and result rows.
         store_dtype: one of `STORE_DTYPES`.
@@ -103,7 +103,7 @@ def text_key(
         "text": {
             "template": template,
             "classes": len(classnames),
-            "prompts": len(prompts[0]),
+            "prompts": max(map(len, prompts)),
             "classnames_sha256": digest(list(classnames)),
             "prompts_sha256": digest([list(row) for row in prompts]),
         },
