@@ -136,7 +136,7 @@ def in_words(short: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{name} {n}" for name, n in short[:5]) + (", ..." if short[5:] else "")
 
 
-def _none_at_all(empty: list[tuple[str, int]], n_classes: int, where: str) -> InputError:
+def _none_at_all(empty: Sequence[tuple[str, int]], n_classes: int, where: str) -> InputError:
     return InputError(
         f"{len(empty)} of {n_classes} classes have no training image",
         where=f"{where}, split train ({in_words(empty)})",

@@ -131,6 +131,24 @@ def test_a_method_that_learns_from_no_picture_has_nothing_to_refit(uneven: Home)
         fit(Request(("zero-shot",), (4,)), uneven.find(), uneven, final=True)
 
 
+def test_the_refit_reads_test_labels_after_the_score_and_not_before(
+    uneven: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cacheclip.study.fit import fit
+
+    order: list[str] = []
+    score, whole = run.score, SetData.whole_task
+    monkeypatch.setattr(run, "score", lambda *own: order.append("score") or score(*own))
+    monkeypatch.setattr(
+        SetData, "whole_task", lambda *own: order.append("whole_task") or whole(*own)
+    )
+    asked = Request(("nearest-mean",), ("all",))
+    plain = fit(asked, uneven.find(), uneven)
+    final = fit(asked, uneven.find(), uneven, final=True)
+    assert order == ["score", "score", "whole_task"]
+    assert final.row.top1_test == plain.row.top1_test
+
+
 @pytest.mark.parametrize("name", ["nearest-mean", "tip-adapter", "tip-adapter-f", "clip-adapter"])
 def test_every_method_can_be_refitted_on_all_labels(name: str, uneven: Home) -> None:
     from cacheclip.bundle import Bundle
