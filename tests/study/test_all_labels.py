@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from cacheclip.methods import base as methods
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.store.home import Home
-from cacheclip.study import run
+from cacheclip.study import run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Block, Cell, blocks, parts
@@ -137,11 +138,16 @@ def test_the_refit_reads_test_labels_after_the_score_and_not_before(
     from cacheclip.study.fit import fit
 
     order: list[str] = []
-    score, whole = run.score, SetData.whole_task
-    monkeypatch.setattr(run, "score", lambda *own: order.append("score") or score(*own))
-    monkeypatch.setattr(
-        SetData, "whole_task", lambda *own: order.append("whole_task") or whole(*own)
-    )
+
+    def noting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            order.append(name)
+            return real(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(run, "score", noting("score", score.score))
+    monkeypatch.setattr(SetData, "whole_task", noting("whole_task", SetData.whole_task))
     asked = Request(("nearest-mean",), ("all",))
     plain = fit(asked, uneven.find(), uneven)
     final = fit(asked, uneven.find(), uneven, final=True)
