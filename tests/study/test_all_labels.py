@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from cacheclip.methods import base as methods
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.store.home import Home
-from cacheclip.study import run
+from cacheclip.study import run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Block, Cell, blocks, parts
@@ -129,6 +130,29 @@ def test_a_method_that_learns_from_no_picture_has_nothing_to_refit(uneven: Home)
 
     with pytest.raises(UsageError, match="nothing to refit"):
         fit(Request(("zero-shot",), (4,)), uneven.find(), uneven, final=True)
+
+
+def test_the_refit_reads_test_labels_after_the_score_and_not_before(
+    uneven: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cacheclip.study.fit import fit
+
+    order: list[str] = []
+
+    def noting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            order.append(name)
+            return real(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(run, "score", noting("score", score.score))
+    monkeypatch.setattr(SetData, "whole_task", noting("whole_task", SetData.whole_task))
+    asked = Request(("nearest-mean",), ("all",))
+    plain = fit(asked, uneven.find(), uneven)
+    final = fit(asked, uneven.find(), uneven, final=True)
+    assert order == ["score", "score", "whole_task"]
+    assert final.row.top1_test == plain.row.top1_test
 
 
 @pytest.mark.parametrize("name", ["nearest-mean", "tip-adapter", "tip-adapter-f", "clip-adapter"])
