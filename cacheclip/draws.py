@@ -7,7 +7,7 @@ same seed, and no library's generator can change it.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -63,6 +63,16 @@ class Draw:
     def draw_id(self) -> str:
         """Names the draw: a hash of its support and validation ids in order."""
         return digest({"support": self.support_ids, "val": self.val_ids})[:16]
+
+    def holding(self, val: Pool) -> "Draw":
+        """The same support with all of a pool's labelled images for validation."""
+        held = [k for k, label in enumerate(val.labels) if label >= 0]
+        return replace(
+            self,
+            val=tuple(val.rows[k] for k in held),
+            val_labels=tuple(val.labels[k] for k in held),
+            val_ids=tuple(val.ids[k] for k in held),
+        )
 
     def record(self) -> dict[str, object]:
         """The draw as `draws/<draw_id>.json` keeps it."""

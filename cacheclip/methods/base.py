@@ -47,15 +47,18 @@ STEP_BOUNDS = {
 
 @dataclass(frozen=True)
 class Found:
-    """What a search tried on n validation pictures, the points nearest to zero-shot first.
+    """What a search tried on n validation pictures, the method's constants among it.
 
     Attributes:
         settings: setting -> [V, T] values tried.
         hits: [V, T] int64, pictures that each variant gets right there.
+        log_p: [V, T, n] log probability of the labels, as `heads.temperature.label_log_p` has it;
+            -inf for a point that hits alone rule out.
     """
 
     settings: Mapping[str, Tensor]
     hits: Tensor
+    log_p: Tensor
 
 
 class Method(ABC):
@@ -81,8 +84,9 @@ class Method(ABC):
         recipes: recipe -> settings in which it differs from `defaults`, for a method whose paper
             and released code disagree; the first is what runs unasked.
         bounds: least and greatest value of the settings that have one.
-        grid: what a selecting policy tries; each tuple runs from nearest to zero-shot outwards, the
-            first name varies slowest.
+        grid: what a selecting policy tries, the first name varies slowest. It holds the constant,
+            and zero-shot where the method has it.
+        zero_shot: the settings that lead to zero-shot (or hold back most), and which end does.
     """
 
     name: ClassVar[str]
@@ -100,6 +104,7 @@ class Method(ABC):
     recipes: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     grid: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
+    zero_shot: ClassVar[Mapping[str, Literal["low", "high"]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -107,9 +112,9 @@ class Method(ABC):
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
         known = {*cls.static, *cls.vector}
-        named = {*cls.grid, *cls.bounds, *cls.words}.union(*cls.recipes.values())
+        named = {*cls.grid, *cls.bounds, *cls.words, *cls.zero_shot}.union(*cls.recipes.values())
         if not cls.paper or set(cls.defaults) != known or not named <= known:
-            where = "paper, defaults, grid, bounds, words, recipes"
+            where = "paper, defaults, grid, bounds, words, zero_shot, recipes"
             raise TypeError(f"{cls.__name__}: {where}: unknown setting")
 
     def __init__(self, **static: Value) -> None:
@@ -155,7 +160,8 @@ class Method(ABC):
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.
 
-        Their values stand in `params` under their names, and those of the best point replace them.
+        Their values stand in `params` under their names, and those of the chosen point replace
+        them.
         """
         return None
 

@@ -73,7 +73,8 @@ class ClipAdapter(Trained):
         "precision": PRECISIONS,
     }
     bounds = {**STEP_BOUNDS, "alpha": (0.0, 1.0), "reduction": (1, 1024)}
-    grid = {"alpha": (0.2, 0.4, 0.6, 0.8)}
+    grid = {"alpha": (0.0, 0.2, 0.4, 0.6, 0.8)}
+    zero_shot = {"alpha": "low"}
     recipes = {
         "as-code": {},
         "as-paper": {"optimizer": "adam", "lr": 1e-5, "weight_decay": 0.0, "schedule": "constant"},

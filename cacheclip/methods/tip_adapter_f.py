@@ -39,8 +39,9 @@ class TipAdapterF(Trained):
     }
     labels = {**CLASS_WEIGHT, **PRIOR}
     words = {**STEP_WORDS, "alpha": (SEARCH,), "beta": (SEARCH,)}
-    bounds = {**STEP_BOUNDS, "beta": (0.0, 1e6)}
+    bounds = {**STEP_BOUNDS, "alpha": (0.0, 1e6), "beta": (0.0, 1e6)}
     grid = {"alpha": (SEARCH,), "beta": (SEARCH,)}
+    zero_shot = {"alpha": "low", "beta": "low"}
 
     @property
     def trainable(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from cacheclip.store.schema import IMPORTED, KEY_FILE, TEXT
 from cacheclip.store.text import TextStore
 
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
+OWN = ("folder", "csv", "npz")  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
 
 
@@ -51,6 +52,11 @@ class FeatureSet:
     def name(self) -> str:
         """The encoder, `MODEL@PRETRAINED`."""
         return f"{self.encoder['name']}@{self.encoder['pretrained']}"
+
+    @property
+    def own(self) -> bool:
+        """Whether these are a user's pictures or arrays, and no data set of the field."""
+        return self.dataset.partition("/")[0] in OWN
 
     @property
     def text_command(self) -> str:

@@ -253,19 +253,28 @@ def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | Cache
     if cell.seed is None:
         return None
     try:
-        return data.draw(block.shots, cell.seed, fewer)
+        draw = data.draw(block.shots, cell.seed, fewer)
+        return draw.holding(data.pool("val")) if block.policy.held == "all" else draw
     except CacheclipError as error:
         return error
 
 
 def _policy(name: str | None, data: SetData) -> Policy:
-    """The policy asked for, or the default; a selecting one needs validation images."""
-    complete = set(data.pool("val").labels) >= set(range(len(data.classnames)))
-    policy = policies.get(name or ("fewshot-val" if complete else "fixed"))
-    if policy.selects and not complete:
+    """The policy asked for, or the default; a selecting one needs validation images.
+
+    `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least.
+    """
+    val = set(data.pool("val").labels) - {-1}
+    complete = len(val) == len(data.classnames)
+    if name is None:
+        name = "full-val" if data.features.own else "fewshot-val" if complete else "fixed"
+        name = name if len(val) > 1 else "fixed"
+    policy = policies.get(name)
+    if (policy.held == "few" and not complete) or (policy.held == "all" and len(val) < 2):
+        wanted = "every class" if policy.held == "few" else "two classes at least"
         raise UsageError(
-            f"--select {policy.name} needs a validation image of every class",
+            f"--select {policy.name} needs validation images of {wanted}",
             where=f"data set {data.features.dataset}, split val",
-            fix="use --select fixed",
+            fix="use --select full-val" if len(val) > 1 else "use --select fixed",
         )
     return policy

@@ -14,7 +14,8 @@ from cacheclip.methods.base import Method
 from cacheclip.study import rows
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Block
-from cacheclip.study.run import Outcome, Winner
+from cacheclip.study.race import Winner
+from cacheclip.study.run import Outcome
 
 
 def refuse_final(method: type[Method]) -> None:

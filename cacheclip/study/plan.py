@@ -18,13 +18,14 @@ from cacheclip.study.settings import Choices
 
 @dataclass(frozen=True)
 class Cell:
-    """One row to be: candidates are all settings that compete for it, zero-shot-most first.
+    """One row to be: the settings that compete for it, and those that the others must beat.
 
     `n_train` is the number of its draw's support pictures, once there is a draw.
     """
 
     seed: int | None
     candidates: tuple[Settings, ...]
+    constant: Settings
     n_train: int = 0
 
 
@@ -106,8 +107,10 @@ def blocks(
             if not policy.selects:
                 _refuse_search(method, candidates)
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
+            pinned = {n: v[0] for n, v in choices[method.name].items() if len(v) == 1}
+            constant = method.fixed(of, logit_scale, own, pinned)
             cells = [
-                Cell(seed, tuple(group))
+                Cell(seed, tuple(group), constant)
                 for seed in (seeds if method.draws else [None])
                 for group in rivals
             ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from cacheclip.bundle import Bundle
 from cacheclip.disk import digest, publish_json
 from cacheclip.draws import Draw
 from cacheclip.errors import CacheclipError
-from cacheclip.methods.base import Settings, Trained
+from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Predictions, Row, write_predictions
 from cacheclip.store.home import Home
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Block, Cell
-from cacheclip.study.run import Outcome, Winner
+from cacheclip.study.race import Winner
+from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 
 
@@ -78,12 +80,12 @@ def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
     """The row of a cell that has run, with `error` where it has no result."""
     draw, race = outcome.draw, outcome.race
     winner = outcome.result if isinstance(outcome.result, Winner) else None
-    n_val = len(draw.val) if draw and race.val_hits else 0
+    n_val = len(draw.val) if draw and race.points else 0
     return replace(
         row,
         hparams=dict(winner.settings) if winner else row.hparams,
         n_val=n_val,
-        top1_val=race.val_hits[race.front] / n_val if winner and n_val else None,
+        top1_val=race.front.hits / n_val if race.front else None,
         curve=_curve(outcome, n_val) if n_val else None,
         seconds=race.seconds / max(1, race.size),
         stack_seconds=race.seconds,
@@ -170,11 +172,19 @@ def _template(block: Block, data: SetData) -> str:
 
 
 def _curve(outcome: Outcome, n_val: int) -> list[dict[str, object]]:
-    """All settings tried with their validation accuracy; null where a candidate failed."""
-    points: list[tuple[Settings, int | None]] = []
+    """All settings tried with what they did on the validation images; null where one failed."""
+    curve: list[dict[str, object]] = []
     for k, settings in enumerate(outcome.cell.candidates):
-        points += outcome.race.tried.get(k) or [(settings, outcome.race.val_hits.get(k))]
-    return [
-        {"hparams": dict(settings), "top1_val": None if hits is None else hits / n_val}
-        for settings, hits in points
-    ]
+        points = outcome.race.points.get(k)
+        if points is None:
+            curve.append({"hparams": dict(settings), "top1_val": None, "nll_val": None})
+        for point in points or ():
+            nll = -float(point.log_p.mean())
+            curve.append(
+                {
+                    "hparams": dict(point.settings),
+                    "top1_val": point.hits / n_val,
+                    "nll_val": round(nll, 6) if isfinite(nll) else None,
+                }
+            )
+    return curve

@@ -113,7 +113,7 @@ def test_draws_of_unequal_size_run_together_as_they_run_alone(name: str, uneven:
     block = block_of([len(d.support) for d in drawn])
     block = replace(block, method=methods.get(name), shots=4)
     settings = block.method.fixed(4, 50.0) | ({"epochs": 2} if name == "clip-adapter" else {})
-    cells = tuple(Cell(d.seed, (settings,), len(d.support)) for d in drawn)
+    cells = tuple(Cell(d.seed, (settings,), settings, len(d.support)) for d in drawn)
 
     def scores(cells: tuple[Cell, ...], drawn: list[Draw]) -> list[float]:
         part = replace(block, cells=cells)
