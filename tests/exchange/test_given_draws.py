@@ -51,7 +51,8 @@ def test_runs_learn_from_the_rows_that_were_given(arrays: Arrays, save: Save, ho
     report = import_npz(save(**given), home)
     assert report.draws == ((1, 1), (1, 4), (2, 1), (2, 4), (3, 1), (3, 4))
     assert report.next_command == "cacheclip compare --shots 1,4 --seeds 3"
-    comparison = Comparison(Request(("nearest-mean",), (1, 4), (1, 2, 3)), home.find(), home)
+    request = Request(("nearest-mean",), (1, 4), (1, 2, 3), "fewshot-val")
+    comparison = Comparison(request, home.find(), home)
     assert comparison.notices == ["draws as given with npz/toys; others with --draw ranked"]
     for _, row in comparison.run():
         assert row.draw == "given"
