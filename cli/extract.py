@@ -94,4 +94,5 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
         f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )
     shots = min(16, place.labels(report.dataset).smallest_class("train"))
-    output.talk(f"home: {place.root}", f"next: cacheclip fit --shots {shots}{place.option}")
+    command = f"fit --shots {shots}" if shots else "compare --methods zero-shot"
+    output.talk(f"home: {place.root}", f"next: cacheclip {command}{place.option}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from cacheclip.disk import LockedError, lock
 from cacheclip.errors import StoreError, UsageError
 from cacheclip.store.find import is_encoder, matching
+from cacheclip.store.given import DRAWS_FILE
 from cacheclip.store.home import Home
 from cacheclip.store.key import encoder_options
 from cacheclip.store.labels import LABELS_FILE
@@ -113,8 +114,10 @@ def parts_of(
     ]
     if len(chosen) < len(stores):
         return parts
-    labels = sorted(home.dataset_folder(dataset).glob(f"{LABELS_FILE}*"))
-    return [*parts, *(Part(file, "labels", file.lstat().st_size, dataset) for file in labels)]
+    folder = home.dataset_folder(dataset)
+    records = [(file, "labels") for file in sorted(folder.glob(f"{LABELS_FILE}*"))]
+    records += [(file, "draws") for file in folder.glob(DRAWS_FILE)]
+    return [*parts, *(Part(file, why, file.lstat().st_size, dataset) for file, why in records)]
 
 
 def remove(home: Home, parts: Sequence[Part]) -> tuple[list[Part], list[str]]:

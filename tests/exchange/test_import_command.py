@@ -116,6 +116,16 @@ def test_draws_of_our_own_are_asked_for_in_what_comes_next(
     assert cli(answer.next).code == 0
 
 
+def test_draws_go_with_their_set(arrays: dict[str, Any], save: Save, cli: Cli, home: Home) -> None:
+    rows = np.flatnonzero(arrays["split"] == "train")
+    save(draw_1_4=rows[:12])
+    assert cli("import toys.npz").code == 0
+    assert cli("rm toys --yes").code == 0
+    assert not [path for path in home.root.glob("stores/**/*") if path.is_file()]
+    save(sample_ids=arrays["sample_ids"][::-1])
+    assert cli("import toys.npz").next == "compare --shots 6"
+
+
 def test_without_text_no_class_may_lack_training_rows(
     arrays: dict[str, Any], save: Save, cli: Cli
 ) -> None:
