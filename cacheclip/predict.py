@@ -247,7 +247,7 @@ def predict(
 
 def probabilities(bundle: Bundle, logits: Tensor) -> Tensor:
     """What a bundle's logits [B, C] are worth: one probability a class, [B, C]."""
-    return logits.softmax(-1)
+    return (logits / bundle.temperature).softmax(-1)
 
 
 def _method(bundle: Bundle) -> Method:

@@ -40,8 +40,25 @@ def notes(fitted: Fitted) -> Iterator[str]:
     yield f"settings: {settings(fitted)}"
     if row.learned:
         yield "learned: " + " ".join(f"{name}={short(x)}" for name, x in row.learned.items())
+    if row.border:
+        ends = " and ".join(f"{name}={short(row.hparams[name])}" for name in row.border)
+        yield f"at the end of what was tried: {ends}"
+    yield probabilities(row)
     yield from honest(row)
     yield from warning(row)
+
+
+def probabilities(row: Row) -> str:
+    """What the probabilities of this fit are worth."""
+    if row.temperature is None:
+        return (
+            f"probabilities: too few validation pictures to calibrate on, error {row.ece_test:.2f} "
+            "on the test pictures"
+        )
+    return (
+        f"probabilities: calibrated on {row.n_calibration} pictures, error {row.ece_test:.2f} on "
+        f"the test pictures ({row.ece_test_raw:.2f} before)"
+    )
 
 
 def settings(fitted: Fitted) -> str:
