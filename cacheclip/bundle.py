@@ -36,6 +36,7 @@ class Bundle:
         provenance: data set, template, shots, seeds, draw id, policy, stores read.
         head: the method's params without the variant axis.
         learned: what the fit found for settings given as `learned`.
+        temperature: what divides the logits before the softmax.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Bundle:
     provenance: dict[str, Any]
     head: dict[str, NDArray[Any]]
     learned: dict[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
 
     def write(self, path: Path) -> None:
         """Publish the bundle at `path`."""

@@ -46,6 +46,35 @@ def true_rank(logits: Tensor, labels: Tensor) -> Tensor:
     return ((logits > own) | ((logits == own) & lower)).sum(-1)
 
 
+def calibration_error(top_p: Tensor, right: Tensor, bins: int = 15) -> Tensor:
+    """How far confidence is from accuracy: the debiased l2 error (1909.10155, section 4).
+
+    Rows go into bins of equal size by their confidence. What the squared gaps of a bin would be by
+    chance alone is taken off, since with few rows a plain error is never near zero.
+
+    Args:
+        top_p: [V, n] probability of the prediction.
+        right: [V, n] bool.
+        bins: at most; each has ten rows at least.
+
+    Returns:
+        [V] float64.
+    """
+    n = top_p.shape[1]
+    bins = min(bins, max(1, n // 10))
+    order = top_p.argsort(1)
+    p, hit = top_p.double().gather(1, order), right.double().gather(1, order)
+    squared = top_p.new_zeros(len(top_p)).double()
+    for k in range(bins):
+        part = slice(k * n // bins, (k + 1) * n // bins)
+        share = hit[:, part].mean(1)
+        size = max(2, hit[:, part].shape[1])
+        by_chance = share * (1 - share) / (size - 1)
+        gap = (p[:, part].mean(1) - share).square() - by_chance
+        squared += gap * hit[:, part].shape[1] / n
+    return squared.clamp_min(0).sqrt()
+
+
 def wilson(share: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a share of n pictures by Wilson's score, as fractions.
 

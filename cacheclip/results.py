@@ -39,7 +39,7 @@ class Row:
     recipe: Annotated[str | None, "as-paper or as-code, where a method knows both"]
     hparams: Annotated[dict[str, float | int | str], "effective settings after defaults and choice"]
     candidates: Annotated[str, "digest of all settings that competed for this row, as asked for"]
-    shots: Annotated[int, "support images a class"]
+    shots: Annotated[int | str, "support images a class; all: every training image"]
     seed: Annotated[int | None, "seed of the draw; null where nothing is drawn"]
     init_seed: Annotated[int | None, "seed of the start and of the data order"]
     select: Annotated[str, "policy that chose the settings"]
@@ -79,9 +79,26 @@ class Row:
         float | None, "test accuracy of zero-shot on the same images; null without text"
     ] = None
     untested: Annotated[list[str] | None, "names of the classes that have no test images"] = None
+    temperature: Annotated[
+        float | None, "what divides the logits before the softmax; null where too little is there"
+    ] = None
+    n_calibration: Annotated[int, "labelled images that the temperature was fitted on"] = 0
+    calibrated_on: Annotated[str | None, "which images those are"] = None
+    ece_test: Annotated[
+        float | None, "debiased calibration error on the test images, at that temperature"
+    ] = None
+    ece_test_raw: Annotated[float | None, "the same of the logits as they come"] = None
+    nll_test: Annotated[float | None, "mean negative log probability of the test labels"] = None
+    nll_test_raw: Annotated[float | None, "the same of the logits as they come"] = None
+    border: Annotated[
+        list[str] | None, "settings chosen at the far end of what was tried for them"
+    ] = None
     learned: Annotated[
         dict[str, float] | None, "numbers that the fit found for settings given as `learned`"
     ] = None
+    fewer: Annotated[str, "keep where some classes gave fewer images than shots, else error"] = (
+        "error"
+    )
 
     @property
     def row_id(self) -> str:
@@ -89,7 +106,8 @@ class Row:
 
         What a policy chose follows from its candidates, so they count in the place of its choice.
         """
-        return digest({name: getattr(self, name) for name in _DECIDES})[:16]
+        given = (name for name, default in _DECIDES_IF_GIVEN if getattr(self, name) != default)
+        return digest({name: getattr(self, name) for name in (*_DECIDES, *given)})[:16]
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
@@ -102,6 +120,9 @@ _DECIDES = (
     *("keys", "stores", "labels", "protocol_version"),
 )
 
+
+# Younger than the log: at its default such a field leaves the id of a row what it was without it.
+_DECIDES_IF_GIVEN = (("fewer", "error"),)
 
 _FIELDS = frozenset(field.name for field in fields(Row))
 
@@ -176,7 +197,7 @@ _ARRAYS = {
 }
 _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError),
-    *(ValueError, KeyError, NotImplementedError, RuntimeError),
+    *(ValueError, TypeError, KeyError, NotImplementedError, RuntimeError),
 )
 
 
@@ -209,7 +230,7 @@ def predictions(home: Rooted | Path | str, row_id: str) -> Predictions:
             fix=f"take a row_id of {LOG} that has no error, or fit it again",
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in {*_ARRAYS, "test_id"} & set(file.files)}
     except _UNREADABLE:
         raise _damaged(path, "it cannot be read") from None

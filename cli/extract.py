@@ -25,7 +25,17 @@ from cacheclip.cli import options, output
     help="Folder that holds food-101 and the like.",
 )
 @click.option("--download", is_flag=True, help="Fetch the data set where it is missing.")
-@click.option("--template", metavar="FAMILY|FILE", help="Prompt templates. [default: the set's]")
+@click.option(
+    "--template",
+    metavar="FAMILY|FILE",
+    help="Prompt templates, or JSON {class: sentences}. [default: the set's]",
+)
+@click.option(
+    "--classnames",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Names for the classes: a line each in their order, or JSON {folder: name}.",
+)
 @click.option("--device", metavar="cpu|cuda", help="[default: the GPU where there is one]")
 @click.option(
     "--precision",
@@ -33,7 +43,11 @@ from cacheclip.cli import options, output
     help="[default: fp32 on a CPU; on a GPU fp16, or bf16 where that overflows]",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures encoded at once.")
-@click.option("--rows-per-shard", type=click.IntRange(1), default=8192, show_default=True)
+@click.option(
+    "--rows-per-shard",
+    type=click.IntRange(1),
+    help="Pictures a file; an interrupt loses one. [default: 1/16 of a split, 256 to 8192]",
+)
 @click.option(
     "--max-failures",
     metavar="N|P%",

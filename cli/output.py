@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,8 @@ from cacheclip.errors import StoreError, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cacheclip.store.remove import Part
 
 
 STDOUT, STDERR = 1, 2
@@ -98,6 +101,14 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
 def text(value: str) -> None:
     """Print a text for machines as it is; what is not Unicode in it is spelled out."""
     _print(value.removesuffix("\n").encode(errors="backslashreplace").decode())
+
+
+def parts(parts: "Sequence[Part]", root: Path, *, as_json: bool) -> None:
+    """Print what goes, or would go, from a home."""
+    if as_json:
+        data([part.as_json() for part in parts])
+    else:
+        table(["path", "what", "MB"], [part.as_cells(root) for part in parts])
 
 
 def lines(value: Any) -> list[str]:

@@ -138,7 +138,7 @@ class _Splits:
     def place(self, folder: Folders) -> _Place | None:
         """Where a folder's pictures belong; None if they are ignored."""
         fitting = [prefix for prefix in self.prefixes if folder[: len(prefix)] == prefix]
-        if not fitting or folder[:1] in ((top,) for top in self.unlabelled):
+        if not fitting or (folder and folder[0] in self.unlabelled):
             return None
         prefix = max(fitting, key=len)
         return _Place(self.prefixes[prefix], folder[len(prefix) :])

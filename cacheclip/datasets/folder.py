@@ -1,7 +1,6 @@
 """`folder/PATH`: the user's own pictures, one folder a class, with or without split folders."""
 
 import os
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from cacheclip.datasets.labelled import Sample, labelled_set
 from cacheclip.datasets.listing import pictures, subfolders
 from cacheclip.datasets.suffixes import suffix, unread
 from cacheclip.errors import InputError
+from cacheclip.store.key import NAME_RULE, can_be_name
 
 NAMES = ("folder/PATH",)
 
@@ -85,12 +85,11 @@ def dataset_name(root: Path, own: str, alias: str | None) -> str:
         InputError: it cannot be one.
     """
     name = own if alias is None else alias
-    if not re.fullmatch(r"[^\W_][\w .+()-]*", name) or name != name.strip():
+    if not can_be_name(name):
         raise InputError(
             f"{name!r} cannot be the name of a data set",
             where=str(root) if alias is None else "--name",
-            fix="begin with a letter or digit, then letters, digits, '_', '-', '.', blanks: "
-            f"cacheclip extract --dataset {shlex.quote(str(root))} --name NAME",
+            fix=f"{NAME_RULE}: cacheclip extract --dataset {shlex.quote(str(root))} --name NAME",
         )
     return name
 

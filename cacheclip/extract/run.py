@@ -25,8 +25,8 @@ class ExtractReport:
         dataset: the resolved id.
         model: the encoder's name.
         pretrained: its weights.
-        encoded: pictures that went through the encoder.
-        reused: pictures that were there already, or were copied from another store.
+        encoded: pictures that went through the encoder and have features.
+        reused: pictures whose features were there already, or were copied from another store.
         failed: pictures that could not be read or encoded; they stay in the store, by name.
         notices: one line each, for the user.
         stores: the folders of the image stores and of the text store.
@@ -111,7 +111,7 @@ def run(
         model=note.model,
         pretrained=note.pretrained,
         encoded=encoded,
-        reused=plan.rows - encoded,
+        reused=plan.rows - encoded - note.failed,
         failed=note.failed,
         notices=tuple(notices),
         stores=tuple(home.root / place for place in (*note.stores, note.text)),

@@ -136,12 +136,14 @@ class SplitEncoder:
         features = {layer: _empty(spec, part) for layer, part in vectors.items()}  # [n, D]
         for layer, part in vectors.items():
             features[layer][np.array(rows) - spec.first] = part
-        self.encoded += len(rows)
         copied = sorted(set(_rows(spec)).difference(rows))
         norms = self._copy(spec, copied, features)
+        failed = len(failures)
         for layer, writer in self._writers.items():
             if spec in writer.missing:
-                writer.write(spec, features[layer], failures, norm=norms.get(layer))
+                record = writer.write(spec, features[layer], failures, norm=norms.get(layer))
+                failed = max(failed, record.failed)
+        self.encoded += len(rows) - failed
         return failures
 
     def _vectors(

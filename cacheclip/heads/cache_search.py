@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cacheclip.heads.breakpoints import Margins, most_overlap, or_zero
-from cacheclip.heads.cosine import cosine_logits
+from cacheclip.heads.breakpoints import MOST, Margins, most_overlap, or_zero
+from cacheclip.heads.cache import beside_votes
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.metrics import hits
 from cacheclip.task import Query
@@ -42,6 +42,7 @@ class Betas:
 # logarithm, since a doubling sharpens the votes as much at 0.2 as at 20; below 0.2 votes are linear
 # in beta, which alpha makes up for.
 GRID = Betas(tuple(0.2 * 2 ** (j / 25) for j in [*range(25), *range(100, 125)]), doublings=4)
+RANGES = {"alpha": (0.0, MOST), "beta": (0.2, 0.2 * 2 ** (124 / 25 + 3))}
 
 
 Points = tuple[dict[str, Tensor], Tensor, Tensor]  # settings [V, T], hits [V, T], log p [V, T, n]
@@ -82,7 +83,7 @@ def _tune_one(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Alpha, beta and hits of one variant's points, [T] each, and log p [T, n]."""
     betas = GRID if "beta" in wanted else Betas((float(params["beta"]),), doublings=1)
-    zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])[0]
+    zero_shot = beside_votes(params, query)[0]
     alphas, counts = search(
         query["image"],
         params["keys"][0],

@@ -8,5 +8,5 @@ MACHINERY = frozenset({"__init__", "base", "catalogue"})
 
 def names() -> list[str]:
     """All methods, as the command line spells them; loads none of them."""
-    stems = {file.stem for file in Path(__file__).parent.glob("*.py")}
+    stems = {file.stem for file in Path(__path__[0]).glob("*.py")}
     return sorted(stem.replace("_", "-") for stem in stems - MACHINERY)

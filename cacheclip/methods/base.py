@@ -77,12 +77,16 @@ class Method(ABC):
         words: the words that a setting may be: all values of one whose default is a word, and
             beside numbers what a number may be instead, `search` or `learned`. Variants of the
             same word share a stack; the constructor is given it, the tensor holds the default.
+        labels: settings of how unequal classes count (`heads/class_balance.py`), each with its
+            words. The first word is what holds unasked and stands in no settings, so that a row
+            that does without it is the row it always was; the engine acts on the others.
         defaults: the `fixed` constants.
         recipes: recipe -> settings in which it differs from `defaults`, for a method whose paper
             and released code disagree; the first is what runs unasked.
         bounds: least and greatest value of the settings that have one.
         grid: what a selecting policy tries, the first name varies slowest. It holds the constant,
             and zero-shot where the method has it.
+        searches: least and greatest value that a search looks at.
         zero_shot: the settings that lead to zero-shot (or hold back most), and which end does.
     """
 
@@ -96,10 +100,12 @@ class Method(ABC):
     static: ClassVar[tuple[str, ...]] = ()
     vector: ClassVar[tuple[str, ...]] = ()
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    labels: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     defaults: ClassVar[Mapping[str, Value]] = {}
     recipes: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     grid: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
+    searches: ClassVar[Mapping[str, tuple[float, float]]] = {}
     zero_shot: ClassVar[Mapping[str, Literal["low", "high"]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -137,7 +143,8 @@ class Method(ABC):
             recipe: one that the method does not know changes nothing.
             given: settings that are chosen already; constants may depend on them.
         """
-        return {**cls.defaults, **cls.recipes.get(recipe or "", {}), **given}
+        asked = {n: v for n, v in given.items() if n not in cls.labels or v != cls.labels[n][0]}
+        return {**cls.defaults, **cls.recipes.get(recipe or "", {}), **asked}
 
     @abstractmethod
     def logits(self, params: Params, query: Query) -> Tensor:

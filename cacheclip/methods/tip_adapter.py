@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cacheclip.heads.cache import cache_logits, cache_of
-from cacheclip.heads.cache_search import tune
+from cacheclip.heads.cache_search import RANGES, tune
 from cacheclip.methods.base import SEARCH, ClosedForm, Found, Params
 from cacheclip.task import Query, Task
 
@@ -26,6 +26,7 @@ class TipAdapter(ClosedForm):
     defaults = {"alpha": 1.0, "beta": 5.5}
     bounds = {"alpha": (0.0, 1e6), "beta": (0.0, 1e6)}
     grid = {"alpha": (SEARCH,), "beta": (SEARCH,)}
+    searches = RANGES
     zero_shot = {"alpha": "low", "beta": "low"}
 
     def solve(self, task: Task) -> Params:

@@ -63,7 +63,7 @@ def _fit(
     winner: Winner, rows: Sequence[int], labels: Sequence[int], on: str, data: SetData
 ) -> Calibration:
     step = -(-len(rows) // MOST)  # rows stand class by class, so every step-th keeps the shares
-    query, wanted = data.val_rows(winner.method, rows[::step], labels[::step])
+    query, wanted = data.val_query(winner.method, rows[::step], labels[::step])
     with torch.no_grad():
         parts = engine.logits_in_parts(winner.method, winner.params, query, data.limit)
         logits = torch.cat([part for _, _, part in parts], 1)  # [1, n, C]

@@ -10,6 +10,8 @@ from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import Method, Params, Settings
 from cacheclip.select.base import Policy, distance
 
+CLOSE = 0.1  # a number that a search found is at an end of its range if it is within that share
+
 Place = tuple[int, int]  # a candidate of the cell, and the point of its search
 
 
@@ -71,6 +73,26 @@ class Race:
     def front(self) -> Point | None:
         """The point that was chosen; None where nothing chooses."""
         return self.points[self.chosen[0]][self.chosen[1]] if self.points and self.chosen else None
+
+    @property
+    def border(self) -> list[str]:
+        """The settings that were chosen at the far end of several values; zero-shot is none."""
+        if self.winner is None or not self.points:
+            return []
+        tried = [point.settings for own in self.points.values() for point in own]
+        found = []
+        for name, value in self.winner.settings.items():
+            values = {float(s[name]) for s in tried if not isinstance(s[name], str)}
+            if isinstance(value, str) or len(values) < 2 or value == self.constant[name]:
+                continue
+            low, high = min(values), max(values)
+            if name in self.winner.method.searched:
+                low, high = self.winner.method.searches[name]
+            near_end = self.winner.method.zero_shot.get(name)
+            at_low = near_end != "low" and value <= low * (1 + CLOSE)
+            at_high = near_end != "high" and value >= high * (1 - CLOSE)
+            found += [name] if at_low or at_high else []
+        return found
 
     def enter(self, number: int, entrant: Entrant, points: Sequence[Point]) -> None:
         """Let a candidate run; the winner so far is settled anew.

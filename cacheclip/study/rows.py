@@ -17,10 +17,10 @@ from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Predictions, Row, write_predictions
 from cacheclip.store.home import Home
-from cacheclip.study.data import SetData
+from cacheclip.study.data import RANKED, SetData
 from cacheclip.study.plan import Block, Cell
 from cacheclip.study.race import Winner
-from cacheclip.study.run import Outcome
+from cacheclip.study.run import Outcome, temperature
 from cacheclip.study.score import Scores
 
 
@@ -48,7 +48,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
         select=block.policy.name if block.method.draws else "fixed",
-        draw="ranked",
+        draw=data.draws_are if block.method.draws else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         test_id=data.test_id,
         views=None,
@@ -72,6 +72,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         precision=None,
         version=__version__,
         time="",
+        fewer="keep" if drawn and drawn.short else "error",
     )
 
 
@@ -93,6 +94,10 @@ def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         error=None if winner else str(outcome.result),
         learned=winner.method.learned(winner.params) if winner else None,
+        temperature=outcome.calibration.temperature if outcome.calibration else None,
+        n_calibration=outcome.calibration.n if outcome.calibration else 0,
+        calibrated_on=outcome.calibration.on if outcome.calibration else None,
+        border=race.border if winner else None,
         **(_tested(outcome.scores, classnames) if outcome.scores else {}),
     )
 
@@ -106,6 +111,10 @@ def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:
         "top1_test": top1,
         "ci95_test": list(wilson(top1, len(label))),
         "macro_test": macro(scores.predicted[0] == label, label),
+        "ece_test": float(scores.ece[0, 1]),
+        "ece_test_raw": float(scores.ece[0, 0]),
+        "nll_test": float(scores.nll[0, 1]),
+        "nll_test_raw": float(scores.nll[0, 0]),
         "constant_test": int(n_each.max()) / len(label),
         "zero_shot_test": None if zero_shot is None else float((zero_shot == label).mean()),
         "untested": [name for name, n in zip(classnames, n_each, strict=True) if not n],
@@ -137,6 +146,7 @@ def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bun
         },
         head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
         learned=winner.method.learned(winner.params),
+        temperature=temperature(outcome),
     )
 
 

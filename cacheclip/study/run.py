@@ -15,6 +15,7 @@ from cacheclip.errors import CacheclipError, FitError, MachineError
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.methods.base import Method, Params, Settings
 from cacheclip.metrics import hits
+from cacheclip.study.calibration import Calibration, calibrate
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Block, Cell, Stack
 from cacheclip.study.race import Entrant, Point, Race, Winner
@@ -29,6 +30,7 @@ class Outcome:
     draw: Draw | None
     result: Winner | CacheclipError
     race: Race
+    calibration: Calibration | None = None  # of the winner
     scores: Scores | None = None  # of the winner alone
 
 
@@ -57,12 +59,12 @@ def run(
             progress((done + share * size) / block.variants)
 
         if live:
-            stack = Stack(whole.static, tuple(live))
+            stack = replace(whole, variants=tuple(live))
             _run_stack(block, stack, data, draws, races, advance, notice)
         done += len(whole.variants)
         progress(done / block.variants)
     outcomes = [
-        _settle(cell, draw, race)
+        _settle(cell, draw, race, data)
         for cell, draw, race in zip(block.cells, draws, races, strict=True)
     ]
     return _scored(outcomes, data)
@@ -147,7 +149,7 @@ def _validated(
     method: Method, params: Params, settings: Sequence[Settings], draw: Draw, data: SetData
 ) -> list[list[Point]]:
     """Each variant's settings on the validation images, or all points of its search."""
-    query, labels = data.val_query(method, draw)
+    query, labels = data.val_query(method, draw.val, draw.val_labels)
     found = method.search(params, query, labels)
     if found is not None:
         return [
@@ -167,11 +169,13 @@ def _validated(
     return [[Point(own, right[v], log_p[v])] for v, own in enumerate(settings)]
 
 
-def _settle(cell: Cell, draw: Draw | CacheclipError | None, race: Race) -> Outcome:
+def _settle(cell: Cell, draw: Draw | CacheclipError | None, race: Race, data: SetData) -> Outcome:
     """The cell's outcome before scoring."""
     if isinstance(draw, CacheclipError):
         return Outcome(cell, None, draw, race)
-    return Outcome(cell, draw, race.error or race.winner or _not_finite(cell), race)
+    if race.error or not race.winner:
+        return Outcome(cell, draw, race.error or _not_finite(cell), race)
+    return Outcome(cell, draw, race.winner, race, calibrate(race.winner, race, draw, data))
 
 
 def _not_finite(cell: Cell) -> FitError:
@@ -181,6 +185,11 @@ def _not_finite(cell: Cell) -> FitError:
         where=", ".join(f"{name}={value}" for name, value in settings.items()),
         fix="use a smaller lr" if "lr" in settings else "use less extreme settings",
     )
+
+
+def temperature(outcome: Outcome) -> float:
+    """What the winner's logits are divided by; 1 where there was too little to fit it on."""
+    return outcome.calibration.temperature if outcome.calibration else 1.0
 
 
 def _scored(outcomes: list[Outcome], data: SetData) -> list[Outcome]:
@@ -196,7 +205,8 @@ def _scored(outcomes: list[Outcome], data: SetData) -> list[Outcome]:
             part = own[first:last]
             names = part[0][1].params
             params = {name: torch.cat([w.params[name] for _, w in part]) for name in names}
-            scores = score(method, params, data)
+            warmth = [temperature(outcomes[k]) for k, _ in part]
+            scores = score(method, params, data, warmth)
             seconds = perf_counter() - start
             for w, (k, _) in enumerate(part):
                 race = outcomes[k].race

@@ -272,7 +272,9 @@ def test_without_text_each_method_that_needs_it_says_so(
         assert "add text_features [C, D] and logit_scale to the file" in caught.value.fix
     words = ["cacheclip", "compare", "--shots", "2", "--seeds", "1", "--home", str(home.root)]
     monkeypatch.setattr(sys, "argv", words)
-    main()
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert not done.value.code
     shown = capsys.readouterr()
     assert [line.split()[0] for line in shown.out.splitlines()[2:]] == [
         "nearest-mean",
