@@ -27,7 +27,9 @@ from cacheclip.methods import names
 @options.recipe
 @options.set_
 @options.max_memory
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file, NAME.safetensors."
+)
 @options.home
 @options.as_json
 def command(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cacheclip.bundle import SUFFIX, is_bundle
 from cacheclip.disk import refuse_place
 from cacheclip.errors import CacheclipError, UsageError
 from cacheclip.results import Row
@@ -40,11 +41,11 @@ def fit(
 
     Raises:
         UsageError: several values of a setting under a policy that does not choose.
-        InputError: `out` is no place for a file.
+        InputError: `out` is no place for a bundle.
         CacheclipError: the fit failed.
     """
     if out is not None:
-        refuse_place(out, "--out")
+        refuse_place(out, "--out", (SUFFIX, ""), is_bundle)
     comparison = Comparison(replace(request, on_existing="redo"), features, home)
     (block,) = comparison.blocks
     if len(block.cells) > 1:
