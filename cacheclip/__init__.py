@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cacheclip.extract.plan import ExtractRequest
     from cacheclip.extract.run import run as extract
     from cacheclip.predict import open_encoder, predict
+    from cacheclip.results import predictions
     from cacheclip.store.home import Home
     from cacheclip.study.compare import Comparison, Request
     from cacheclip.study.fit import fit
@@ -37,6 +38,7 @@ _WHERE = {
     "import_npz": "exchange.import_npz",
     "open_encoder": "predict",
     "predict": "predict",
+    "predictions": "results",
 }
 __all__ = [
     "Bundle",
@@ -51,6 +53,7 @@ __all__ = [
     "import_npz",
     "open_encoder",
     "predict",
+    "predictions",
 ]
 
 

@@ -6,7 +6,7 @@ names only what the fit read, and holds no date, so the same fit gives the same 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Bundle:
         preprocess: the preprocess block of the store's key.
         provenance: data set, template, shots, seeds, draw id, policy, stores read.
         head: the method's params without the variant axis.
+        learned: what the fit found for settings given as `learned`.
+        temperature: what divides the logits before the softmax.
     """
 
     method: str
@@ -49,6 +51,8 @@ class Bundle:
     preprocess: dict[str, Any]
     provenance: dict[str, Any]
     head: dict[str, NDArray[Any]]
+    learned: dict[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
 
     def write(self, path: Path) -> None:
         """Publish the bundle at `path`."""

@@ -224,6 +224,10 @@ def refuse_place(
         )
 
 
+class LockedError(StoreError):
+    """Somebody else holds a lock; the message names who."""
+
+
 @contextmanager
 def lock(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the advisory lock `path` during the block; it is gone with the process, even killed.
@@ -233,7 +237,8 @@ def lock(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         wait: seconds to wait for whoever holds it.
 
     Raises:
-        StoreError: somebody else holds it; the message names who.
+        LockedError: somebody else holds it.
+        StoreError: the disk is full or refuses the file.
     """
     with _refusals(path):
         _make_folder(path.parent)
@@ -283,14 +288,14 @@ def _acquire(descriptor: int, path: Path, deadline: float) -> None:
             return
 
 
-def _held_by(descriptor: int, path: Path) -> StoreError:
+def _held_by(descriptor: int, path: Path) -> LockedError:
     try:
         holder = json.loads(os.pread(descriptor, 1000, 0))
         since = datetime.fromisoformat(holder["since"]).strftime("%H:%M")
         who = f"pid {holder['pid']} on {holder['host']} since {since}"
     except (ValueError, KeyError, TypeError):
         who = "another process that has just begun"
-    return StoreError(
+    return LockedError(
         f"held by {who}", where=str(path), fix="wait until it ends, then run the same command again"
     )
 

@@ -7,13 +7,18 @@ same seed, and no library's generator can change it.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 from cacheclip.disk import digest
 from cacheclip.errors import InputError
 
 VAL_SHOTS = 4  # CoOp's min(K, 4) validation images a class
+ALL: Literal["all"] = "all"
+
+Shots = int | Literal["all"]  # support images a class
+Fewer = Literal["error", "keep"]  # what a class with fewer training images than that does
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw: rows into the train and val stores, class by class, each class in rank order."""
+    """One draw: rows into the train and val stores, class by class, each class in rank order.
 
-    shots: int
+    `short` names the classes that gave fewer images than `shots`, and how many.
+    """
+
+    shots: Shots
     seed: int
     support: tuple[int, ...]
     support_labels: tuple[int, ...]
@@ -49,11 +57,22 @@ class Draw:
     val: tuple[int, ...]
     val_labels: tuple[int, ...]
     val_ids: tuple[str, ...]
+    short: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def draw_id(self) -> str:
         """Names the draw: a hash of its support and validation ids in order."""
         return digest({"support": self.support_ids, "val": self.val_ids})[:16]
+
+    def holding(self, val: Pool) -> "Draw":
+        """The same support with all of a pool's labelled images for validation."""
+        held = [k for k, label in enumerate(val.labels) if label >= 0]
+        return replace(
+            self,
+            val=tuple(val.rows[k] for k in held),
+            val_labels=tuple(val.labels[k] for k in held),
+            val_ids=tuple(val.ids[k] for k in held),
+        )
 
     def record(self) -> dict[str, object]:
         """The draw as `draws/<draw_id>.json` keeps it."""
@@ -67,11 +86,20 @@ class Draw:
 
 
 def few_shot(
-    train: Pool, val: Pool, classnames: Sequence[str], shots: int, seed: int, *, where: str
+    train: Pool,
+    val: Pool,
+    classnames: Sequence[str],
+    shots: Shots,
+    seed: int,
+    *,
+    where: str,
+    fewer: Fewer = "error",
 ) -> Draw:
     """Draw `shots` training images and min(shots, 4) validation images of every class.
 
-    A validation split that lacks a class altogether gives no validation images at all.
+    `all` draws every labelled training image, in an order that is the same for every seed, and
+    four validation images. A validation split that lacks a class altogether gives no validation
+    images at all.
 
     Args:
         train: what support images may come from.
@@ -80,21 +108,23 @@ def few_shot(
         shots: support images a class, at least 1.
         seed: the draw's seed.
         where: the data set, for the message.
+        fewer: `keep` takes what there is of a class that has fewer images than `shots`.
 
     Raises:
-        InputError: a class has fewer than `shots` training images.
+        InputError: a class has fewer than `shots` training images, or none.
     """
-    if shots < 1:
+    if shots != ALL and shots < 1:
         raise InputError(f"{shots} shots", where=where, fix="use --shots 1 or more")
-    by_class = train.ranked(seed, len(classnames))
-    short = [(name, len(k)) for name, k in zip(classnames, by_class, strict=True) if len(k) < shots]
-    if short:
-        raise _too_few(short, len(classnames), shots, where)
-    support = [k for ranked in by_class for k in ranked[:shots]]
-    val_by_class = val.ranked(seed, len(classnames))
-    if not all(val_by_class):
-        val_by_class = []
-    chosen = [k for ranked in val_by_class for k in ranked[: min(shots, VAL_SHOTS)]]
+    by_class = train.ranked(0 if shots == ALL else seed, len(classnames))
+    wanted = len(train.ids) if shots == ALL else shots
+    sizes = list(zip(classnames, map(len, by_class), strict=True))
+    if empty := [(name, n) for name, n in sizes if not n]:
+        raise _none_at_all(empty, len(classnames), where)
+    short = [] if shots == ALL else [(name, n) for name, n in sizes if n < wanted]
+    if short and fewer == "error":
+        raise _too_few(short, len(classnames), wanted, where)
+    support = [k for ranked in by_class for k in ranked[:wanted]]
+    chosen = _validation(val, len(classnames), wanted, seed)
     return Draw(
         shots=shots,
         seed=seed,
@@ -104,15 +134,85 @@ def few_shot(
         val=tuple(val.rows[k] for k in chosen),
         val_labels=tuple(val.labels[k] for k in chosen),
         val_ids=tuple(val.ids[k] for k in chosen),
+        short=tuple(short),
     )
 
 
+def in_words(short: Sequence[tuple[str, int]]) -> str:
+    """Classes and how many images they have: the first five."""
+    return ", ".join(f"{name} {n}" for name, n in short[:5]) + (", ..." if short[5:] else "")
+
+
+def _none_at_all(empty: Sequence[tuple[str, int]], n_classes: int, where: str) -> InputError:
+    return InputError(
+        f"{len(empty)} of {n_classes} classes have no training image",
+        where=f"{where}, split train ({in_words(empty)})",
+        fix="add images to these classes, or take the classes out of the data set",
+    )
+
+
+def given(
+    train: Pool,
+    val: Pool,
+    classnames: Sequence[str],
+    rows: Sequence[int],
+    shots: int,
+    seed: int,
+    *,
+    where: str,
+) -> Draw:
+    """The draw of a support set that came with the data set; its validation images are ranked.
+
+    Args:
+        train: what support images may come from.
+        val: what validation images may come from; may be empty.
+        classnames: one name a label, for the message.
+        rows: the support set as rows of the train store, class by class.
+        shots: what it goes by; it may have more or fewer images of a class.
+        seed: the draw's seed.
+        where: the data set, for the message.
+
+    Raises:
+        InputError: a row is not there, or a class has none.
+    """
+    position = {row: k for k, row in enumerate(train.rows)}
+    absent = [row for row in rows if row not in position or train.labels[position[row]] < 0]
+    there = sorted(
+        (position[row] for row in rows if row in position), key=lambda k: train.labels[k]
+    )
+    lost = set(range(len(classnames))) - {train.labels[k] for k in there}
+    if absent or lost:
+        what = f"{len(absent)} of its pictures are" if absent else f"{len(lost)} classes are"
+        raise InputError(
+            f"the given draw of seed {seed} and {shots} shots does not fit: {what} not there",
+            where=where,
+            fix="use --draw ranked, or import the arrays with other draws",
+        )
+    chosen = _validation(val, len(classnames), shots, seed)
+    return Draw(
+        shots=shots,
+        seed=seed,
+        support=tuple(train.rows[k] for k in there),
+        support_labels=tuple(train.labels[k] for k in there),
+        support_ids=tuple(train.ids[k] for k in there),
+        val=tuple(val.rows[k] for k in chosen),
+        val_labels=tuple(val.labels[k] for k in chosen),
+        val_ids=tuple(val.ids[k] for k in chosen),
+    )
+
+
+def _validation(val: Pool, n_classes: int, shots: int, seed: int) -> list[int]:
+    """Positions of min(shots, 4) validation images a class; none where a class has none."""
+    by_class = val.ranked(seed, n_classes)
+    if not all(by_class):
+        return []
+    return [k for ranked in by_class for k in ranked[: min(shots, VAL_SHOTS)]]
+
+
 def _too_few(short: list[tuple[str, int]], n_classes: int, shots: int, where: str) -> InputError:
-    named = ", ".join(f"{name} {n}" for name, n in short[:5]) + (", ..." if short[5:] else "")
     most = min(n for _, n in short)
-    offer = f"use --shots {most} or fewer, or add images" if most else "add images to these classes"
     return InputError(
         f"{len(short)} of {n_classes} classes have fewer than {shots} training images",
-        where=f"{where}, split train ({named})",
-        fix=offer,
+        where=f"{where}, split train ({in_words(short)})",
+        fix=f"use --shots {most} or fewer, --fewer keep to take what they have, or add images",
     )

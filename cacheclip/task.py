@@ -58,6 +58,7 @@ def _row_axis(layer: str, x: Tensor) -> int:
 class Batch:
     """What one step sees: rows [V, B] of the pool, their labels [V, B], and the settings [V].
 
+    `weights` [V, B] is what each picture counts in the loss, None where that is 1.
     `work` holds memory by name that the steps of one run share; see `kernels.launch.Workspace`.
     """
 
@@ -66,6 +67,7 @@ class Batch:
     labels: Tensor
     settings: Mapping[str, Tensor]
     work: Mapping[str, Workspace]
+    weights: Tensor | None = None
 
     @cached_property
     def query(self) -> Query:
@@ -85,6 +87,7 @@ class Task:
         settings: the method's vector settings, each [V].
         logit_scale: the encoder's exp(logit_scale).
         n_classes: C.
+        weights: [V, N], what each support picture counts in a loss; None where that is 1.
     """
 
     pool: Mapping[str, Tensor]
@@ -94,6 +97,7 @@ class Task:
     settings: Mapping[str, Tensor]
     logit_scale: float
     n_classes: int
+    weights: Tensor | None = None
 
     @property
     def variants(self) -> int:
@@ -121,12 +125,18 @@ class Task:
 
     def ordered(self, index: Tensor) -> "Task":
         """The support pictures at positions `index` [V, n] of each variant's rows."""
-        return replace(self, rows=self.rows.gather(1, index), labels=self.labels.gather(1, index))
+        return replace(
+            self,
+            rows=self.rows.gather(1, index),
+            labels=self.labels.gather(1, index),
+            weights=None if self.weights is None else self.weights.gather(1, index),
+        )
 
     def batch(self, first: int, last: int, work: Mapping[str, Workspace]) -> Batch:
         """The support pictures first..last-1 of every variant."""
         rows, labels = self.rows[:, first:last], self.labels[:, first:last]  # [V, B]
-        return Batch(self.pool, rows, labels, self.settings, work)
+        weights = None if self.weights is None else self.weights[:, first:last]
+        return Batch(self.pool, rows, labels, self.settings, work, weights)
 
     def part(self, which: slice | Tensor) -> "Task":
         """Some of the variants, by a slice or by their numbers."""
@@ -135,6 +145,7 @@ class Task:
             rows=self.rows[which],
             labels=self.labels[which],
             settings={name: x[which] for name, x in self.settings.items()},
+            weights=None if self.weights is None else self.weights[which],
         )
 
 
@@ -148,11 +159,12 @@ def class_text(per_prompt: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     """The text ensembles that methods ask for, from raw per-prompt features [C, T, D].
 
     `norm-mean` averages unit vectors and normalises (CLIP's own ensemble); `raw-mean` averages raw
-    vectors and keeps the norm, which sets the step size of methods that train text weights.
+    vectors and keeps the norm, which sets the step size of methods that train text weights. A class
+    with fewer prompts than T has rows of zeros in the place of the others, which no mean counts.
     """
     make: dict[str, Callable[[], Tensor]] = {
         "norm-mean": lambda: unit(unit(per_prompt).mean(1)),
-        "raw-mean": lambda: per_prompt.mean(1),
+        "raw-mean": lambda: _raw_mean(per_prompt),
         "per-prompt": lambda: per_prompt,
     }
     unknown = [name for name in names if name not in make]
@@ -163,6 +175,12 @@ def class_text(per_prompt: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
             fix=f"one of {', '.join(make)}",
         )
     return {name: make[name]() for name in names}
+
+
+def _raw_mean(per_prompt: Tensor) -> Tensor:
+    """The mean [C, D] of each class's own prompts."""
+    own = (per_prompt != 0).any(-1).sum(1, keepdim=True)  # [C, 1]
+    return per_prompt.mean(1) * (per_prompt.shape[1] / own)
 
 
 class Generators:

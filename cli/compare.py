@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -12,6 +12,7 @@ from cacheclip.cli import options, output
 from cacheclip.methods import names
 
 if TYPE_CHECKING:
+    from cacheclip.draws import Fewer, Shots
     from cacheclip.results import Row
 
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     "--dataset",
     "datasets",
     metavar="NAME[,NAME]",
-    callback=options.names,
-    help="Data sets. [default: the one extracted last]",
+    multiple=True,
+    callback=lambda ctx, param, value: options.names(ctx, param, ",".join(value)),
+    help="Data sets, all of them. [default: the one extracted last] Repeatable.",
 )
 @options.model
 @options.pretrained
@@ -35,15 +37,17 @@ if TYPE_CHECKING:
 @click.option(
     "--shots",
     metavar="K[,K]",
-    callback=options.numbers,
+    callback=options.shot_counts,
     default="1,2,4,8,16",
     show_default=True,
-    help="Support images a class.",
+    help="Support images a class; all: every training image.",
 )
+@options.fewer
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
 )
 @options.select
+@options.draw
 @options.recipe
 @options.set_
 @click.option(
@@ -53,45 +57,58 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with rows that the results log has already.",
 )
+@options.per_class
 @options.max_memory
 @options.verbose
 @options.home
+@options.results
 @options.as_json
 def command(
     datasets: tuple[str, ...],
     model: str | None,
     pretrained: str | None,
     methods: tuple[str, ...],
-    shots: tuple[int, ...],
+    shots: tuple["Shots", ...],
+    fewer: "Fewer",
     seeds: int,
     select: str | None,
+    draw: str | None,
     recipe: str | None,
     set_: tuple[str, ...],
     on_existing: Literal["skip", "redo"],
+    per_class: bool,
     max_memory: int | None,
     verbose: bool,
     home: Path | None,
+    results: Path | None,
     as_json: bool,
 ) -> None:
     """Compare methods over shots, seeds and settings; every row goes to the results log.
 
     A row is there as soon as its runs are done, and the same command again makes only what is
-    missing.
+    missing. The next step it names, and --per-class shows, is the row of METHODS with the best
+    validation accuracy at the most shots; test accuracy chooses nothing.
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
     from cacheclip.errors import CacheclipError
-    from cacheclip.results import LOG
+    from cacheclip.results import LOG, predictions
     from cacheclip.store.home import Home
+    from cacheclip.store.results_place import results_home
 
     place = Home.resolve(home)
     sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    written, notices = results_home(place, results)
+    output.talk(*notices)
+    from cacheclip.study import next_step
     from cacheclip.study.compare import DEFAULT_METHODS, FLOOR, Comparison, Request
-    from cacheclip.study.table import again, summary
+    from cacheclip.study.per_class import report, tables
+    from cacheclip.study.table import notes, summary
 
     request = Request(
         methods=methods or DEFAULT_METHODS,
         shots=shots,
+        fewer=fewer,
         seeds=tuple(range(1, seeds + 1)),
         select=select,
         set=set_,
@@ -99,12 +116,16 @@ def command(
         on_existing=on_existing,
         max_memory=max_memory,
         floor=() if as_json else FLOOR,
+        draw=draw,
     )
-    comparisons = [Comparison(request, features, place) for features in sets]
+    comparisons = [Comparison(request, features, written) for features in sets]
     rows: list[Row] = []
+    printed: list[dict[str, Any]] = []
+    steps: list[str] = []
     errors: list[CacheclipError] = []
     for comparison in comparisons:
         output.talk(*comparison.data.features.notices, *comparison.refusals)
+        output.talk(*comparison.shortages, *comparison.notices)
         output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
         output.talk(*(comparison.memory_plan() if verbose else ()))
         with output.progress() as advance:
@@ -112,13 +133,26 @@ def command(
                 if isinstance(outcome.result, CacheclipError):
                     errors.append(outcome.result)
         rows += comparison.rows
+        best = next_step.best([row for row in comparison.rows if row.method in request.methods])
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             output.table(*summary(comparison.rows), *title)
+            chooses = comparison.blocks[-1].policy.selects
+            output.talk(*notes(comparison.rows, comparison.draws, chooses=chooses))
+        found = {}
+        if best and per_class:
+            found = report(predictions(written, best.row_id), comparison.data.classnames)
+            for what, cells in () if as_json else tables(found):
+                output.table(*cells, what)
+        printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]
+        if best:
+            step = next_step.command(best, comparison.choices)
+            drawn = f" --draw {draw}" if draw else ""
+            steps += [next_step.why(best), f"next: {step}{drawn}{written.option}"]
     if as_json:
-        output.data([row.as_json() for row in rows])
+        output.data(printed)
     for text, count in Counter(map(str, errors)).items():
         output.talk(f"{count} of {len(rows)} rows failed:", *text.splitlines())
-    output.talk(f"results: {place.root / LOG}", *(f"next: {c}{place.option}" for c in again(rows)))
+    output.talk(f"results: {written.root / LOG}", *steps)
     if errors and all(row.error for row in rows if row.method in request.methods):
         sys.exit(errors[-1].exit_code)  # nothing that was asked for went well

@@ -25,7 +25,17 @@ from cacheclip.cli import options, output
     help="Folder that holds food-101 and the like.",
 )
 @click.option("--download", is_flag=True, help="Fetch the data set where it is missing.")
-@click.option("--template", metavar="FAMILY|FILE", help="Prompt templates. [default: the set's]")
+@click.option(
+    "--template",
+    metavar="FAMILY|FILE",
+    help="Prompt templates, or JSON {class: sentences}. [default: the set's]",
+)
+@click.option(
+    "--classnames",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Names for the classes: a line each in their order, or JSON {folder: name}.",
+)
 @click.option("--device", metavar="cpu|cuda", help="[default: the GPU where there is one]")
 @click.option(
     "--precision",
@@ -33,7 +43,11 @@ from cacheclip.cli import options, output
     help="[default: fp32 on a CPU; on a GPU fp16, or bf16 where that overflows]",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures encoded at once.")
-@click.option("--rows-per-shard", type=click.IntRange(1), default=8192, show_default=True)
+@click.option(
+    "--rows-per-shard",
+    type=click.IntRange(1),
+    help="Pictures a file; an interrupt loses one. [default: 1/16 of a split, 256 to 8192]",
+)
 @click.option(
     "--max-failures",
     metavar="N|P%",
@@ -41,6 +55,17 @@ from cacheclip.cli import options, output
 )
 @click.option("--retry-failed", is_flag=True, help="Try the pictures again that failed before.")
 @click.option("--hash-files", is_flag=True, help="Notice replaced pictures by their content.")
+@click.option(
+    "--orientation",
+    type=click.Choice(["exif", "as-stored"]),
+    help="Own pictures: turned upright by their EXIF tag, or left as they are. [default: exif]",
+)
+@click.option(
+    "--white-level",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Own pictures of 16 bits: the level that is white, 4095 for 12 bits. [default: 65535]",
+)
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool, **request: object) -> None:
@@ -59,8 +84,8 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
 
     place = Home.resolve(home)
     with output.progress() as advance:
-        report = run(ExtractRequest(**request), place, advance)  # type: ignore[arg-type]
-    output.talk(*report.notices)
+        asked = ExtractRequest(**request)  # type: ignore[arg-type]
+        report = run(asked, place, advance, output.talk)
     if as_json:
         output.data(report.as_json())
         return
@@ -69,4 +94,5 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
         f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )
     shots = min(16, place.labels(report.dataset).smallest_class("train"))
-    output.talk(f"home: {place.root}", f"next: cacheclip fit --shots {shots}{place.option}")
+    command = f"fit --shots {shots}" if shots else "compare --methods zero-shot"
+    output.talk(f"home: {place.root}", f"next: cacheclip {command}{place.option}")

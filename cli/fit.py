@@ -3,11 +3,15 @@
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cacheclip.cli import options, output
 from cacheclip.methods import names
+
+if TYPE_CHECKING:
+    from cacheclip.draws import Fewer, Shots
 
 
 @click.command("fit")
@@ -21,30 +25,52 @@ from cacheclip.methods import names
     show_default=True,
     help=f"{', '.join(names())}; `cacheclip methods NAME` says more.",
 )
-@click.option("--shots", type=click.IntRange(1), default=16, show_default=True)
+@click.option(
+    "--shots",
+    metavar="K|all",
+    callback=options.shots,
+    default="16",
+    show_default=True,
+    help="Support images a class; all: every training image.",
+)
+@options.fewer
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
 @options.select
+@options.draw
 @options.recipe
 @options.set_
 @options.max_memory
 @click.option(
+    "--final",
+    is_flag=True,
+    help="After the test, fit anew on train, val and test with the settings chosen; that bundle "
+    "has no test of its own. Best with --shots all.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file, NAME.safetensors."
 )
+@options.per_class
 @options.home
+@options.results
 @options.as_json
 def command(
     dataset: str | None,
     model: str | None,
     pretrained: str | None,
     method: str,
-    shots: int,
+    shots: "Shots",
+    fewer: "Fewer",
     seed: int,
     select: str | None,
+    draw: str | None,
     recipe: str | None,
     set_: tuple[str, ...],
     max_memory: int | None,
+    final: bool,
     out: Path | None,
+    per_class: bool,
     home: Path | None,
+    results: Path | None,
     as_json: bool,
 ) -> None:
     """Fit one method on a few-shot draw, test it, and leave a bundle for predict.
@@ -52,32 +78,49 @@ def command(
     Example: cacheclip fit --shots 16
     """
     from cacheclip.store.home import Home
+    from cacheclip.store.results_place import results_home
     from cacheclip.store.schema import IMPORTED
 
     place = Home.resolve(home)
     features = place.find(dataset, model, pretrained)  # before torch is paid for
-    output.talk(*features.notices)
+    written, notices = results_home(place, results)
+    output.talk(*features.notices, *notices)
+    from cacheclip.results import predictions
+    from cacheclip.study import fit_table
     from cacheclip.study.compare import Request
     from cacheclip.study.fit import fit
-    from cacheclip.study.table import line, settings
+    from cacheclip.study.per_class import report, tables
 
     request = Request(
         methods=(method,),
         shots=(shots,),
+        fewer=fewer,
         seeds=(seed,),
         select=select,
         set=set_,
         recipe=recipe,
         max_memory=max_memory,
+        draw=draw,
     )
     with output.progress() as advance:
-        fitted = fit(request, features, place, out, partial(advance, "runs"), output.talk)
+        fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
+    found = {}
+    if per_class:
+        found = report(predictions(written, row.row_id), features.labels.classnames)
     if as_json:
-        output.data(row.as_json() | {"bundle": str(fitted.bundle) if fitted.bundle else None})
+        bundle = {"bundle": str(fitted.bundle) if fitted.bundle else None}
+        output.data(row.as_json() | bundle | ({"final": fitted.final} if final else {}) | found)
     else:
-        output.table(*line(row))
-        output.talk(f"settings: {settings(row)}")
+        output.table(*fit_table.table(fitted))
+        for title, cells in tables(found) if found else ():
+            output.table(*cells, title)
+        output.talk(*fit_table.notes(fitted))
+    if fitted.final:
+        output.talk(
+            f"final: this bundle learned from all {fitted.final} labelled pictures, test included; "
+            "it has no test of its own, and the accuracy is that of the fit before"
+        )
     if fitted.bundle:
         output.talk(f"bundle: {fitted.bundle}")
     if fitted.bundle and features.encoder["library"] != IMPORTED:

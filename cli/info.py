@@ -11,25 +11,44 @@ from cacheclip.cli import options, output
 @click.argument("dataset", required=False)
 @options.model
 @options.pretrained
+@click.option(
+    "--near-duplicates",
+    type=float,
+    is_flag=False,
+    flag_value=0.99,
+    metavar="[COSINE]",
+    help="List pairs across splits or classes whose features are that alike. [0.99]",
+)
 @options.home
 @options.as_json
 def command(
     dataset: str | None,
     model: str | None,
     pretrained: str | None,
+    near_duplicates: float | None,
     home: Path | None,
     as_json: bool,
 ) -> None:
     """Show the feature set of DATASET: encoder, preprocessing, classes, splits, failures.
 
-    Example: cacheclip info clipart
-    """
+    \b
+    Examples: cacheclip info clipart
+              cacheclip info clipart --near-duplicates
+    """  # noqa: D301
+    from cacheclip.store import near
     from cacheclip.store.about import about
     from cacheclip.store.home import Home
 
     features = Home.resolve(home).find(dataset, model, pretrained)
     output.talk(*features.notices)
     described = about(features)
+    if near_duplicates is not None:
+        found = near.near_duplicates(features, near_duplicates)
+        if not as_json:
+            output.table(near.HEADERS, found.as_cells())
+            output.talk(found.sentence)
+            return
+        described |= {"near_duplicates": found.as_json()}
     if as_json:
         output.data(described)
         return

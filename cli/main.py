@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+from collections import Counter
 from keyword import iskeyword
 
 import click
@@ -16,7 +17,7 @@ SECTIONS = {
     "Work": ("extract", "fit", "compare", "predict"),
     "Catalogue": ("methods",),
     "Exchange": ("import",),
-    "Cache": ("ls", "info"),
+    "Cache": ("ls", "info", "rm", "prune"),
     "Machine": ("doctor", "demo", "bench"),
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -43,13 +44,21 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command asked for; an unknown one is answered with those like it."""
+        """The command asked for and its arguments.
+
+        An unknown one is answered with those like it, and an option that takes one value is refused
+        where it stands twice: the last would win without a word.
+        """
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(
                 f"No such command {args[0]!r}: "
                 + instead(args[0], self.list_commands(ctx), see="cacheclip --help")
             )
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            own = click.Context(command, info_name=name, parent=ctx)
+            _refuse_repeated(command.make_parser(own).parse_args(list(rest))[2], own)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The help page's lists."""
@@ -59,6 +68,16 @@ class Commands(click.Group):
                 formatter.write_dl(
                     [(name, c.get_short_help_str(90)) for name, c in commands if c is not None]
                 )
+
+
+def _refuse_repeated(given: list[click.Parameter], ctx: click.Context) -> None:
+    """Refuse an option that takes one value and was given several, of which the last would win."""
+    for option, times in Counter(given).items():
+        single = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+        if single and times > 1:
+            listed = "; several go in one, with commas" if "[," in (option.metavar or "") else ""
+            what = f"{option.opts[0]} takes one value and was given {times} times{listed}"
+            raise click.UsageError(what, ctx)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,8 +107,9 @@ def main() -> None:
         output.talk(*f"{error}".splitlines())
         _as_json(error.what, error.where, error.fix, error.exit_code)
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        output.talk(f"interrupted{_after_interrupt(_command_name())}")
+    except (KeyboardInterrupt, click.Abort) as stop:
+        said = str(stop.__cause__ or stop)
+        output.talk(said or f"interrupted{_after_interrupt(_command_name())}")
         code = INTERRUPTED
     sys.exit(code)
 

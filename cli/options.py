@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from cacheclip.draws import Shots
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -14,6 +17,12 @@ home: Decorator = click.option(
     "--home",
     type=click.Path(path_type=Path),
     help="Folder of features, results and bundles. [default: $CACHECLIP_HOME, else per user]",
+)
+results: Decorator = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for rows, predictions and bundles. [default: the home; per user if read-only]",
 )
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 model: Decorator = click.option(
@@ -27,6 +36,12 @@ select: Decorator = click.option(
     metavar="POLICY",
     help="How settings are chosen: fixed (constants) or fewshot-val (min(K, 4) validation images "
     "a class). [default: fewshot-val if val has every class, else fixed]",
+)
+draw: Decorator = click.option(
+    "--draw",
+    metavar="NAME",
+    help="Support sets: given (they came with the arrays) or ranked (ours). [default: given if "
+    "any are, else ranked]",
 )
 recipe: Decorator = click.option(
     "--recipe",
@@ -42,12 +57,24 @@ set_: Decorator = click.option(
     help="A setting of a method, METHOD.NAME=VALUE where several methods have it. Repeatable. "
     "`cacheclip methods METHOD` lists them with their ranges.",
 )
+fewer: Decorator = click.option(
+    "--fewer",
+    type=click.Choice(["error", "keep"]),
+    default="error",
+    show_default=True,
+    help="Classes with fewer training images than --shots: an error, or keep what they have.",
+)
 max_memory: Decorator = click.option(
     "--max-memory",
     metavar="SIZE",
     callback=lambda ctx, param, value: _bytes(value),
     help="Most working memory of a stack, such as 2GB; training on a CPU is fastest in 80MB and "
     "takes no more. [default: 512MB on a CPU, 70 % of what is free on a GPU]",
+)
+per_class: Decorator = click.option(
+    "--per-class",
+    is_flag=True,
+    help="Recall of each class, the most frequent confusions, and the wrong pictures by name.",
 )
 verbose: Decorator = click.option(
     "-v", "--verbose", is_flag=True, help="Say how many variants run at once."
@@ -68,15 +95,27 @@ def _bytes(value: str | None) -> int | None:
     return size
 
 
-def numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
-    """Callback of an option: whole numbers of 1 or more with commas between them, each once."""
+def shots(ctx: click.Context, param: click.Parameter, value: str) -> "Shots":
+    """Callback of an option: a whole number of 1 or more, or `all`."""
+    return _shots(value, "is neither a whole number nor all")
+
+
+def shot_counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple["Shots", ...]:
+    """Callback of an option: such numbers, or `all`, with commas between them, each once."""
+    wrong = "is not whole numbers, or all, with commas between"
+    return tuple(dict.fromkeys(_shots(part, wrong, value) for part in value.split(",")))
+
+
+def _shots(part: str, wrong: str, value: str | None = None) -> "Shots":
+    if part.strip() == "all":
+        return "all"
     try:
-        found = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+        number = int(part)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not whole numbers with commas between") from None
-    if min(found) < 1:
-        raise click.BadParameter(f"{min(found)} is less than 1")
-    return found
+        raise click.BadParameter(f"{value or part!r} {wrong}") from None
+    if number < 1:
+        raise click.BadParameter(f"{number} is less than 1")
+    return number
 
 
 def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:

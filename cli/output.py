@@ -2,17 +2,22 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cacheclip.cli.columns import layout
 from cacheclip.errors import StoreError, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cacheclip.store.remove import Part
 
 
 STDOUT, STDERR = 1, 2
@@ -79,23 +84,31 @@ def _give_up(descriptor: int) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print a plain table: the first column to the left, the others to the right."""
+    """Print a plain table: texts to the left, numbers to the right.
+
+    On a terminal long texts are shortened so that a row takes one line; in a pipe all is whole.
+    """
     if not rows:
         return
     if title:
         _print(f"\n{plain(title)}")
-    widths = [max(len(r[k]) for r in [headers, *rows]) for k in range(len(headers))]
-    for cells in (headers, ["-" * w for w in widths], *rows):
-        line = [
-            cell.ljust(width) if k == 0 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        say("  ".join(line).rstrip())
+    shown = [[plain(cell) for cell in row] for row in rows]
+    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
+    for line in layout(headers, shown, width):
+        _print(line)
 
 
-def ranked(top: Sequence[tuple[str, float]]) -> str:
-    """Classes with their probabilities in one line."""
-    return ", ".join(f"{name} {p:.3f}" for name, p in top)
+def text(value: str) -> None:
+    """Print a text for machines as it is; what is not Unicode in it is spelled out."""
+    _print(value.removesuffix("\n").encode(errors="backslashreplace").decode())
+
+
+def parts(parts: "Sequence[Part]", root: Path, *, as_json: bool) -> None:
+    """Print what goes, or would go, from a home."""
+    if as_json:
+        data([part.as_json() for part in parts])
+    else:
+        table(["path", "what", "MB"], [part.as_cells(root) for part in parts])
 
 
 def lines(value: Any) -> list[str]:

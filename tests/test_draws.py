@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from cacheclip.draws import Pool, few_shot
+from cacheclip.draws import Fewer, Pool, Shots, few_shot
 from cacheclip.errors import InputError
 
 NAMES = ["ant", "bee", "cow"]
@@ -66,6 +66,44 @@ def test_too_few_images_name_the_classes_and_offer_what_is_possible() -> None:
     assert caught.value.what == "2 of 3 classes have fewer than 16 training images"
     assert "bee 11, cow 9" in caught.value.where
     assert "--shots 9 or fewer" in caught.value.fix
+
+
+def test_all_takes_every_labelled_image_in_one_order_for_every_seed() -> None:
+    train, val = pool([9, 2, 5], "a"), pool([5, 6, 7], "v")
+    unlabelled = Pool([*train.ids, "x"], [*train.labels, -1], [*train.rows, 7])
+    one, two = (few_shot(unlabelled, val, NAMES, "all", seed, where="set") for seed in (1, 2))
+    assert sorted(one.support) == sorted(train.rows)
+    assert [one.support_labels.count(c) for c in range(3)] == [9, 2, 5]
+    assert two.support_ids == one.support_ids
+    assert one.record()["shots"] == "all"
+    assert [one.val_labels.count(c) for c in range(3)] == [4, 4, 4]
+    assert two.val_ids != one.val_ids
+
+
+def test_keep_takes_what_there_is_of_a_class_and_names_it() -> None:
+    train, val = pool([9, 2, 5], "a"), pool([1, 6, 2], "v")
+    kept = few_shot(train, val, NAMES, 5, 1, where="set", fewer="keep")
+    assert [kept.support_labels.count(c) for c in range(3)] == [5, 2, 5]
+    assert [kept.val_labels.count(c) for c in range(3)] == [1, 4, 2]
+    assert kept.short == (("bee", 2),)
+    smaller = few_shot(train, val, NAMES, 3, 1, where="set", fewer="keep")
+    assert set(smaller.support) < set(kept.support)
+
+
+def test_keep_changes_nothing_where_every_class_has_its_shots() -> None:
+    train, val = pool([9, 8, 7], "a"), pool([4, 4, 4], "v")
+    kept = few_shot(train, val, NAMES, 4, 1, where="set", fewer="keep")
+    assert kept == few_shot(train, val, NAMES, 4, 1, where="set")
+    assert kept.short == ()
+
+
+@pytest.mark.parametrize(("shots", "fewer"), [("all", "error"), (4, "keep"), (4, "error")])
+def test_a_class_without_training_images_is_an_error_whatever_is_asked(
+    shots: Shots, fewer: Fewer
+) -> None:
+    with pytest.raises(InputError, match="1 of 3 classes have no training image") as caught:
+        few_shot(pool([9, 0, 5], "a"), pool([], "v"), NAMES, shots, 1, where="set", fewer=fewer)
+    assert "bee 0" in caught.value.where
 
 
 def test_unlabelled_images_are_never_drawn() -> None:

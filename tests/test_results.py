@@ -3,11 +3,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cacheclip import results
-from cacheclip.results import Row
-from cacheclip.study.table import summary
+from cacheclip.errors import StoreError
+from cacheclip.results import Predictions, Row, write_predictions
+from cacheclip.study.table import notes, summary
 
 FILLED: dict[str, Any] = {
     "dataset": "clipart",
@@ -118,6 +120,23 @@ def test_the_log_gives_back_the_last_good_row_of_an_id(tmp_path: Path) -> None:
     assert found == {first.row_id: last}
 
 
+def test_a_line_older_than_the_last_fields_is_read_and_keeps_its_id(tmp_path: Path) -> None:
+    line = row().as_json()
+    del line["fewer"]
+    (tmp_path / results.LOG).write_text(json.dumps(line) + "\n")
+    assert results.rows(tmp_path, {row().row_id}) == {row().row_id: row()}
+    assert row(fewer="keep").row_id != row().row_id
+
+
+def test_the_id_of_a_row_of_today_stays_what_it_was() -> None:
+    assert row().row_id == "cdb3ec9494cecea2"
+
+
+def test_the_summary_puts_all_shots_last() -> None:
+    headers, _ = summary([row(shots=k) for k in ("all", 16, 2)])
+    assert headers == ["method", "2 shots", "16 shots", "all shots"]
+
+
 def test_the_summary_gives_mean_and_spread_and_zero_shot_in_every_column() -> None:
     rows = [
         row(method="zero-shot", shots=0, seed=None, top1_test=0.4),
@@ -131,4 +150,130 @@ def test_the_summary_gives_mean_and_spread_and_zero_shot_in_every_column() -> No
 def test_the_summary_parts_fixed_settings_and_marks_failures() -> None:
     rows = [row(hparams={"alpha": 1.0}), row(hparams={"alpha": 2.0}, top1_test=None, error="e")]
     _, cells = summary(rows)
-    assert cells == [["tip-adapter alpha=1", "50.0"], ["tip-adapter alpha=2", "failed"]]
+    assert cells == [["tip-adapter alpha=1", "50.0 (45-55)"], ["tip-adapter alpha=2", "failed"]]
+
+
+# What `results.jsonl` held before the fields after `error` were there.
+OLD_LINE = """
+{"row_id": "958bbf4943e6535f", "dataset": "clipart", "eval_dataset": "clipart", "classes": "all",
+"model": "nano", "pretrained": "v1", "encoders": ["nano@v1"], "template": "picture",
+"method": "zero-shot", "method_version": 1, "recipe": null, "hparams": {},
+"candidates": "e10808d43975dc40", "shots": 0, "seed": null, "init_seed": null, "select": "fixed",
+"draw": "ranked", "draw_id": null, "test_id": "110ea3c2c45364a6", "views": null, "keys": null,
+"n_classes": 20, "n_train": 0, "n_val": 0, "n_test": 497, "n_failed": 0, "top1_val": null,
+"top1_test": 0.45875251509054327, "curve": null, "store_key": "bbe50feca7f7a778", "stores":
+{"test/image": "cab98c32119c3c6efc8b6a124200088e5e88b590808bd694705b582c6559b981",
+"text": "db5cfbeff320fad606a0b85cea83ba6554928df1eb53710fa5709b5cf4c14cb6"},
+"labels": "43a21d52d4851103fdf344f6820e4ef6eddd59ffd1b425a0d77edf48533d040e",
+"protocol_version": 1, "seconds": 0.01888412400001016, "stack_seconds": 0.01888412400001016,
+"stack_size": 1, "device": "cpu", "precision": null, "version": "0.1.0",
+"time": "2026-11-28T01:35:12+00:00", "error": null}
+"""
+
+
+def test_a_line_of_an_older_log_is_read_and_makes_a_table(tmp_path: Path) -> None:
+    line = OLD_LINE.replace("\n", " ").strip()
+    (tmp_path / results.LOG).write_text(line + "\n")
+    (old,) = results.rows(tmp_path, {"958bbf4943e6535f"}).values()
+    assert (old.n_test, old.top1_test) == (497, 0.45875251509054327)
+    assert (old.ci95_test, old.untested, old.learned) == (None, None, None)
+    assert {**old.as_json(), **json.loads(line)} == old.as_json()
+    assert summary([old])[1] == [["zero-shot", "45.9 (41-51)"]]  # the interval needs n alone
+    assert "±" not in " ".join(notes([old], {}, chooses=False))
+
+
+def test_a_line_without_what_decides_is_no_row(tmp_path: Path) -> None:
+    line = json.loads(OLD_LINE)
+    del line["labels"]
+    (tmp_path / results.LOG).write_text(json.dumps(line) + "\n")
+    assert results.rows(tmp_path, {"958bbf4943e6535f"}) == {}
+
+
+def answers(n: int = 40) -> Predictions:
+    random = np.random.default_rng(0)
+    label = random.integers(0, 3, n).astype(np.uint16)
+    rank = random.integers(0, 3, n).astype(np.uint16)
+    return Predictions(
+        predicted=((label + rank) % 3).astype(np.uint16),
+        label=label,
+        true_log_p=-random.random(n).astype(np.float16),
+        top_p=random.random(n).astype(np.float16),
+        true_rank=rank,
+        ids=[f"test/{k}.png" for k in range(n)],
+    )
+
+
+def assert_same(found: Predictions, wanted: Predictions) -> None:
+    for field in dataclasses.fields(Predictions):
+        own, other = getattr(found, field.name), getattr(wanted, field.name)
+        np.testing.assert_array_equal(own, other)
+        if field.name != "ids":
+            assert own.dtype == other.dtype
+
+
+def test_predictions_come_back_and_share_the_ids(tmp_path: Path) -> None:
+    for row_id in ("a", "b"):
+        write_predictions(tmp_path, row_id, answers())
+    assert_same(results.predictions(tmp_path, "b"), answers())
+    assert_same(results.predictions(str(tmp_path), "a"), answers())
+    assert len(list((tmp_path / "tests").iterdir())) == 1
+
+
+def test_predictions_that_are_not_there_are_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no predictions of a row abc") as error:
+        results.predictions(tmp_path, "abc")
+    assert str(tmp_path / "predictions" / "abc.npz") in error.value.where
+
+
+def test_a_torn_or_flipped_predictions_file_is_an_error_or_harmless(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", answers())
+    file = tmp_path / "predictions" / "a.npz"
+    whole = file.read_bytes()
+    for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(StoreError, match="damaged"):
+            results.predictions(tmp_path, "a")
+    np.save(file.with_suffix(".npy"), np.zeros(3))
+    file.write_bytes(file.with_suffix(".npy").read_bytes())
+    with pytest.raises(StoreError, match="damaged"):
+        results.predictions(tmp_path, "a")
+    random = np.random.default_rng(0)
+    named = 0
+    for place in random.integers(0, len(whole), 300).tolist():
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(random.integers(8))
+        file.write_bytes(flipped)
+        try:
+            assert_same(results.predictions(tmp_path, "a"), answers())
+        except StoreError:
+            named += 1
+    assert named > 150
+
+
+def test_predictions_of_an_earlier_version_say_how_to_make_them_again(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", answers())
+    old = {name: getattr(answers(), name) for name in ("predicted", "true_log_p", "top_p")}
+    np.savez(tmp_path / "predictions" / "a.npz", **old)
+    with pytest.raises(StoreError, match="earlier version") as error:
+        results.predictions(tmp_path, "a")
+    assert "--on-existing redo" in error.value.fix
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"ids": ["test/0.png"]}'])
+def test_ids_that_are_not_those_of_the_row_are_an_error(tmp_path: Path, content: str) -> None:
+    write_predictions(tmp_path, "a", answers())
+    (ids,) = (tmp_path / "tests").iterdir()
+    ids.write_text(content)
+    with pytest.raises(StoreError, match=r"not JSON|not those that it is named after"):
+        results.predictions(tmp_path, "a")
+    ids.unlink()
+    with pytest.raises(StoreError, match="is missing"):
+        results.predictions(tmp_path, "a")
+
+
+def test_predictions_of_other_pictures_are_an_error(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", answers())
+    short = dataclasses.replace(answers(39), ids=answers(40).ids)
+    write_predictions(tmp_path, "a", short)
+    with pytest.raises(StoreError, match="not of 40 pictures"):
+        results.predictions(tmp_path, "a")

@@ -25,7 +25,10 @@ Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 
 SPLITS = ("train", "val", "test")
 # The files of this folder that are no data set.
-MACHINERY = frozenset({"base", "images", "layout", "splits"})
+MACHINERY = frozenset(
+    {"base", "images", "layout", "levels", "listing", "splits", "suffixes"}
+    | {"class_folders", "copies", "labelled", "split_words"}
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Request:
         download: whether missing data may be fetched.
         alias: the name that a folder's data set shall have instead of the folder's own.
         hash_files: whether stamps are contents (SHA-256) instead of size and time.
+        classes_from: "top" or "leaf": which folders are classes where they hold folders alone.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Request:
     download: bool = False
     alias: str | None = None
     hash_files: bool = False
+    classes_from: str | None = None
 
 
 def resolve(

@@ -1,14 +1,19 @@
 """From any picture to 8-bit RGB: the only file that opens images.
 
 Nothing here is repaired or guessed: a picture that is cut off, undecodable or absent raises with a
-code, and its row is recorded as failed. EXIF orientation is not applied (CLIP's, CoOp's and
-torchvision's loaders do not).
+code, and its row is recorded as failed. A data set of the field is read as CLIP's, CoOp's and
+torchvision's loaders read it, which apply no EXIF orientation; other pictures as `Reading` says.
 """
 
 import io
+import stat
 import struct
 import threading
+import warnings
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,15 +21,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from cacheclip.datasets import levels
 from cacheclip.datasets.base import Source
+from cacheclip.datasets.suffixes import INSTALL_HEIF, has_heif
 
 Code: TypeAlias = Literal["missing", "decode", "truncated", "toolarge", "other"]
 
+MAX_BYTES = 2**30  # of a file; MAX_PIXELS in 16-bit colours take 800 MB uncompressed
 MAX_PIXELS = 2**27  # 134 megapixels, 400 MB decoded
 MAX_ASPECT = 200  # a longer strip, its short side scaled to an encoder's, would take gigabytes
 # Decoders by name: a file may be called .jpg and hold PostScript, for which Pillow would start
 # another program.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
 # What Pillow raises on files that are no pictures; it promises none of them.
 DECODER_ERRORS = (
     OSError,
@@ -39,7 +50,20 @@ DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _opening = threading.Lock()
+# Pillow warns of broken tags on stderr, in a sentence that names no file. For good, since to
+# silence it picture by picture is not safe among threads.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class ImageError(Exception):
@@ -54,55 +78,162 @@ class ImageError(Exception):
         return f"{self.code}: {self.text}"
 
 
-def read_rgb(source: Source) -> Image.Image:
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read, where there is a choice.
+
+    Attributes:
+        upright: turn them as their EXIF orientation says. Pillow itself always turns TIFF files,
+            and HEIC has no other way to be read.
+        white_level: the level that is white in pictures of more than 8 bits; None stands for the
+            greatest that 16 bits can hold.
+    """
+
+    upright: bool = False
+    white_level: int | None = None
+
+    def preprocess(self) -> dict[str, Any]:
+        """What differs from the usual in a store's preprocess block."""
+        turned = {"exif": True} if self.upright else {}
+        white = {} if self.white_level is None else {"white_level": self.white_level}
+        return turned | white
+
+
+AS_STORED = Reading()
+
+
+def read_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
     """Decode a picture to mode RGB.
 
-    16-bit and 32-bit levels are scaled to 8 bits, never clipped; palettes, alpha and transparent
-    colours go through RGBA onto white; the first frame of an animation counts.
+    16-bit and 32-bit levels are scaled to 8 bits, never clipped unless by a white level; palettes,
+    alpha and transparent colours go through RGBA onto white; the first frame of an animation
+    counts.
 
     Args:
         source: a file's path, an encoded file's bytes, or an array, uint8 [H,W] or [H,W,3].
+        reading: whether it is turned upright, and which level is white.
 
     Raises:
         ImageError: "missing" (no such file), "truncated" (the file ends early), "decode" (no
-            picture that can be read), "toolarge" (over MAX_PIXELS, or a strip over MAX_ASPECT) or
-            "other" (reading failed).
+            picture that can be read), "toolarge" (over MAX_BYTES or MAX_PIXELS, or a strip over
+            MAX_ASPECT) or "other" (no regular file, or reading failed).
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    data = _read_bytes(source) if isinstance(source, Path) else source
-    if not data:
-        raise ImageError("truncated", "the file is empty")
+    data = _bytes(source)
     try:
         image = _open(data)
         _require_usual(image.width, image.height)
+        if reading.white_level is not None:
+            image = _stretched(image, data, reading.white_level)
         image.load()
-        return _to_rgb(image)
+        picture = _to_rgb(image)
+        return _upright(picture, image.info) if reading.upright else picture
     except DECODER_ERRORS as error:
-        early = _ends_early(data)
-        text = "the file ends early" if early else _reason(error)
-        cut_off = early or "truncated" in text.lower()
-        raise ImageError("truncated" if cut_off else "decode", text) from error
+        raise _failure(data, error) from error
+
+
+def greatest_level(source: Source) -> int | None:
+    """The greatest level of a picture whose channels have 16 bits.
+
+    None of every other picture, and of what cannot be read.
+    """
+    if isinstance(source, np.ndarray):
+        return None
+    try:
+        data = _bytes(source)
+        image = _open(data)
+        _require_usual(image.width, image.height)
+        wide = levels.wide(image, lambda: _open(data))
+    except (ImageError, *DECODER_ERRORS):
+        return None
+    if wide is None or wide.min() < 0 or wide.max() > levels.SIXTEEN_BITS:
+        return None
+    return int(wide[..., :3].max() if wide.ndim == 3 else wide.max())
+
+
+def _bytes(source: Path | bytes) -> bytes:
+    data = _read_bytes(source) if isinstance(source, Path) else source
+    if not data:
+        raise ImageError("truncated", "the file is empty")
+    return data
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise ImageError("other", "not a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1) if info.st_size <= MAX_BYTES else None
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", "no such file") from error
-    except OSError as error:
-        raise ImageError("other", error.strerror or str(error)) from error
+    except (OSError, ValueError) as error:  # a path that no file can have is a ValueError
+        raise ImageError("other", getattr(error, "strerror", None) or str(error)) from error
+    if data is None or len(data) > MAX_BYTES:
+        raise ImageError("toolarge", f"{info.st_size:,} bytes, limit {MAX_BYTES:,}")
+    return data
 
 
 def _open(data: bytes) -> Image.Image:
     """Read the header, with our limit in place of Pillow's, which warns on stderr."""
+    heif = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
+    if heif and not _register_heif() and b"avif" not in data[8:64]:
+        raise ImageError("decode", f"HEIC, which needs: {INSTALL_HEIF}")
     with _opening:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(io.BytesIO(data), formats=FORMATS)
+            formats = (*FORMATS, "HEIF") if heif and _register_heif() else FORMATS
+            return Image.open(io.BytesIO(data), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@cache
+def _register_heif() -> bool:
+    """Teach Pillow to read HEIC; False where the extra that can is not installed."""
+    if not has_heif():
+        return False
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return True
+
+
+def _failure(data: bytes, error: Exception) -> ImageError:
+    early = _ends_early(data)
+    text = "the file ends early" if early else _reason(error)
+    cut_off = early or "truncated" in text.lower()
+    return ImageError("truncated" if cut_off else "decode", text)
+
+
+def _upright(picture: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
+    """The picture turned as its tag says; without a tag, or with a broken one, as it is."""
+    exif = Image.Exif()
+    try:
+        exif.load(info.get("exif", b""))
+        turn = TURNS.get(exif.get(ORIENTATION, 1))
+    except DECODER_ERRORS:
+        return picture
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _stretched(image: Image.Image, data: bytes, white: int) -> Image.Image:
+    """The picture with levels of more than 8 bits scaled so that `white` is white."""
+    wide = levels.wide(image, lambda: _open(data))
+    if wide is None:
+        return image
+    eight = levels.eight_bits(wide, white)
+    if wide.ndim == 2:
+        eight[wide == image.info.get("transparency", -1)] = 255
+        stretched = Image.fromarray(eight)
+    else:
+        if wide.shape[2] == 4:  # alpha is no level of light
+            eight[..., 3] = wide[..., 3] >> 8
+        stretched = Image.fromarray(eight)
+    stretched.info["exif"] = image.info.get("exif", b"")
+    return stretched
 
 
 def _require_usual(width: int, height: int) -> None:
@@ -116,32 +247,15 @@ def _require_usual(width: int, height: int) -> None:
 def _to_rgb(image: Image.Image) -> Image.Image:
     # Pillow's own conversion of these clips: a 16-bit PNG turns white without a word.
     if image.mode.startswith("I") or image.mode == "F":
-        levels = np.asarray(image)
-        grey = _eight_bits(levels)
+        wide = np.asarray(image)
+        grey = levels.eight_bits(wide)
         if "transparency" in image.info:  # the level that stands for "nothing here"
-            grey[levels == image.info["transparency"]] = 255
+            grey[wide == image.info["transparency"]] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def _eight_bits(levels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Scale levels [H,W] to 0..255.
-
-    Whole numbers that fit 16 bits count from 0 to 65,535, fractions from 0 to 1; where the levels
-    leave that range, the least becomes 0 and the greatest 255.
-    """
-    low, high = float(levels.min()), float(levels.max())
-    if not np.isfinite(high - low):
-        raise ValueError("levels that are not finite")
-    full = 65535.0 if np.issubdtype(levels.dtype, np.integer) else 1.0
-    if low >= 0 and high <= full:
-        low, high = 0.0, full
-    scale = 255 / (high - low) if high > low else 0.0
-    scaled: npt.NDArray[np.float32] = np.rint((levels.astype(np.float32) - low) * scale)
-    return scaled.astype(np.uint8)
 
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
@@ -170,7 +284,20 @@ def _ends_early(data: bytes) -> bool:
         return int.from_bytes(number, "little") + 8 > len(data)
     if data.startswith((b"II*\0", b"MM\0*")):  # TIFF: where its directory begins
         return int.from_bytes(number, "little" if data[:1] == b"I" else "big") >= len(data)
-    return False
+    return number == b"ftyp" and _end_of_boxes(data) > len(data)
+
+
+def _end_of_boxes(data: bytes) -> int:
+    """Where the boxes of an AVIF or HEIC file end by the sizes that they promise."""
+    end = 0
+    while end + 8 <= len(data):
+        size = int.from_bytes(data[end : end + 4], "big")
+        if size == 1:  # the size follows the name, for it needs 64 bits
+            size = int.from_bytes(data[end + 8 : end + 16], "big")
+        if size < 8:  # 0: to the end of the file
+            return len(data)
+        end += size
+    return max(end, len(data))
 
 
 def _reason(error: Exception) -> str:

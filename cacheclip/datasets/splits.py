@@ -3,8 +3,8 @@
 import gzip
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +19,10 @@ def hash_rank(ids: Iterable[str]) -> list[str]:
 
 
 def hash_split(
-    ids: Sequence[str], labels: Sequence[int], cuts: Sequence[str] = ("test", "val")
+    ids: Sequence[str],
+    labels: Sequence[int],
+    cuts: Sequence[str] = ("test", "val"),
+    copies: Sequence[Sequence[int]] = (),
 ) -> dict[str, list[int]]:
     """Cut parts of a fifth each out of every class, by hash rank; what is left is "train".
 
@@ -27,28 +30,85 @@ def hash_split(
     first cut, the next fifth the second; `train` keeps at least one, so that a class of two has no
     row in the second cut and a class of one none in both.
 
+    Copies of one picture are never parted: they stand at the lowest of their ranks and count as
+    many as they are. Those with different labels fill `train` first, where they spoil no
+    measurement.
+
     Args:
         ids: [n] sample ids.
         labels: [n] class numbers.
         cuts: names of the parts, the most needed first.
+        copies: groups of rows that are the same picture.
 
     Returns:
         For "train" and each cut its rows, ascending.
     """
     row_of = {sample: row for row, sample in enumerate(ids)}
+    group_of = {row: number for number, rows in enumerate(copies) for row in rows}
     classes: defaultdict[int, list[str]] = defaultdict(list)
     for sample, label in zip(ids, labels, strict=True):
         classes[label].append(sample)
+    room = {label: _room(len(members), cuts) for label, members in classes.items()}
+    part_of = _disputed(ids, labels, copies, room)
     parts: dict[str, list[int]] = {name: [] for name in ("train", *cuts)}
-    for members in classes.values():
-        ranked = [row_of[sample] for sample in hash_rank(members)]
-        fifth = max(1, (len(ranked) + 2) // 5)
+    for row, name in part_of.items():
+        parts[name].append(row)
+    for label, members in classes.items():
+        pictures: dict[int, list[int]] = {}  # by rank: rows of one picture
+        for sample in hash_rank(members):
+            row = row_of[sample]
+            if row not in part_of:
+                pictures.setdefault(group_of.get(row, -1 - row), []).append(row)
+        left = list(pictures.values())
         for name in cuts:
-            taken = min(fifth, len(ranked) - 1)
-            parts[name] += ranked[:taken]
-            ranked = ranked[taken:]
-        parts["train"] += ranked
+            cut, left = _first(left, room[label][name])
+            parts[name] += [row for rows in cut for row in rows]
+        parts["train"] += [row for rows in left for row in rows]
     return {name: sorted(rows) for name, rows in parts.items()}
+
+
+def _room(size: int, cuts: Sequence[str]) -> dict[str, int]:
+    """How many rows of a class each part has room for."""
+    fifth = max(1, (size + 2) // 5)
+    return {"train": max(1, size - fifth * len(cuts))} | dict.fromkeys(cuts, fifth)
+
+
+def _disputed(
+    ids: Sequence[str],
+    labels: Sequence[int],
+    copies: Sequence[Sequence[int]],
+    room: Mapping[int, dict[str, int]],
+) -> dict[int, str]:
+    """The parts of the rows that are one picture with several labels; takes from their `room`."""
+    disputed = [rows for rows in copies if len({labels[row] for row in rows}) > 1]
+    first = {hash_rank(ids[row] for row in rows)[0]: rows for rows in disputed}
+    part_of: dict[int, str] = {}
+    for sample in hash_rank(first):
+        needed = Counter(labels[row] for row in first[sample])
+        parts = room[next(iter(needed))]
+        fitting = (p for p in parts if all(room[label][p] >= k for label, k in needed.items()))
+        part = next(fitting, "train")
+        for label, count in needed.items():
+            room[label][part] -= count
+        part_of |= dict.fromkeys(first[sample], part)
+    return part_of
+
+
+def _first(pictures: Sequence[list[int]], size: int) -> tuple[list[list[int]], list[list[int]]]:
+    """The first pictures with `size` rows at most, and the others, of which one at least is left.
+
+    Where no picture has so few rows, the one with the fewest is taken.
+    """
+    taken: list[list[int]] = []
+    left: list[list[int]] = []
+    room = size
+    for rows in pictures:
+        fits = len(rows) <= room and len(taken) < len(pictures) - 1
+        (taken if fits else left).append(rows)
+        room -= len(rows) if fits else 0
+    if size > 0 and not taken and len(left) > 1:
+        taken = [left.pop(left.index(min(left, key=len)))]
+    return taken, left
 
 
 def take(ids: Sequence[str], labels: Sequence[int], rows: Iterable[int]) -> Split:

@@ -1,6 +1,7 @@
 """A stack: V variants of one method that share static settings, data set, shots and steps."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from math import ceil
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from cacheclip.engine import memory
 from cacheclip.engine.precision import training_dtype
 from cacheclip.engine.trainer import train
+from cacheclip.heads.class_balance import balanced_weights, log_shares
 from cacheclip.methods.base import ClosedForm, Method, Params, Trained
 from cacheclip.task import Query, Task
 
@@ -64,11 +66,19 @@ def fit(
 def _run(
     method: Method, task: Task, seeds: Sequence[int], progress: Callable[[float], None]
 ) -> Params:
+    if method.settings.get("class_weight") == "balanced":
+        weights = balanced_weights(task.labels, task.n_classes)
+        task = replace(task, weights=weights.to(task.dtype))
     if isinstance(method, Trained):
-        return train(method, task, seeds, progress)
-    if isinstance(method, ClosedForm):
-        return method.solve(task)
-    raise TypeError(f"{method.name} is neither Trained nor ClosedForm")
+        params = train(method, task, seeds, progress)
+    elif isinstance(method, ClosedForm):
+        params = method.solve(task)
+    else:
+        raise TypeError(f"{method.name} is neither Trained nor ClosedForm")
+    if method.settings.get("prior") == "uniform":
+        shares = log_shares(task.labels, task.weights, task.n_classes).to(task.dtype)
+        params = params | {"bias": params["bias"] - shares if "bias" in params else -shares}
+    return params
 
 
 def precision(method: Method, task: Task) -> str | None:

@@ -1,36 +1,25 @@
 """Features that somebody else computed, as plain arrays, checked whole before any is written."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite, log
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import exp, isfinite, log
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.errors import InputError
-
-SPLITS = ("train", "val", "test")
-REQUIRED = {
-    "features": "[N, D], floats, raw or unit rows",
-    "labels": "[N], whole numbers from 0 to C - 1",
-    "split": "[N], texts, each train, val or test",
-}
-OPTIONAL = {
-    "text_features": "[C, D], floats, or [C, T, D] of T prompts a class",
-    "logit_scale": "one number, the exp of CLIP's parameter: 100 for OpenAI's CLIP",
-    "classnames": "[C], texts, one a class in label order",
-    "sample_ids": "[N], texts, each once",
-}
-KNOWN = {**REQUIRED, **OPTIONAL}
+from cacheclip.exchange.draws import Draws, given_draws, is_draw
+from cacheclip.exchange.labels import absent_classes, class_count, labelled, refuse_absent
+from cacheclip.exchange.parts import joined, refuse_missing
+from cacheclip.exchange.source import KNOWN, Given, Source, some
+from cacheclip.exchange.split import SPLITS, splits
 
 PLAIN_SCALE = 100.0  # without text it moves probabilities alone, never an answer
+SCALES = (10.0, 200.0)  # of CLIP models: what is below may be the log of a scale, or one over it
 NORMS = (1e-12, 1e12)  # whose squares float32 can sum
-SHOWN = 5
 BLOCK = 2048  # rows looked at together
-
-Given = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -40,11 +29,12 @@ class Arrays:
     Attributes:
         features: [N, D] float16 where that was given, else float32.
         labels: [N] int64, each in 0..C-1.
-        split: [N] texts of `SPLITS`; train has every class, test is not empty.
-        ids: [N] texts, each once.
-        classnames: [C].
+        split: [N] texts of `SPLITS`; test is not empty, train has every class or there is text.
+        ids: [N] texts, each once in its split.
+        classnames: [C], each once.
         per_prompt: [C, T, D] float16 or float32; None where there is no text.
         logit_scale: exp of CLIP's parameter.
+        draws: (seed, shots) -> rows, all of split train.
         notices: one line each, for the user.
     """
 
@@ -55,6 +45,7 @@ class Arrays:
     classnames: list[str]
     per_prompt: NDArray[Any] | None
     logit_scale: float
+    draws: Draws
     notices: tuple[str, ...]
 
     def rows(self) -> dict[str, NDArray[np.intp]]:
@@ -63,74 +54,113 @@ class Arrays:
         return {name: rows for name, rows in found.items() if len(rows)}
 
 
-def checked(given: Given, where: str) -> Arrays:
+def checked(given: Given, source: Source, logit_scale: float | None = None) -> Arrays:
     """The arrays by name, checked.
 
     Args:
-        given: name -> array, as `KNOWN` describes them; others are left out with a notice.
-        where: the file, for messages.
+        given: name -> array, as `source.KNOWN` describes them or split by split; others are left
+            out with a notice.
+        source: where they come from.
+        logit_scale: what the command line says that it is.
 
     Raises:
         InputError: one is missing, or is not as described; the message says which and how.
     """
-    _refuse_missing(given, where)
-    features = _vectors("features", given["features"], where, axes=(2,))
+    given, before, notices = joined(given, source)
+    rows = (*source.rows, *(["sample_ids"] if "sample_ids" in given else []))
+    source = replace(source, before=before, rows=rows)
+    refuse_missing(given, source)
+    features = _features(given, source)
     count = len(features)
-    labels = _labels(given["labels"], count, where)
-    split = _split(given["split"], count, where)
-    ids = _ids(given.get("sample_ids"), count, where)
-    per_prompt = None
-    if "text_features" in given:
-        text = _vectors("text_features", given["text_features"], where, axes=(2, 3))
-        per_prompt = text if text.ndim == 3 else text[:, None]
-    classnames = _classnames(given.get("classnames"), labels, per_prompt, where)
-    if per_prompt is not None:
-        wanted = (len(classnames), per_prompt.shape[1], features.shape[1])
-        if per_prompt.shape != wanted:
-            c, d = wanted[0], wanted[2]
-            raise _faulty(
-                f"its rows have {per_prompt.shape[2]} numbers and it has {len(per_prompt)} "
-                f"classes, where features have {d} and classnames {c}",
-                "text_features",
-                where,
-                fix=f"text_features {[c, d]} from the text tower of the same encoder",
-            )
-    _refuse_absent_classes(labels, split, classnames, where)
-    scale, notices = _scale(given.get("logit_scale"), where)
+    split, renamed = splits(given["split"], count, source)
+    per_prompt = _text(given, features.shape[1], source)
+    classes = None if per_prompt is None else len(per_prompt)
+    labels, classnames, named = labelled(given, count, classes, source)
+    if per_prompt is None:
+        refuse_absent(labels, split, classnames, given, source)
+    elif len(per_prompt) != len(classnames):
+        raise source.fault(
+            "text_features",
+            f"its rows have {per_prompt.shape[2]} numbers and it has {len(per_prompt)} classes, "
+            f"where features have {features.shape[1]} and classnames {len(classnames)}",
+            f"text_features {[len(classnames), features.shape[1]]}, a row for each class name",
+        )
+    draws, drawn = given_draws(given, labels, split, classnames, source)
     return Arrays(
         features=features,
         labels=labels,
         split=split,
-        ids=ids,
+        ids=_ids(given.get("sample_ids"), split, source),
         classnames=classnames,
         per_prompt=per_prompt,
-        logit_scale=scale,
-        notices=(*notices, *_notices(given, labels, split, classnames)),
+        logit_scale=_scale(given, logit_scale, source),
+        draws=draws,
+        notices=(*notices, *renamed, *named, *drawn, *_notices(given, labels, split, classnames)),
     )
 
 
-def _refuse_missing(given: Given, where: str) -> None:
-    missing = [name for name in REQUIRED if name not in given]
-    has = f"{where} (has {', '.join(given) or 'no arrays'})"
-    if missing:
-        raise InputError(
-            f"{'an array is' if len(missing) == 1 else 'arrays are'} missing: {', '.join(missing)}",
-            where=has,
-            fix="add " + "; ".join(f"{name} {REQUIRED[name]}" for name in missing),
+def _features(given: Given, source: Source) -> NDArray[Any]:
+    """Rows [N, D] that can be normalised."""
+    x = given["features"]
+    rows = given["labels"].shape[0] if given["labels"].ndim else 0
+    if x.ndim == 3 and x.shape[1] == 1:
+        x = x[:, 0]
+    shape = list(x.shape)
+    if x.ndim == 3 and x.dtype.kind == "f" and x.size:
+        if shape[1] == shape[2]:
+            fix = "features = features.reshape(len(features), -1)  # if these are pixels"
+        else:
+            fix = "features = features[:, 0]  # the class token; or features.mean(1), all of them"
+        what = f"patches or tokens, {shape}, {shape[1]} vectors a row where one is needed"
+        raise source.fault("features", what, fix)
+    if x.ndim == 4 and x.dtype.kind in "biuf" and x.size:
+        pixels = 3 in (shape[1], shape[3]) or 1 in (shape[1], shape[3])
+        raise source.fault(
+            "features",
+            f"{'pixels' if pixels else 'feature maps'}, {shape}, where each row is one vector",
+            "features = features.reshape(len(features), -1).astype(np.float32)"
+            if pixels
+            else "features = features.mean((2, 3))  # if the channels are the second axis",
         )
-    if "text_features" in given and "logit_scale" not in given:
-        raise InputError(
-            "there are text features, but not the scale of their logits",
-            where=has,
-            fix=f"add logit_scale, {OPTIONAL['logit_scale']}",
-        )
+    if x.ndim == 2 and shape[0] != rows and shape[1] == rows:
+        what = f"its shape is {shape}, and there are {rows:,} labels: a column each"
+        raise source.fault("features", what, "features = features.T")
+    return _vectors("features", x, source, axes=(2,))
 
 
-def _vectors(name: str, given: NDArray[Any], where: str, *, axes: Sequence[int]) -> NDArray[Any]:
+def _text(given: Given, dim: int, source: Source) -> NDArray[Any] | None:
+    """Text features [C, T, D], None without any."""
+    if "text_features" not in given:
+        return None
+    x = given["text_features"]
+    shape, name = list(x.shape), "text_features"
+    if x.ndim == 2 and shape[1] != dim and shape[0] == dim:
+        what = f"its shape is {shape}, and features have {dim} numbers: a column a class"
+        raise source.fault(name, what, "text_features = text_features.T")
+    classes = class_count(given)
+    if x.ndim == 3 and shape[0] != classes and shape[1] == classes:
+        what = f"its shape is {shape}, and there are {classes} classes: prompts come first"
+        raise source.fault(name, what, "text_features = text_features.transpose(1, 0, 2)")
+    text = _vectors(name, x, source, axes=(2, 3))
+    if shape[-1] != dim:
+        raise source.fault(
+            name,
+            f"its rows have {shape[-1]} numbers and it has {shape[0]} classes, where features have "
+            f"{dim}: they are of another encoder, or not projected",
+            f"text_features {[shape[0], dim]} from the text tower of the same encoder",
+        )
+    return text if text.ndim == 3 else text[:, None]
+
+
+def _vectors(
+    name: str, given: NDArray[Any], source: Source, *, axes: Sequence[int]
+) -> NDArray[Any]:
     """Rows that can be normalised: float16 as it is, any other float as float32."""
     if given.dtype.kind != "f":
-        raise _faulty(f"{given.dtype} and not floats", name, where)
-    _expect(name, given, where, fits=given.ndim in axes and given.size > 0)
+        brain = " (bfloat16, which .npz does not know)" if given.dtype == "V2" else ""
+        fix = f"{name} = {name}.astype(np.float32)"
+        raise source.fault(name, f"{given.dtype}{brain} and not floats", fix)
+    source.expect(name, given, fits=given.ndim in axes and given.size > 0)
     with np.errstate(over="ignore"):  # an overflow is found below
         vectors = np.ascontiguousarray(
             given, np.float16 if given.dtype.itemsize == 2 else np.float32
@@ -140,13 +170,13 @@ def _vectors(name: str, given: NDArray[Any], where: str, *, axes: Sequence[int])
     if bad.any():
         first = rows[int(np.argmax(bad))]
         why = "are not finite" if not np.isfinite(first).all() else "have no length"
-        raise _faulty(
-            f"{bad.sum():,} of {len(rows):,} rows {why}: {_some(np.flatnonzero(bad))}",
-            name,
-            where,
-            fix="leave these rows out of every array, or compute them again; norms may be "
-            f"{NORMS[0]:g} to {NORMS[1]:g}",
-        )
+        what = f"{bad.sum():,} of {len(rows):,} rows {why}: {some(np.flatnonzero(bad))}"
+        fix = f"compute these rows again; norms may be {NORMS[0]:g} to {NORMS[1]:g}"
+        if name == "features":
+            norms = "norms = np.linalg.norm(features.astype(float), axis=1)"
+            kept = source.keep(f"(norms >= {NORMS[0]:g}) & (norms <= {NORMS[1]:g})")
+            fix = f"{norms}; {kept}  # leaves them out"
+        raise source.fault(name, what, fix)
     return vectors
 
 
@@ -157,144 +187,87 @@ def _usable(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return usable
 
 
-def _labels(given: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
-    if given.dtype.kind not in "iu":
-        fix = "labels.astype(int), indices into classnames"
-        raise _faulty(f"{given.dtype} and not whole numbers", "labels", where, fix=fix)
-    _expect("labels", given, where, fits=given.shape == (count,), count=count)
-    low, high = int(given.min()), int(given.max())
-    if low < 0 or high >= count:
-        raise _faulty(f"labels from {low} to {high} of {count:,} rows", "labels", where)
-    return given.astype(np.int64)
-
-
-def _split(given: NDArray[Any], count: int, where: str) -> NDArray[np.str_]:
-    split = np.array(_texts("split", given, count, where))
-    unknown = sorted(set(split.tolist()) - set(SPLITS))
-    if unknown:
-        raise _faulty(f"no such split: {_some(unknown)}", "split", where)
-    for name in ("train", "test"):
-        if name not in split:
-            raise _faulty(f"no row is {name}", "split", where)
-    return split
-
-
-def _ids(given: NDArray[Any] | None, count: int, where: str) -> list[str]:
+def _ids(given: NDArray[Any] | None, split: NDArray[np.str_], source: Source) -> list[str]:
     """The sample ids; by default the row's number."""
+    count, name = len(split), "sample_ids"
     if given is None:
         return [str(row) for row in range(count)]
-    name = "sample_ids"
-    ids = _texts(name, given.astype(str) if given.dtype.kind in "iu" else given, count, where)
-    twice = [one for one, times in Counter(ids).items() if times > 1]
+    ids = source.texts(name, given.astype(str) if given.dtype.kind in "iu" else given, count)
+    places = Counter(zip(split.tolist(), ids, strict=True))
+    twice = list(dict.fromkeys(one for (_, one), times in places.items() if times > 1))
     if twice:
-        raise _faulty(f"{len(twice):,} ids stand there more than once: {_some(twice)}", name, where)
+        what = f"{len(twice):,} ids stand there more than once: {some(twice)}"
+        fix = 'sample_ids = np.array([f"{k} {one}" for k, one in enumerate(sample_ids)])'
+        raise source.fault(name, what, fix)
     if any(one.strip() == "" or "\n" in one for one in ids):
-        raise _faulty("an id is empty or has a line feed", name, where)
+        raise source.fault(name, "an id is empty or has a line feed")
     return ids
 
 
-def _classnames(
-    given: NDArray[Any] | None,
-    labels: NDArray[np.int64],
-    per_prompt: NDArray[Any] | None,
-    where: str,
-) -> list[str]:
-    """The class names; by default the labels' numbers, as many as there is text for."""
-    top = int(labels.max())
-    classes = top + 1 if per_prompt is None else len(per_prompt)
-    names = [str(k) for k in range(classes)]
-    if given is not None:
-        names = _texts("classnames", given, None, where)
-        twice = [one for one, times in Counter(names).items() if times > 1]
-        if twice:
-            what = f"{len(twice)} names stand there more than once: {_some(twice)}"
-            raise _faulty(what, "classnames", where)
-    if top >= len(names):
-        raise _faulty(
-            f"label {top}, and {len(names)} classes (0 to {len(names) - 1})", "labels", where
+def _scale(given: Given, asked: float | None, source: Source) -> float:
+    """The logit scale of the file or the command line."""
+    if "logit_scale" not in given:
+        if asked is not None:
+            return _plausible(_number(np.asarray(asked), source), "--logit-scale", source)
+        if "text_features" not in given:
+            return PLAIN_SCALE
+        raise InputError(
+            "there are text features, but not the scale of their logits",
+            where=f"{source.file} (has {', '.join(given)})",
+            fix=f"give it, 100 for OpenAI's CLIP: {source.command} --logit-scale 100",
         )
-    return names
-
-
-def _refuse_absent_classes(
-    labels: NDArray[np.int64], split: NDArray[np.str_], classnames: Sequence[str], where: str
-) -> None:
-    absent = _absent(labels, split, classnames, "train")
-    if absent:
-        raise _faulty(
-            f"{len(absent)} of {len(classnames)} classes have no row of split train: "
-            f"{_some(absent)}",
-            "labels",
-            where,
-            fix="add train rows of these classes, or leave the classes out: labels are 0 to C - 1",
+    value = _number(given["logit_scale"], source)
+    if asked is not None and asked != value:
+        raise InputError(
+            f"--logit-scale is {asked:g}, and logit_scale in the file {value:g}",
+            where=source.file,
+            fix=f"take that of the file: {source.command}",
         )
+    return _plausible(value, "logit_scale", source)
 
 
-def _absent(
-    labels: NDArray[np.int64], split: NDArray[np.str_], classnames: Sequence[str], name: str
-) -> list[str]:
-    """The classes that have no row of a split."""
-    there = set(labels[split == name].tolist())
-    return [text for label, text in enumerate(classnames) if label not in there]
-
-
-def _scale(given: NDArray[Any] | None, where: str) -> tuple[float, list[str]]:
-    """The logit scale, with a notice where it looks like its logarithm."""
-    if given is None:
-        return PLAIN_SCALE, []
+def _number(given: NDArray[Any], source: Source) -> float:
     value = float(given.reshape(-1)[0]) if given.size == 1 and given.dtype.kind in "iuf" else 0.0
     if not (isfinite(value) and value > 0):
         shown = f"{given.dtype} {list(given.shape)}" if given.size != 1 else f"{given.item()!r}"
-        raise _faulty(f"{shown} is no scale above 0", "logit_scale", where)
-    if abs(value - log(100)) < 0.01:
-        return value, [f"logit_scale {value:.3f} looks like the parameter itself; its exp is 100"]
-    return value, []
+        raise source.fault("logit_scale", f"{shown} is no scale above 0")
+    return value
+
+
+def _plausible(value: float, name: str, source: Source) -> float:
+    """A scale that is none of the other numbers which go by its name."""
+    low, high = SCALES
+    if value < log(high) and low <= exp(value):
+        scale, made, shown = exp(value), "np.exp(logit_scale)", f"exp({value:.4g})"
+        what = "looks like CLIP's parameter, the log of the scale"
+    elif value < 1 and low <= 1 / value <= high:
+        scale, made, shown = 1 / value, "1 / logit_scale", f"1 / {value:.4g}"
+        what = "looks like a temperature, one over the scale"
+    else:
+        return value
+    raise InputError(
+        f"{name}: {value:.4g} {what}: {shown} = {scale:.1f}",
+        where=source.file,
+        fix=f"logit_scale = {made}  # {shown} = {scale:.1f}"
+        if name in KNOWN
+        else f"{source.command} --logit-scale {scale:.4g}",
+    )
 
 
 def _notices(
     given: Given, labels: NDArray[np.int64], split: NDArray[np.str_], classnames: Sequence[str]
 ) -> list[str]:
     notices = []
-    unknown = [name for name in given if name not in KNOWN]
+    unknown = [name for name in given if name not in KNOWN and not is_draw(name)]
     if unknown:
-        notices.append(f"left out: {', '.join(unknown)} (known are {', '.join(KNOWN)})")
-    absent = _absent(labels, split, classnames, "test")
-    if absent:
         notices.append(
-            f"{len(absent)} of {len(classnames)} classes have no row of split test: {_some(absent)}"
+            f"left out: {', '.join(unknown)} (known are {', '.join(KNOWN)}, draw_SEED_K)"
         )
+    for name, so in (("train", "; methods that learn need one"), ("test", "")):
+        absent = absent_classes(labels, split, classnames, name)
+        if absent:
+            notices.append(
+                f"{len(absent)} of {len(classnames)} classes have no row of split {name}{so}: "
+                f"{some(absent)}"
+            )
     return notices
-
-
-def _texts(name: str, given: NDArray[Any], count: int | None, where: str) -> list[str]:
-    """An array of texts as a list."""
-    if given.dtype.kind not in "US":
-        fix = f"{name} = np.array(..., dtype=str)"
-        raise _faulty(f"{given.dtype} and not texts", name, where, fix=fix)
-    fits = given.ndim == 1 and len(given) > 0 and count in (None, len(given))
-    _expect(name, given, where, fits=fits, count=count)
-    try:
-        texts: list[str] = (np.char.decode(given) if given.dtype.kind == "S" else given).tolist()
-        "".join(texts).encode()
-    except UnicodeError:
-        fix = f"{name} = np.array(..., dtype=str)"
-        raise _faulty("not texts in UTF-8", name, where, fix=fix) from None
-    return texts
-
-
-def _expect(
-    name: str, given: NDArray[Any], where: str, *, fits: bool, count: int | None = None
-) -> None:
-    """Refuse an array of another shape."""
-    if not fits:
-        rows = "" if count is None else f", and features have {count:,} rows"
-        raise _faulty(f"its shape is {list(given.shape)}{rows}", name, where)
-
-
-def _faulty(what: str, name: str, where: str, fix: str | None = None) -> InputError:
-    wanted = f"{name} {KNOWN[name]}"
-    return InputError(f"{name}: {what}", where=where, fix=wanted if fix is None else fix)
-
-
-def _some(names: Sequence[object] | NDArray[Any]) -> str:
-    return ", ".join(str(name) for name in names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

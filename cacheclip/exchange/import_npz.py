@@ -4,10 +4,9 @@ There is no encoder, so the file stands for it: its `pretrained` is a digest of 
 text and the logit scale. Another file of the same samples is another feature set of the data set.
 """
 
+import re
 import shlex
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +17,23 @@ from numpy.typing import NDArray
 
 from cacheclip import __version__
 from cacheclip.errors import InputError, StoreError
-from cacheclip.exchange.arrays import KNOWN, REQUIRED, Arrays, checked
+from cacheclip.exchange.arrays import Arrays, checked
+from cacheclip.exchange.npz import read_npz
+from cacheclip.exchange.source import Source
 from cacheclip.store import hdf5
 from cacheclip.store.features import begun
+from cacheclip.store.given import (
+    DRAWS_FILE,
+    GivenDraws,
+    common_seeds,
+    read_draws,
+    write_draws,
+)
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import (
     KEY_DIGITS,
+    NAME_RULE,
+    can_be_name,
     extract_command,
     image_key,
     key_digest,
@@ -39,8 +49,6 @@ MODEL = "imported"
 TEMPLATE = "imported"
 
 Progress = Callable[[str, int, int], None]
-
-_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,11 @@ class ImportReport:
         dim: D.
         store_dtype: `float16` or `float32`.
         prompts: prompts a class, 0 without text.
+        draws: (seed, shots) of the support sets that the data set has.
         notices: one line each, for the user.
         stores: the folders of the image stores, and of the text store if there is one.
         set_digest: digest of the feature set.
+        next_command: a command that can be run on it.
     """
 
     dataset: str
@@ -73,9 +83,11 @@ class ImportReport:
     dim: int
     store_dtype: str
     prompts: int
+    draws: tuple[tuple[int, int], ...]
     notices: tuple[str, ...]
     stores: tuple[Path, ...]
     set_digest: str
+    next_command: str
 
     def as_json(self) -> dict[str, Any]:
         """The report as `--json` prints it."""
@@ -87,32 +99,37 @@ def import_npz(
     home: Home,
     name: str | None = None,
     progress: Progress = lambda what, done, total: None,
+    logit_scale: float | None = None,
 ) -> ImportReport:
     """Bring the arrays of a file into stores, as far as they are not there yet.
 
     All of the file is checked before anything is written. It counts as the last extraction.
 
     Args:
-        file: a .npz file of the arrays in `arrays.KNOWN`; pickled objects are never loaded.
+        file: a .npz file of the arrays in `source.KNOWN`; pickled objects are never loaded.
         home: where the stores go.
         name: NAME of the data set `npz/NAME`; None takes the file's.
         progress: called with "rows", the count done, and the count in all.
+        logit_scale: of the text features, where the file does not say it.
 
     Raises:
-        InputError: the file is missing, no such file, or faulty, or its samples or labels are
-            others than those which the home knows by that name.
+        InputError: the name cannot be one; the file is missing, no such file, or faulty; or its
+            samples or labels are others than those which the home knows by that name.
         StoreError: a store is locked by another process, or damaged.
     """
     path = file.expanduser().absolute()
-    dataset = f"{IMPORTED}/{path.stem if name is None else name}"
-    arrays = checked(_read(path), str(path))
+    dataset = f"{IMPORTED}/{_name(path, name, home)}"
+    command = extract_command(dataset, root=str(path), home=home.option)
+    arrays = checked(read_npz(path), Source(str(path), command), logit_scale)
     own = _own_labels(dataset, arrays)
-    labels, kept = _labels(own, path, home)
-    work = _Import(path, home, arrays, labels, own.digest, progress)
+    asked = {"logit_scale": logit_scale}
+    labels, kept = _labels(own, path, home, asked)
+    work = _Import(path, home, arrays, labels, own.digest, asked, progress)
     set_name = set_digest(**work.common, dataset=dataset)
     text = work.text()
     stores = [work.split(split, rows) for split, rows in arrays.rows().items()]
     home.write_labels(labels)
+    draws, drawn = _draws(arrays, labels, home, command)
     home.record_extraction(
         dataset=dataset,
         model=MODEL,
@@ -133,9 +150,11 @@ def import_npz(
         dim=arrays.features.shape[1],
         store_dtype=arrays.features.dtype.name,
         prompts=0 if arrays.per_prompt is None else arrays.per_prompt.shape[1],
-        notices=(*arrays.notices, *kept, *nothing),
+        draws=draws,
+        notices=(*arrays.notices, *kept, *drawn, *nothing),
         stores=(*stores, *([] if text is None else [text.path])),
         set_digest=set_name,
+        next_command=_next_command(labels, draws),
     )
 
 
@@ -149,6 +168,7 @@ class _Import:
         arrays: Arrays,
         labels: Labels,
         labels_digest: str,
+        asked: Mapping[str, Any],
         progress: Progress,
     ) -> None:
         self._home = home
@@ -160,6 +180,7 @@ class _Import:
             "versions": {"cacheclip": __version__},
             "dataset": labels.dataset,
             "root": str(path),
+            "asked": dict(asked),
             "labels": labels_digest,
         }
         self.common = _common(arrays)
@@ -230,42 +251,46 @@ def _common(arrays: Arrays) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file, those that are known; the others stand there empty, by name."""
-    if not path.is_file():
-        raise InputError("there is no such file", where=str(path), fix="check the path")
-    with path.open("rb") as file:  # ours to close, also where it is no archive
-        try:
-            archive = np.load(file, allow_pickle=False)
-        except _UNREADABLE:  # NumPy's own words advise to load it as a pickle
-            raise _no_npz(path, "this is not a .npz file") from None
-        if isinstance(archive, np.ndarray):
-            raise _no_npz(path, "this is one array without a name, not a .npz file")
-        with archive:
-            return {name: _array(archive, name, path) for name in archive.files}
-
-
-def _array(archive: Any, name: str, path: Path) -> NDArray[Any]:
-    if name not in KNOWN:
-        return np.empty(0)
-    try:
-        return np.asarray(archive[name])
-    except _UNREADABLE as error:
-        raise InputError(
-            f"{name} cannot be read: {str(error) or 'it is damaged'}",
-            where=str(path),
-            fix=f"save {name} {KNOWN[name]}: texts with dtype=str, never as Python objects, whose "
-            "pickles are not loaded",
-        ) from None
-
-
-def _no_npz(path: Path, what: str) -> InputError:
-    arrays = ", ".join(f"{name}={name}" for name in REQUIRED)
-    return InputError(
-        what,
-        where=str(path),
-        fix=f"write one: np.savez({path.with_suffix('.npz').name!r}, {arrays})",
+def _name(path: Path, asked: str | None, home: Home) -> str:
+    """NAME of `npz/NAME`, one that commands can look up."""
+    name = path.stem if asked is None else asked
+    if can_be_name(name):
+        return name
+    good = re.sub(r"[^\w .+()-]+", "-", name.removeprefix(f"{IMPORTED}/")).strip(" -_.+()")
+    words = ["cacheclip", "import", str(path), "--name", good if can_be_name(good) else "NAME"]
+    raise InputError(
+        f"{name!r} cannot be the name of a data set",
+        where=str(path) if asked is None else "--name",
+        fix=f"{NAME_RULE}: {shlex.join(words)}{home.option}",
     )
+
+
+def _draws(
+    arrays: Arrays, labels: Labels, home: Home, command: str
+) -> tuple[tuple[tuple[int, int], ...], tuple[str, ...]]:
+    """(seed, shots) of the data set's draws, and notices: a file without any leaves those there."""
+    folder, ids_sha256 = home.dataset_folder(labels.dataset), labels.splits["train"].ids_sha256
+    if not arrays.draws:
+        there = read_draws(folder, ids_sha256, command).rows
+        stay = f"the draws of an earlier import stay: {shlex.quote(str(folder / DRAWS_FILE))}"
+        return tuple(sorted(there)), (stay,) if there else ()
+    place = np.cumsum(arrays.split == "train") - 1  # row of the file -> row of split train
+    rows = {cell: tuple(place[own].tolist()) for cell, own in arrays.draws.items()}
+    write_draws(folder, GivenDraws(ids_sha256, rows))
+    return tuple(sorted(rows)), ()
+
+
+def _next_command(labels: Labels, draws: Sequence[tuple[int, int]]) -> str:
+    """A command that can be run: on the draws that came along, or on what every class has."""
+    shots, seeds = common_seeds(draws)
+    smallest = labels.smallest_class("train")
+    if seeds:
+        return f"cacheclip compare --shots {','.join(map(str, shots))} --seeds {seeds}"
+    if draws:
+        return f"cacheclip fit --shots {draws[0][1]} --seed {draws[0][0]}"
+    if not smallest:
+        return "cacheclip compare --methods zero-shot"
+    return f"cacheclip compare --shots {min(16, smallest)}"
 
 
 def _own_labels(dataset: str, arrays: Arrays) -> Labels:
@@ -281,7 +306,9 @@ def _own_labels(dataset: str, arrays: Arrays) -> Labels:
     return Labels(dataset, arrays.classnames, splits)
 
 
-def _labels(own: Labels, path: Path, home: Home) -> tuple[Labels, tuple[str, ...]]:
+def _labels(
+    own: Labels, path: Path, home: Home, asked: Mapping[str, Any]
+) -> tuple[Labels, tuple[str, ...]]:
     """The labels to go by, with notices: those of this file, but corrections by hand are kept.
 
     Raises:
@@ -296,7 +323,8 @@ def _labels(own: Labels, path: Path, home: Home) -> tuple[Labels, tuple[str, ...
         return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
     if kept.digest == own.digest:
         return own, ()
-    rename = f"cacheclip import {shlex.quote(str(path))} --name NAME{home.option}"
+    name = f"{IMPORTED}/NAME"
+    rename = extract_command(name, asked, root=str(path), home=home.option)
     if _samples(kept) != _samples(own):
         raise InputError(
             f"{own.dataset} is the name of other samples in this home",
@@ -310,7 +338,7 @@ def _labels(own: Labels, path: Path, home: Home) -> tuple[Labels, tuple[str, ...
             f"{file} was corrected by hand and is kept; for the labels and class names of the "
             "import remove it and run the same command again",
         )
-    again = extract_command(own.dataset, root=str(path), home=home.option)
+    again = extract_command(own.dataset, asked, root=str(path), home=home.option)
     raise InputError(
         f"{own.dataset} has other labels or class names in this home",
         where=f"{path} now, {file} before",

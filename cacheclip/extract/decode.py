@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cacheclip.datasets.base import DataSet
-from cacheclip.datasets.images import ImageError, read_rgb
+from cacheclip.datasets.images import AS_STORED, ImageError, Reading, read_rgb
 from cacheclip.store.schema import Failure
 
 if TYPE_CHECKING:
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 
 def picture_reader(
-    dataset: DataSet, split: str, transform: Callable[["Image.Image"], "Tensor"]
+    dataset: DataSet,
+    split: str,
+    transform: Callable[["Image.Image"], "Tensor"],
+    reading: Reading = AS_STORED,
 ) -> Callable[[int], "Tensor | Failure"]:
     """Give what turns a row of a split into pixels, [3, H, W] float32, or into a named failure."""
 
     def read(row: int) -> "Tensor | Failure":
         try:
-            return transform(read_rgb(dataset.open(split, row)))
+            return transform(read_rgb(dataset.open(split, row), reading))
         except ImageError as error:
             return Failure(row, error.code, error.text)
 

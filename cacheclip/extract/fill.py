@@ -30,7 +30,14 @@ from cacheclip.store.key import (
     update_header,
 )
 from cacheclip.store.reader import Store
-from cacheclip.store.schema import NONFINITE, PLAN_FILE, ROWS_PER_SHARD, Failure, named
+from cacheclip.store.schema import (
+    NONFINITE,
+    PLAN_FILE,
+    ROWS_PER_SHARD,
+    Failure,
+    named,
+    usual_rows_per_shard,
+)
 from cacheclip.store.text import TextStore, write_text_store
 from cacheclip.store.writer import ImageStoreWriter, drop_unused_plans
 
@@ -41,8 +48,24 @@ TEXTS_AT_ONCE = 256
 FAILURES_SHOWN = 10
 
 
+class Stopped(KeyboardInterrupt):
+    """An interrupt of an extraction, with what it leaves behind."""
+
+    def __init__(self, kept: int, rows: int) -> None:
+        super().__init__(
+            f"interrupted; {kept:,} of {rows:,} pictures are done and kept, the same command goes "
+            "on with the rest"
+        )
+
+
 class Extraction:
-    """One extraction that may have to encode."""
+    """One extraction that may have to encode.
+
+    Attributes:
+        encoded: pictures that went through the encoder and have a vector.
+        copied: pictures whose vectors another store had.
+        notices: one line each, for the user.
+    """
 
     def __init__(self, plan: Plan, home: Home, encoder: Encoder, progress: Progress) -> None:
         self._plan = plan
@@ -72,11 +95,15 @@ class Extraction:
                 if self._plan.request.retry_failed:
                     work.retry()
                 self._failed[split] = self._named(split, work.failures())
-            for split, work in works.items():
-                self._encode(split, works)
-                stores += [writer.finish() for writer in begun[split].values()]
-                self.encoded += work.encoded
-                self.copied += work.copied
+            try:
+                for split, work in works.items():
+                    self._encode(split, works)
+                    stores += [writer.finish() for writer in begun[split].values()]
+                    self.encoded += work.encoded
+                    self.copied += work.copied
+            except KeyboardInterrupt:
+                missing = sum(spec.rows for work in works.values() for spec in work.missing)
+                raise Stopped(self._plan.rows - missing, self._plan.rows) from None
         update_header(text.path, text.header, self._info())
         identity = self._encoder.identity
         places = [store.path.relative_to(self._home.root).as_posix() for store in stores]
@@ -106,6 +133,7 @@ class Extraction:
             return TextStore.open(path, self._home.option)
         except StoreError:
             pass  # not there, or not whole: it is written anew
+        width = max(map(len, prompts.prompts))
         texts = [text for row in prompts.prompts for text in row]
         parts, truncated = [], 0
         for first in range(0, len(texts), TEXTS_AT_ONCE):
@@ -113,9 +141,10 @@ class Extraction:
             parts.append(features)
             truncated += cut
             self._progress("texts", first + len(features), len(texts))
-        per_prompt = np.concatenate(parts).reshape(
-            len(prompts.classnames), len(prompts.templates), -1
-        )  # [C, T, D]
+        features = np.concatenate(parts)
+        per_prompt = np.zeros((len(prompts.classnames), width, features.shape[1]), np.float32)
+        there = [k < len(row) for row in prompts.prompts for k in range(width)]
+        per_prompt.reshape(-1, features.shape[1])[there] = features  # [C, T, D]
         return write_text_store(
             path,
             key,
@@ -163,7 +192,8 @@ class Extraction:
                 return begun["rows_per_shard"], begun["encode_batch"]
         request = self._plan.request
         usual = CPU_BATCH if self._encoder.device == "cpu" else GPU_BATCH
-        return request.rows_per_shard, min(request.batch_size or usual, rows)
+        rows_per_shard = request.rows_per_shard or usual_rows_per_shard(rows)
+        return rows_per_shard, min(request.batch_size or usual, rows)
 
     def _work(
         self, split: str, writers: Mapping[str, ImageStoreWriter], at_once: int
@@ -174,6 +204,7 @@ class Extraction:
         return SplitEncoder(
             self._plan.dataset,
             split,
+            self._plan.reading,
             self._encoder,
             writers,
             Reusable(self._home, keys, samples.ids, samples.stamps if missing else None),
@@ -246,7 +277,7 @@ class Extraction:
     def _common(self) -> dict[str, Any]:
         return {
             "encoder": self._encoder.identity,
-            "preprocess": self._encoder.preprocess,
+            "preprocess": {**self._encoder.preprocess, **self._plan.reading.preprocess()},
             "compute": self._encoder.compute,
             "store_dtype": STORE_DTYPE,
         }

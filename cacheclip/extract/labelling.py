@@ -1,10 +1,12 @@
 """Labels of an extraction: the data set's own, unless somebody corrected them by hand."""
 
 import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cacheclip.datasets.base import DataSet, Split
 from cacheclip.errors import StoreError
+from cacheclip.prompts.classnames import listed
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import extract_command, files_sha256, samples_sha256
 
@@ -14,11 +16,11 @@ def files_of(split: Split) -> str | None:
     return None if split.stamps is None else files_sha256(split.ids, split.stamps)
 
 
-def own_labels(dataset: DataSet) -> Labels:
-    """The labels as the data have them."""
+def own_labels(dataset: DataSet, names: Sequence[str] | None = None) -> Labels:
+    """The labels as the data have them, with the class names that somebody gave, if any."""
     return Labels(
         dataset.id,
-        list(dataset.classnames),
+        list(names or dataset.classnames),
         {
             name: SplitLabels(samples_sha256(split.ids), files_of(split), list(split.labels))
             for name, split in dataset.splits.items()
@@ -26,13 +28,22 @@ def own_labels(dataset: DataSet) -> Labels:
     )
 
 
-def labels_of(dataset: DataSet, home: Home) -> tuple[Labels, tuple[str, ...]]:
+def labels_of(
+    dataset: DataSet, home: Home, names: Sequence[str] | None = None
+) -> tuple[Labels, tuple[str, ...]]:
     """The labels to go by, with notices: corrected ones of the same samples are kept.
+
+    So are class names that were given before, unless there are others now.
+
+    Args:
+        dataset: as it lies there.
+        home: where labels may be already.
+        names: one a class, given by the user.
 
     Raises:
         StoreError: the corrected ones are not one a picture.
     """
-    own = own_labels(dataset)
+    own = own_labels(dataset, names)
     file = home.labels_file(dataset.id)
     try:
         kept = home.labels(dataset.id)
@@ -40,7 +51,9 @@ def labels_of(dataset: DataSet, home: Home) -> tuple[Labels, tuple[str, ...]]:
         if not file.exists():
             return own, ()
         return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
-    if _ids(kept) != _ids(own) or _content(kept) == _content(own):
+    if _ids(kept) != _ids(own):
+        return own, () if names else tuple(_names_lost(kept.classnames, own.classnames))
+    if _content(kept) == _content(own):
         return own, ()
     for name, split in kept.splits.items():
         if len(split.labels) != len(own.splits[name].labels):
@@ -56,11 +69,30 @@ def labels_of(dataset: DataSet, home: Home) -> tuple[Labels, tuple[str, ...]]:
         name: replace(split, files_sha256=own.splits[name].files_sha256)
         for name, split in kept.splits.items()
     }
-    notice = (
-        f"{file} was corrected by hand and is kept; for the data set's own labels and class names "
-        "remove it and run the same command again"
-    )
-    return Labels(dataset.id, kept.classnames, splits), (notice,)
+    same = len(kept.classnames) == len(own.classnames)
+    if not same or _content(kept)[1] != _content(own)[1]:
+        notice = (
+            f"{file} was corrected by hand and is kept; for the data set's own labels and class "
+            "names remove it and run the same command again"
+        )
+    elif names:
+        return own, ()
+    else:
+        notice = (
+            f"class names as they were given before: {listed(kept.classnames)}; for the data "
+            f"set's own remove {file} and run the same command again"
+        )
+    classnames = names if names and same else kept.classnames
+    return Labels(dataset.id, list(classnames), splits), (notice,)
+
+
+def _names_lost(before: Sequence[str], now: Sequence[str]) -> Iterator[str]:
+    """Tell that a set of other pictures takes none of the names that were given before."""
+    if len(before) == len(now) and list(before) != list(now):
+        yield (
+            f"other pictures than before, so the class names are the data's own, {listed(now)}; "
+            f"they were {listed(before)}: --classnames FILE names them again"
+        )
 
 
 def _ids(labels: Labels) -> dict[str, str]:

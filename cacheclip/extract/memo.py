@@ -83,6 +83,7 @@ def memo_digest(plan: Plan) -> str:
             },
             "root": str(plan.dataset.root),  # the stores name it in their command line
             "sizes": plan.sizes,
+            "reading": plan.reading.preprocess(),
             "prompts": plan.prompts.digest,
             "template": plan.prompts.template,
             "classnames": list(plan.prompts.classnames),

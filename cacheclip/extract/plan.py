@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cacheclip.datasets.base import SPLITS, DataSet, Source, resolve
+from cacheclip.datasets.images import Reading
 from cacheclip.disk import sha256_lines
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
 from cacheclip.errors import InputError, StoreError
 from cacheclip.extract.labelling import labels_of
+from cacheclip.extract.reading import KEPT, reading_of
+from cacheclip.prompts.classnames import listed, read_classnames, spoken, spoken_apart
 from cacheclip.prompts.ensemble import PromptSet, prompt_set
 from cacheclip.prompts.templates import FAMILIES
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import encoder_options, samples_sha256
-from cacheclip.store.schema import ROWS_PER_SHARD
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done ("texts", "pictures"), the count done, and the count in all."""
@@ -42,15 +44,19 @@ class ExtractRequest:
         download: fetch missing data.
         alias: the name that a folder's data set shall have.
         template: a family of prompts or a file of them; None takes the data set's own.
+        classnames: a file of names for the classes; None takes the data set's own.
         device: `cpu`, `cuda`; None takes the GPU where there is one.
         precision: `fp32`, `fp16`, `bf16`; None lets the device decide.
         batch_size: pictures encoded at once; None takes 32 on a CPU and 256 on a GPU. Only a new
             store asks: an unfinished one goes on with its own.
-        rows_per_shard: pictures in one file of a store.
+        rows_per_shard: pictures in one file of a store; None takes a sixteenth of a split, at
+            least 256 and at most 8,192. An interrupt loses the file in hand.
         max_failures: pictures that may be unreadable, as a count `12` or a share `2%`; None takes
             0.1 % for built-in sets and 1 % for the user's own, of which one always may be.
         retry_failed: encode pictures anew that failed before, although their files look the same.
         hash_files: notice replaced pictures by content instead of by size and time.
+        orientation: `exif` or `as-stored`, for the user's own pictures; None stands for `exif`.
+        white_level: the level that is white in the user's pictures of 16 bits.
     """
 
     dataset: str
@@ -61,13 +67,16 @@ class ExtractRequest:
     download: bool = False
     alias: str | None = None
     template: str | None = None
+    classnames: Path | None = None
     device: str | None = None
     precision: str | None = None
     batch_size: int | None = None
-    rows_per_shard: int = ROWS_PER_SHARD
+    rows_per_shard: int | None = None
     max_failures: str | None = None
     retry_failed: bool = False
     hash_files: bool = False
+    orientation: str | None = None
+    white_level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,7 @@ class Plan:
     labels: Labels
     prompts: PromptSet
     encoder: EncoderSpec
+    reading: Reading
     allowed: int
     notices: tuple[str, ...]
 
@@ -105,16 +115,18 @@ class Plan:
     def asked(self) -> dict[str, object]:
         """The options that make this extraction again, from every folder; None where untold."""
         request, dataset = self.request, self.dataset
-        usual = request.rows_per_shard == ROWS_PER_SHARD
         placed = dataset.builtin and dataset.root is not None
         return {
             **asdict(self.encoder),
             "data_root": str(request.data_root.expanduser().absolute()) if placed else None,
             "template": _absolute_template(request.template),
+            "classnames": request.classnames and str(request.classnames.expanduser().absolute()),
             "batch_size": request.batch_size,
-            "rows_per_shard": None if usual else request.rows_per_shard,
+            "rows_per_shard": request.rows_per_shard,
             "max_failures": request.max_failures,
             "hash_files": request.hash_files,
+            "orientation": KEPT if request.orientation == KEPT else None,
+            "white_level": request.white_level,
         }
 
 
@@ -132,18 +144,19 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         alias=request.alias,
         hash_files=request.hash_files,
     )
+    reading = reading_of(dataset, request.orientation, request.white_level)
     _refuse_empty(dataset)
     if dataset.root is not None:
         home.refuse_within(dataset.root)
     _refuse_other_list(dataset, home)
-    labels, kept = labels_of(dataset, home)
-    prompts = prompt_set(
-        labels.classnames,
-        family=dataset.templates,
-        template=request.template,
-        dataset=dataset.id,
-    )
-    notices = [*dataset.notices, *kept, *_moved(dataset, home)]
+    file = request.classnames
+    names = None if file is None else read_classnames(file, dataset.classnames)
+    labels, kept = labels_of(dataset, home, names)
+    prompts, warnings = _prompts(request, dataset, labels)
+    notices = [*dataset.notices, *kept, *warnings, *_moved(dataset, home)]
+    if names:  # of a file with a line a class, nothing else shows whose name is whose
+        pairs = [f"{old} = {new}" for old, new in zip(dataset.classnames, names, strict=True)]
+        notices.append(f"class names: {listed(pairs)}")
     model, pretrained = encoder_options(request.model, request.pretrained)
     if model is None:
         if pretrained is not None:
@@ -168,9 +181,27 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
             device=request.device,
             precision=request.precision,
         ),
+        reading=reading,
         allowed=allowed_failures(request.max_failures, rows=rows, builtin=dataset.builtin),
         notices=tuple(notices),
     )
+
+
+def _prompts(
+    request: ExtractRequest, dataset: DataSet, labels: Labels
+) -> tuple[PromptSet, tuple[str, ...]]:
+    """The prompts, and what the user should know of them."""
+    folders = dataset.classnames
+    own = not dataset.builtin and list(labels.classnames) == list(folders)
+    prompts = prompt_set(
+        labels.classnames,
+        family=dataset.templates,
+        template=request.template,
+        dataset=dataset.id,
+        folders=folders if len(folders) == len(labels.classnames) else (),
+        speak=spoken_apart if own else spoken,
+    )
+    return prompts, (*prompts.notices, *prompts.warnings(own=own))
 
 
 def allowed_failures(told: str | None, *, rows: int, builtin: bool) -> int:

@@ -1,6 +1,7 @@
 """Stage one from end to end: data set x encoder x prompts -> stores."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from cacheclip.extract import memo
 from cacheclip.extract.fill import FAILURES_SHOWN, Extraction
 from cacheclip.extract.memo import Note
 from cacheclip.extract.plan import ExtractRequest, Plan, Progress, make_plan
+from cacheclip.extract.reading import low_range
 from cacheclip.store.home import Home
 from cacheclip.store.key import extract_command
 from cacheclip.store.reader import Store
@@ -25,8 +27,8 @@ class ExtractReport:
         dataset: the resolved id.
         model: the encoder's name.
         pretrained: its weights.
-        encoded: pictures that went through the encoder.
-        reused: pictures that were there already, or were copied from another store.
+        encoded: pictures that went through the encoder and have features.
+        reused: pictures whose features were there already, or were copied from another store.
         failed: pictures that could not be read or encoded; they stay in the store, by name.
         notices: one line each, for the user.
         stores: the folders of the image stores and of the text store.
@@ -51,7 +53,10 @@ class ExtractReport:
 
 
 def run(
-    request: ExtractRequest, home: Home, progress: Progress = lambda what, done, total: None
+    request: ExtractRequest,
+    home: Home,
+    progress: Progress = lambda what, done, total: None,
+    notice: Callable[[str], None] = lambda line: None,
 ) -> ExtractReport:
     """Encode all splits of a data set and its prompts, as far as they are not there yet.
 
@@ -62,6 +67,8 @@ def run(
         request: what to encode, with what.
         home: where the stores go.
         progress: called with "texts" or "pictures", the count done, and the count in all.
+        notice: called with each line of the report's notices once it is known: some are worth
+            reading before hours of work.
 
     Raises:
         InputError: the data are missing or empty, or more pictures failed than are allowed.
@@ -73,33 +80,40 @@ def run(
     key = memo.memo_digest(plan)
     note = memo.recall(home, key, plan)
     encoded = 0
-    notices = list(plan.notices)
+    notices: list[str] = []
+
+    def say(*lines: str) -> None:
+        for line in lines:
+            notices.append(line)
+            notice(line)
+
+    say(*plan.notices)
     if note is not None:
-        notices.append("everything is there already: nothing was encoded")
+        say("everything is there already: nothing was encoded")
     else:
+        if request.white_level is None and (line := low_range(plan.dataset)):
+            say(line)
         encoder = _encoder(plan, home)
         extraction = Extraction(plan, home, encoder, progress)
         note = extraction.run()
         encoded = extraction.encoded
-        notices += extraction.notices
+        say(*extraction.notices)
         if not extraction.notices:  # they are worth telling every time
             home.remember(key, asdict(note))
         if extraction.copied:
-            notices.append(f"re-used {extraction.copied:,} rows, encoded {encoded:,}")
+            say(f"re-used {extraction.copied:,} rows, encoded {encoded:,}")
     if note.truncated:
-        notices.append(f"{note.truncated} prompts were cut to the encoder's context length")
+        say(f"{note.truncated} prompts were cut to the encoder's context length")
     if note.failed:
         names = "; ".join(_failed(home, note)[:FAILURES_SHOWN])
-        notices.append(
-            f"{note.failed} of {plan.rows} pictures failed ({names}); --retry-failed tries again"
-        )
+        say(f"{note.failed} of {plan.rows} pictures failed ({names}); --retry-failed tries again")
     _record(plan, home, note)
     return ExtractReport(
         dataset=plan.dataset.id,
         model=note.model,
         pretrained=note.pretrained,
         encoded=encoded,
-        reused=plan.rows - encoded,
+        reused=plan.rows - encoded - note.failed,
         failed=note.failed,
         notices=tuple(notices),
         stores=tuple(home.root / place for place in (*note.stores, note.text)),

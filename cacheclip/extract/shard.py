@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.datasets.base import DataSet
+from cacheclip.datasets.images import Reading
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import MachineError
 from cacheclip.extract.decode import picture_reader
@@ -34,6 +35,7 @@ class SplitEncoder:
         self,
         dataset: DataSet,
         split: str,
+        reading: Reading,
         encoder: Encoder,
         writers: Writers,
         reusable: Reusable,
@@ -45,6 +47,7 @@ class SplitEncoder:
         Args:
             dataset: where the pictures come from.
             split: which of its splits.
+            reading: how its pictures are read.
             encoder: gives all layers of `writers`.
             writers: one a layer, entered, with the same shards.
             reusable: rows that are copied instead.
@@ -57,7 +60,7 @@ class SplitEncoder:
         self._at_once = at_once
         self._advance = advance
         self._batch = next(iter(writers.values())).encode_batch
-        self._read = picture_reader(dataset, split, encoder.transform)
+        self._read = picture_reader(dataset, split, encoder.transform, reading)
         self.encoded = 0
         self.copied = 0
 
@@ -133,12 +136,14 @@ class SplitEncoder:
         features = {layer: _empty(spec, part) for layer, part in vectors.items()}  # [n, D]
         for layer, part in vectors.items():
             features[layer][np.array(rows) - spec.first] = part
-        self.encoded += len(rows)
         copied = sorted(set(_rows(spec)).difference(rows))
         norms = self._copy(spec, copied, features)
+        failed = len(failures)
         for layer, writer in self._writers.items():
             if spec in writer.missing:
-                writer.write(spec, features[layer], failures, norm=norms.get(layer))
+                record = writer.write(spec, features[layer], failures, norm=norms.get(layer))
+                failed = max(failed, record.failed)
+        self.encoded += len(rows) - failed
         return failures
 
     def _vectors(

@@ -1,4 +1,4 @@
-"""The best alpha of logits Z + alpha A, over all real numbers at once.
+"""The best alpha of logits Z + alpha A, over all numbers from 0 to `MOST` at once.
 
 A picture is right where its label's logit beats every rival's: a half line of alpha for each rival,
 so together one open interval. The best alpha lies where most intervals overlap, and the sorted
@@ -9,6 +9,9 @@ from math import inf
 
 import torch
 from torch import Tensor
+
+MOST = 50.0  # the widest of the released searches ends there
+CLEAR = 0.1  # of its lower end: how far inside a stretch alpha stands
 
 
 class Margins:
@@ -75,39 +78,36 @@ def best_alpha(zero_shot: Tensor, votes: Tensor, labels: Tensor) -> tuple[Tensor
 def or_zero(
     alpha: Tensor, hits: Tensor, zero_shot: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Alpha 0 where that single point, at which exact ties fall to argmax, is better."""
+    """Alpha 0 where it is as good: that single point, at which exact ties fall to argmax."""
     plain = (zero_shot.argmax(-1) == labels).sum(-1).expand(hits.shape)
-    return torch.where(plain > hits, 0, alpha), torch.maximum(plain, hits)
+    return torch.where(plain >= hits, 0, alpha), torch.maximum(plain, hits)
 
 
 def most_overlap(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """An alpha [..] inside most of the open intervals [.., n], and inside how many it is.
+    """An alpha [..] in (0, MOST) inside most of the open intervals [.., n], and inside how many.
 
-    Of equally good stretches the one nearest to 0 is taken, and in it the middle: of its positive
-    part where 0 lies inside; an endless one is cut at twice its other end, at 1 at least. One too
-    narrow for a float to stand clear of both its ends is passed over.
+    Of equally good stretches the one nearest to 0 is taken, and in it a point near its lower end,
+    for the end itself is a tie of two classes. A stretch too narrow for a float to stand clear of
+    both its ends is passed over; where no interval reaches the range, alpha is `MOST` and hits 0.
     """
     n, number = lower.shape[-1], torch.finfo(lower.dtype)
+    lower, upper = lower.clamp_min(0), upper.clamp_max(MOST)
     never = lower >= upper
     ends = torch.cat([upper.masked_fill(never, inf), lower.masked_fill(never, inf)], -1)
     ends, order = ends.sort(dim=-1, stable=True)  # at equal ends one stops, then one starts
-    inside = torch.nn.functional.pad(torch.where(order < n, -1, 1).cumsum(-1), (1, 0))
-    left = torch.nn.functional.pad(ends, (1, 0), value=-inf)  # [.., 2n + 1], as `inside`
-    right = torch.nn.functional.pad(ends, (0, 1), value=inf)
-    size = torch.minimum(left.abs(), right.abs()).clamp_max_(number.max)
-    inside.masked_fill_(~(right - left > 8 * number.eps * size), -1)
-    hits = inside.amax(-1, keepdim=True)
-    distance = torch.maximum(left, -right).clamp_min_(0).masked_fill_(inside < hits, inf)
-    place = distance.argmin(-1, keepdim=True)
-    return _middle(left.gather(-1, place), right.gather(-1, place)).squeeze(-1), hits.squeeze(-1)
+    inside = torch.where(order < n, -1, 1).cumsum(-1)  # [.., 2n], right of each end
+    right = torch.nn.functional.pad(ends[..., 1:], (0, 1), value=inf).clamp_max(MOST)
+    left = ends.clamp_max(MOST)
+    inside.masked_fill_(~(right - left > 8 * number.eps * left), 0)
+    hits, place = inside.max(-1, keepdim=True)  # the first of equals
+    return _near_the_end(left.gather(-1, place), right.gather(-1, place)).squeeze(-1), hits.squeeze(
+        -1
+    )
 
 
-def _middle(left: Tensor, right: Tensor) -> Tensor:
-    left = torch.where(right > 0, left.clamp_min(0), left)
-    largest = torch.finfo(left.dtype).max
-    right = torch.where(right == inf, (2 * left).clamp(1, largest), right)
-    left = torch.where(left == -inf, (2 * right).clamp(-largest, -1), left)
-    return left + (right - left) / 2
+def _near_the_end(left: Tensor, right: Tensor) -> Tensor:
+    clear = (CLEAR * left).clamp_min(CLEAR**2)
+    return left + torch.minimum(clear, (right - left) / 2)
 
 
 def _tiny(x: Tensor) -> float:

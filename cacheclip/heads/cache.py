@@ -23,11 +23,16 @@ def cache_of(task: Task) -> dict[str, Tensor]:
 
 def cache_logits(params: dict[str, Tensor], query: Query) -> Tensor:
     """[V, n, C]: s x T^T + alpha exp(-beta (1 - x K^T)) Y (2111.03930, equations 4 and 5)."""
-    zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])
+    zero_shot = beside_votes(params, query)
     votes = cache_votes(
         query["image"], params["keys"], params["labels"], params["beta"], zero_shot.shape[-1]
     )
     return zero_shot + params["alpha"][:, None, None] * votes
+
+
+def beside_votes(params: dict[str, Tensor], query: Query) -> Tensor:
+    """What the votes are added to, [V, n, C]: zero-shot, with the head's bias where it has one."""
+    return cosine_logits(query, params["weight"], params["logit_scale"], params.get("bias"))
 
 
 def cache_votes(x: Tensor, keys: Tensor, labels: Tensor, beta: Tensor, n_classes: int) -> Tensor:
@@ -48,7 +53,9 @@ def cache_votes(x: Tensor, keys: Tensor, labels: Tensor, beta: Tensor, n_classes
     return _class_sums(_weights(x, keys, beta), labels, n_classes)
 
 
-def cache_grad(params: dict[str, Tensor], x: Tensor, labels: Tensor) -> Outer:
+def cache_grad(
+    params: dict[str, Tensor], x: Tensor, labels: Tensor, picture_weights: Tensor | None = None
+) -> Outer:
     """The gradient of the mean cross-entropy of `cache_logits`, summed over V, in the keys.
 
     The factors are S [V, B, M] and x, where S_ik = alpha beta exp(-beta (1 - x_i k)) (p - Y)_i,
@@ -58,6 +65,7 @@ def cache_grad(params: dict[str, Tensor], x: Tensor, labels: Tensor) -> Outer:
         params: as `cache_logits` reads them.
         x: [V, B, D].
         labels: [V, B] int64.
+        picture_weights: [V, B], what each picture counts in the mean.
     """
     alpha, beta = params["alpha"], params["beta"]
     logits = cosine_logits(Query({"image": x}), params["weight"], params["logit_scale"])
@@ -66,6 +74,8 @@ def cache_grad(params: dict[str, Tensor], x: Tensor, labels: Tensor) -> Outer:
     residual = logits.addcmul_(votes, alpha[:, None, None]).softmax(-1)
     residual.scatter_add_(-1, labels.unsqueeze(-1), -torch.ones_like(residual[..., :1]))
     residual.mul_((alpha * beta / x.shape[1])[:, None, None])
+    if picture_weights is not None:
+        residual.mul_(picture_weights[..., None])
     return Outer(weights.mul_(residual.gather(-1, _of_keys(params["labels"], weights))), x)
 
 

@@ -1,7 +1,8 @@
 """The cache's alpha and beta from validation pictures: 200 betas, and for each the best alpha.
 
-All betas share one product with the keys, alpha is exact (`heads/breakpoints.py`), and what is kept
-of a picture is the two ends of its interval for each beta.
+All betas share one product with the keys, alpha is exact in its range (`heads/breakpoints.py`), and
+what is kept of a picture is the two ends of its interval for each beta. Hits make a shortlist: what
+is chosen in the end is likelihood's to say, for which the logits of those points are computed.
 """
 
 from collections.abc import Collection
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cacheclip.heads.breakpoints import Margins, most_overlap, or_zero
-from cacheclip.heads.cache import cache_logits
-from cacheclip.heads.cosine import cosine_logits
+from cacheclip.heads.breakpoints import MOST, Margins, most_overlap, or_zero
+from cacheclip.heads.cache import beside_votes
+from cacheclip.heads.temperature import label_log_p
 from cacheclip.metrics import hits
 from cacheclip.task import Query
 
@@ -41,41 +42,48 @@ class Betas:
 # logarithm, since a doubling sharpens the votes as much at 0.2 as at 20; below 0.2 votes are linear
 # in beta, which alpha makes up for.
 GRID = Betas(tuple(0.2 * 2 ** (j / 25) for j in [*range(25), *range(100, 125)]), doublings=4)
+RANGES = {"alpha": (0.0, MOST), "beta": (0.2, 0.2 * 2 ** (124 / 25 + 3))}
+
+
+Points = tuple[dict[str, Tensor], Tensor, Tensor]  # settings [V, T], hits [V, T], log p [V, T, n]
 
 
 def tune(
     params: dict[str, Tensor], query: Query, labels: Tensor, wanted: Collection[str]
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> Points:
     """Alpha, beta or both, whichever is wanted, from n validation pictures.
 
-    The points run from the smallest beta, the smoothest votes, to the largest. The hits of the
-    first best point are counted on the very logits that the cache gives there; those of the others
-    are exact but for rounding.
+    The first point is zero-shot where alpha is wanted, then come the constants; then the best alpha
+    for each beta, from the smoothest votes to the sharpest.
 
     Args:
-        params: a cache of V variants, as `cache_logits` reads it.
+        params: a cache of V variants, as `cache_logits` reads it; a wanted setting's value in it
+            is its constant.
         query: pictures [n, ..] or [V, n, ..].
         labels: [n] or [V, n] int64.
         wanted: `alpha`, `beta`; what is not keeps its value in `params`.
 
     Returns:
-        The wanted settings' values [V, T] and hits [V, T] int64.
+        The wanted settings' values [V, T]; hits [V, T] int64; and log p [V, T, n] of the labels, as
+        `label_log_p` has it, -inf for points whose hits alone rule them out: more than one
+        standard error below the best.
     """
     found = []
     for v in range(len(params["keys"])):
         one = {name: x[v : v + 1] for name, x in params.items()}
         own = Query({"image": query["image"][v] if query["image"].ndim > 2 else query["image"]})
         found.append(_tune_one(one, own, labels[v] if labels.ndim > 1 else labels, wanted))
-    alphas, betas, counts = (torch.stack(x) for x in zip(*found, strict=True))
-    return {n: x for n, x in (("alpha", alphas), ("beta", betas)) if n in wanted}, counts
+    alphas, betas, counts, log_p = (torch.stack(x) for x in zip(*found, strict=True))
+    settings = {n: x for n, x in (("alpha", alphas), ("beta", betas)) if n in wanted}
+    return settings, counts, log_p
 
 
 def _tune_one(
     params: dict[str, Tensor], query: Query, labels: Tensor, wanted: Collection[str]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Alpha, beta and hits of one variant's points, [T] each."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Alpha, beta and hits of one variant's points, [T] each, and log p [T, n]."""
     betas = GRID if "beta" in wanted else Betas((float(params["beta"]),), doublings=1)
-    zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])[0]
+    zero_shot = beside_votes(params, query)[0]
     alphas, counts = search(
         query["image"],
         params["keys"][0],
@@ -87,22 +95,38 @@ def _tune_one(
     )
     values = betas.values().to(alphas)
     order = values.argsort()
-    alphas, values, counts = alphas[order], values[order], counts[order]
-    counted: set[int] = set()
-    while (front := int(counts.argmax())) not in counted:
-        point = params | {"alpha": alphas[front : front + 1], "beta": values[front : front + 1]}
-        counts[front] = _count(point, query, labels)
-        counted.add(front)
-    return alphas, values, counts
+    first = [alphas.new_zeros(1)] if "alpha" in wanted else []
+    first.append(params["alpha"].to(alphas))
+    alphas = torch.cat([*first, alphas[order]])
+    values = torch.cat([params["beta"].to(alphas).expand(len(first)), values[order]])
+    counts = torch.cat([counts.new_zeros(len(first)), counts[order]])
+    n = len(labels)
+    share = counts.max() / n
+    worth = counts >= counts.max() - (n * share * (1 - share)).sqrt()
+    worth[: len(first)] = True
+    log_p = zero_shot.new_full((len(alphas), n), -torch.inf)
+    judged = worth.nonzero().flatten()
+    at_once = max(1, 16 * TILE // zero_shot.numel())
+    for first_of in range(0, len(judged), at_once):
+        point = judged[first_of : first_of + at_once]
+        logits = _logits_at(params, query, zero_shot, alphas[point], values[point])
+        log_p[point] = label_log_p(logits, labels)
+        counts[point] = hits(logits, labels)  # what the very logits say, rounding included
+    return alphas, values, counts, log_p
 
 
-def _count(params: dict[str, Tensor], query: Query, labels: Tensor) -> int:
-    """How many pictures the cache gets right."""
-    n, rows = len(labels), max(1, 16 * TILE // params["keys"].shape[1])
-    return sum(
-        int(hits(cache_logits(params, query.part(i, min(i + rows, n))), labels[i : i + rows]))
-        for i in range(0, n, rows)
-    )
+def _logits_at(
+    params: dict[str, Tensor], query: Query, zero_shot: Tensor, alpha: Tensor, beta: Tensor
+) -> Tensor:
+    """The cache's logits at P pairs of one variant: [P, n, C]. One product serves them all."""
+    votes = zero_shot.new_zeros(len(alpha), *zero_shot.shape)
+    rows = max(1, TILE // params["keys"].shape[1])
+    for i in range(0, len(zero_shot), rows):
+        near = query["image"][i : i + rows] @ params["keys"][0].mT - 1  # [rows, M]
+        for p, sharpness in enumerate(beta.tolist()):
+            weights = (near * sharpness).exp_()
+            votes[p, i : i + rows].index_add_(1, params["labels"][0], weights)
+    return votes.mul_(alpha[:, None, None]).add_(zero_shot)
 
 
 def search(
@@ -123,7 +147,7 @@ def search(
         zero_shot: [n, C] logits.
         labels: [n] int64.
         betas: P values.
-        alpha: [1], kept; searched over all real numbers without it.
+        alpha: [1], kept; without it searched from 0 to `breakpoints.MOST`.
 
     Returns:
         alpha [P] and int64 hits [P], in the order of `betas.values()`.

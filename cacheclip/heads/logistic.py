@@ -12,7 +12,7 @@ Two exact changes of coordinates make the problems of one draw easy, whatever th
 The logits are linear in the step, so the search along a direction costs no matrix product.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 
 import torch
@@ -28,7 +28,12 @@ MAX_TRIALS = 30
 
 
 def logistic_regression(
-    x: Tensor, labels: Tensor, draw: Tensor, C: Tensor, n_classes: int
+    x: Tensor,
+    labels: Tensor,
+    draw: Tensor,
+    C: Tensor,
+    n_classes: int,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The minimum over (W, b) of C sum_i CE(W x_i + b, y_i) + |W|^2 / 2, scikit-learn's objective.
 
@@ -43,6 +48,7 @@ def logistic_regression(
         draw: [V] int64, the draw that a problem reads.
         C: [V], the inverse of the penalty's weight.
         n_classes: K.
+        weights: [U, N], what each row's CE counts, on average 1; None where each counts 1.
 
     Returns:
         W [V, K, D] and b [V, K] in the dtype of x; NaN without convergence or finite x.
@@ -55,7 +61,10 @@ def logistic_regression(
             continue
         of_it = (draw == u).nonzero().flatten()
         for precision in dict.fromkeys((dtype, torch.float64)):
-            solved = _one_draw(x[u].to(precision), labels[u], C[of_it].to(precision), n_classes)
+            own = None if weights is None else weights[u].to(precision)
+            solved = _one_draw(
+                x[u].to(precision), labels[u], C[of_it].to(precision), n_classes, own
+            )
             W[of_it], b[of_it] = (found.to(x.dtype) for found in solved)
             of_it = of_it[solved[1].isnan().any(1)]
             if not len(of_it):
@@ -63,16 +72,20 @@ def logistic_regression(
     return W, b
 
 
-def _one_draw(x: Tensor, labels: Tensor, C: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
-    """W [V, K, D] and b [V, K] from x [N, D], labels [N] and C [V]."""
+def _one_draw(
+    x: Tensor, labels: Tensor, C: Tensor, n_classes: int, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """W [V, K, D] and b [V, K] from x [N, D], labels [N], C [V] and weights [N]."""
     N, D = x.shape
-    centre = x.mean(0)
+    centre = x.mean(0) if weights is None else weights @ x / N
     rows = x - centre
     span = None
     if N < D:
         span, triangle = torch.linalg.qr(rows.T)
         rows = triangle.T  # [N, r], r = min(N, D)
-    squares, turn = torch.linalg.eigh(rows.T @ rows)
+    squares, turn = torch.linalg.eigh(
+        rows.T @ (rows if weights is None else rows * weights[:, None])
+    )
     basis = turn if span is None else span @ turn  # [D, r]
     decay = (1 / (C * N))[:, None].expand(-1, len(squares))
     problem = _Problem(
@@ -81,6 +94,7 @@ def _one_draw(x: Tensor, labels: Tensor, C: Tensor, n_classes: int) -> tuple[Ten
         spread=torch.cat([squares.clamp_min(0) / N, squares.new_ones(1)]),
         decay=torch.cat([decay, decay.new_zeros(len(C), 1)], 1).unsqueeze(1),
         n_classes=n_classes,
+        weights=weights,
     )
     found = _minimise(problem)
     W = found[..., :-1] @ basis.T
@@ -92,7 +106,7 @@ class _Problem:
     """V problems of one draw, in coordinates of their own.
 
     x [N, R] ends with a column of ones; labels [N]; spread [R] is the mean of each column's
-    squares; decay [V, 1, R] is 1 / (C N), and 0 for the intercept.
+    squares; decay [V, 1, R] is 1 / (C N), and 0 for the intercept; weights [N], or None for ones.
     """
 
     x: Tensor
@@ -100,6 +114,7 @@ class _Problem:
     spread: Tensor
     decay: Tensor
     n_classes: int
+    weights: Tensor | None
 
     def logits(self, W: Tensor) -> Tensor:
         """[N, V, K] of W [V, K, R]."""
@@ -112,7 +127,12 @@ class _Problem:
         log_own = log_p.gather(-1, own)
         residual = log_p.exp_()
         residual.scatter_add_(-1, own, -torch.ones_like(log_own))
-        return -log_own.mean((0, 2)), residual, 1 - log_own.exp_().mean((0, 2))
+        if self.weights is None:
+            return -log_own.mean((0, 2)), residual, 1 - log_own.exp_().mean((0, 2))
+        each = self.weights[:, None, None]  # [N, 1, 1]
+        residual *= each
+        loss = -(log_own * each).mean((0, 2))
+        return loss, residual, 1 - log_own.exp_().mul_(each).mean((0, 2))
 
     def gradient(self, residual: Tensor, W: Tensor) -> Tensor:
         """Of the mean objective: [V, K, R]."""
@@ -126,7 +146,7 @@ class _Problem:
 
     def part(self, kept: Tensor) -> "_Problem":
         """Some of the problems."""
-        return _Problem(self.x, self.labels, self.spread, self.decay[kept], self.n_classes)
+        return replace(self, decay=self.decay[kept])
 
 
 @dataclass(frozen=True)

@@ -47,15 +47,18 @@ STEP_BOUNDS = {
 
 @dataclass(frozen=True)
 class Found:
-    """What a search tried on n validation pictures, the points nearest to zero-shot first.
+    """What a search tried on n validation pictures, the method's constants among it.
 
     Attributes:
         settings: setting -> [V, T] values tried.
         hits: [V, T] int64, pictures that each variant gets right there.
+        log_p: [V, T, n] log probability of the labels, as `heads.temperature.label_log_p` has it;
+            -inf for a point that hits alone rule out.
     """
 
     settings: Mapping[str, Tensor]
     hits: Tensor
+    log_p: Tensor
 
 
 class Method(ABC):
@@ -74,12 +77,17 @@ class Method(ABC):
         words: the words that a setting may be: all values of one whose default is a word, and
             beside numbers what a number may be instead, `search` or `learned`. Variants of the
             same word share a stack; the constructor is given it, the tensor holds the default.
+        labels: settings of how unequal classes count (`heads/class_balance.py`), each with its
+            words. The first word is what holds unasked and stands in no settings, so that a row
+            that does without it is the row it always was; the engine acts on the others.
         defaults: the `fixed` constants.
         recipes: recipe -> settings in which it differs from `defaults`, for a method whose paper
             and released code disagree; the first is what runs unasked.
         bounds: least and greatest value of the settings that have one.
-        grid: what a selecting policy tries; each tuple runs from nearest to zero-shot outwards, the
-            first name varies slowest.
+        grid: what a selecting policy tries, the first name varies slowest. It holds the constant,
+            and zero-shot where the method has it.
+        searches: least and greatest value that a search looks at.
+        zero_shot: the settings that lead to zero-shot (or hold back most), and which end does.
     """
 
     name: ClassVar[str]
@@ -92,10 +100,13 @@ class Method(ABC):
     static: ClassVar[tuple[str, ...]] = ()
     vector: ClassVar[tuple[str, ...]] = ()
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    labels: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     defaults: ClassVar[Mapping[str, Value]] = {}
     recipes: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     grid: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
+    searches: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    zero_shot: ClassVar[Mapping[str, Literal["low", "high"]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,9 +114,9 @@ class Method(ABC):
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
         known = {*cls.static, *cls.vector}
-        named = {*cls.grid, *cls.bounds, *cls.words}.union(*cls.recipes.values())
+        named = {*cls.grid, *cls.bounds, *cls.words, *cls.zero_shot}.union(*cls.recipes.values())
         if not cls.paper or set(cls.defaults) != known or not named <= known:
-            where = "paper, defaults, grid, bounds, words, recipes"
+            where = "paper, defaults, grid, bounds, words, zero_shot, recipes"
             raise TypeError(f"{cls.__name__}: {where}: unknown setting")
 
     def __init__(self, **static: Value) -> None:
@@ -132,11 +143,16 @@ class Method(ABC):
             recipe: one that the method does not know changes nothing.
             given: settings that are chosen already; constants may depend on them.
         """
-        return {**cls.defaults, **cls.recipes.get(recipe or "", {}), **given}
+        asked = {n: v for n, v in given.items() if n not in cls.labels or v != cls.labels[n][0]}
+        return {**cls.defaults, **cls.recipes.get(recipe or "", {}), **asked}
 
     @abstractmethod
     def logits(self, params: Params, query: Query) -> Tensor:
         """Class scores [V, n, C] of query pictures [n, ...] or [V, n, ...]."""
+
+    def learned(self, params: Params) -> dict[str, float]:
+        """What one run [1, ...] found for settings given as `learned`, by name."""
+        return {}
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -146,7 +162,8 @@ class Method(ABC):
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.
 
-        Their values stand in `params` under their names, and those of the best point replace them.
+        Their values stand in `params` under their names, and those of the chosen point replace
+        them.
         """
         return None
 

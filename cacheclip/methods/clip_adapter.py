@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from cacheclip.heads.class_balance import CLASS_WEIGHT, PRIOR
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.kernels import cosine_cross_entropy, residual_mlp
 from cacheclip.kernels.weight_grad_update import Outer
@@ -64,6 +65,7 @@ class ClipAdapter(Trained):
         "schedule": "dassl",
         "precision": "auto",
     }
+    labels = {**CLASS_WEIGHT, **PRIOR}
     words = {
         **STEP_WORDS,
         "branch": tuple(BRANCHES),
@@ -71,7 +73,8 @@ class ClipAdapter(Trained):
         "precision": PRECISIONS,
     }
     bounds = {**STEP_BOUNDS, "alpha": (0.0, 1.0), "reduction": (1, 1024)}
-    grid = {"alpha": (0.2, 0.4, 0.6, 0.8)}
+    grid = {"alpha": (0.0, 0.2, 0.4, 0.6, 0.8)}
+    zero_shot = {"alpha": "low"}
     recipes = {
         "as-code": {},
         "as-paper": {"optimizer": "adam", "lr": 1e-5, "weight_decay": 0.0, "schedule": "constant"},
@@ -93,7 +96,8 @@ class ClipAdapter(Trained):
         power = 2 if settings["optimizer"] == "sgd" else 1
         lr = float(settings["lr"]) * (100 / logit_scale) ** power
         epochs = 50 if shots < 2 else 100 if shots < 8 else 200
-        return settings | {"epochs": epochs, "lr": float(f"{lr:.4g}"), **given}
+        constants: Settings = {"epochs": epochs, "lr": float(f"{lr:.4g}")}
+        return settings | {name: v for name, v in constants.items() if name not in given}
 
     @property
     def _branches(self) -> tuple[str, ...]:
@@ -133,11 +137,21 @@ class ClipAdapter(Trained):
             x = self._adapted(params, IMAGE, x)
         if TEXT in self._branches:
             text = self._adapted(params, TEXT, text)
-        return cosine_logits(Query({"image": x}), text, params["logit_scale"])
+        scale, bias = params["logit_scale"], params.get("bias")
+        return cosine_logits(Query({"image": x}), text, scale, bias)
+
+    def learned(self, params: Params) -> dict[str, float]:
+        """The ratio of the adapted branch, or of both as `image_alpha` and `text_alpha`."""
+        if not self._learned:
+            return {}
+        ratios = [self._ratio(params, branch).item() for branch in self._branches]
+        names = ["alpha"] if len(ratios) == 1 else ["image_alpha", "text_alpha"]
+        return dict(zip(names, ratios, strict=True))
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """Mean cross-entropy [V]."""
-        return mean_cross_entropy(self.logits(params, batch.query), batch.labels)
+        logits = self.logits(params, batch.query)
+        return mean_cross_entropy(logits, batch.labels, batch.weights)
 
     def step_numbers(self, task: Task) -> int:
         """The text branch adapts all classes at every step."""
@@ -158,10 +172,11 @@ class ClipAdapter(Trained):
 
         The mean class text is taken off all classes: neither loss nor gradient can tell, and what
         is left of the cosines is small enough for 16-bit products. Left to autograd where the
-        hidden layer is wider than the kernel holds.
+        hidden layer is wider than the kernel holds, and for text under class weights: its gradient
+        is a sum over pictures already when the kernel gives it.
         """
         H = params[f"{self._branches[0]}down"].shape[1]
-        if H > residual_mlp.MAX_HIDDEN:
+        if H > residual_mlp.MAX_HIDDEN or (batch.weights is not None and TEXT in self._branches):
             return None
         work, scale = batch.work, float(params["logit_scale"][0])
         pool, text = batch.pool["image"], params["weight"][0]  # one text for all variants
@@ -181,6 +196,8 @@ class ClipAdapter(Trained):
         blame = cosine_cross_entropy.backward(
             scored, None, scale, wants_text=TEXT in kept, work=work["loss"]
         )
+        if batch.weights is not None:
+            blame.y.mul_(batch.weights[..., None])
         gradients: dict[str, Tensor | Outer] = {}
         for branch, dz in ((IMAGE, blame.y), (TEXT, blame.text)):
             if branch not in kept or dz is None:

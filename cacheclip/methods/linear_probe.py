@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from cacheclip.heads.class_balance import CLASS_WEIGHT, PRIOR
 from cacheclip.heads.logistic import logistic_regression
 from cacheclip.methods.base import ClosedForm, Params
 from cacheclip.task import Query, Task
@@ -12,11 +13,14 @@ class LinearProbe(ClosedForm):
     """scikit-learn's objective on unit image features, with intercept, solved to its optimum.
 
     C is scikit-learn's. It belongs to unit features: on features of norm r the same probe has
-    C / r^2 (CLIP's 0.316 on norms near 10 is about 32 here). Needs no text.
+    C / r^2 (CLIP's 0.316 on norms near 10 is about 32 here). Needs no text. Where classes are
+    unequal, class_weight=balanced counts each the same, as scikit-learn does; prior=uniform takes
+    the support's class shares off the bias instead.
     """
 
     paper = "2103.00020"
     vector = ("C",)
+    labels = {**CLASS_WEIGHT, **PRIOR}
     defaults = {"C": 100.0}
     bounds = {"C": (1e-9, 1e9)}
     grid = {"C": (0.1, 1.0, 10.0, 32.0, 100.0, 316.0, 1000.0, 10000.0)}
@@ -26,7 +30,13 @@ class LinearProbe(ClosedForm):
         both = torch.stack([task.rows, task.labels])  # [2, V, N]
         (rows, labels), draw = torch.unique(both, dim=1, return_inverse=True)
         x = task.pool["image"][rows]  # [U, N, D]
-        weight, bias = logistic_regression(x, labels, draw, task.settings["C"], task.n_classes)
+        weights = None
+        if task.weights is not None:  # equal where the labels are: any variant of a draw has them
+            which = draw.new_zeros(len(x)).scatter_(0, draw, torch.arange(len(draw)).to(draw))
+            weights = task.weights[which]
+        weight, bias = logistic_regression(
+            x, labels, draw, task.settings["C"], task.n_classes, weights
+        )
         return {"weight": weight, "bias": bias}
 
     def logits(self, params: Params, query: Query) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cacheclip.heads.cache import cache_logits, cache_of
-from cacheclip.heads.cache_search import tune
+from cacheclip.heads.cache_search import RANGES, tune
 from cacheclip.methods.base import SEARCH, ClosedForm, Found, Params
 from cacheclip.task import Query, Task
 
@@ -13,8 +13,8 @@ class TipAdapter(ClosedForm):
 
     Keys K are the unit support features of the plain view, values Y their one-hot labels. The
     constants are the paper's for ImageNet. A selecting policy searches 200 values of beta, which
-    span those of the released searches, and for each all real numbers alpha: of equally good pairs
-    the smallest beta wins, which has the smoothest votes, and there the alpha nearest to 0.
+    span those of the released searches, and for each all alphas from 0, zero-shot, to 50, the end
+    of the widest of them; of alphas with equal hits the one nearest to 0 counts.
     alpha counts in logits, whose spread is about the same at every logit scale, so it is not
     rescaled: at scale 16 the best alpha was larger than at 100, not smaller.
     """
@@ -24,8 +24,10 @@ class TipAdapter(ClosedForm):
     vector = ("alpha", "beta")
     words = {"alpha": (SEARCH,), "beta": (SEARCH,)}
     defaults = {"alpha": 1.0, "beta": 5.5}
-    bounds = {"beta": (0.0, 1e6)}
+    bounds = {"alpha": (0.0, 1e6), "beta": (0.0, 1e6)}
     grid = {"alpha": (SEARCH,), "beta": (SEARCH,)}
+    searches = RANGES
+    zero_shot = {"alpha": "low", "beta": "low"}
 
     def solve(self, task: Task) -> Params:
         """The cache: nothing is computed, the support set is the model."""

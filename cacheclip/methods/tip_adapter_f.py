@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from cacheclip.heads.cache import cache_grad, cache_logits, cache_of
-from cacheclip.heads.cache_search import tune
+from cacheclip.heads.cache_search import RANGES, tune
+from cacheclip.heads.class_balance import CLASS_WEIGHT, PRIOR
 from cacheclip.heads.cosine import mean_cross_entropy
 from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods.base import SEARCH, STEP_BOUNDS, STEP_WORDS, Found, Params, Trained
@@ -36,9 +37,12 @@ class TipAdapterF(Trained):
         "weight_decay": 0.01,
         "schedule": "cosine",
     }
+    labels = {**CLASS_WEIGHT, **PRIOR}
     words = {**STEP_WORDS, "alpha": (SEARCH,), "beta": (SEARCH,)}
-    bounds = {**STEP_BOUNDS, "beta": (0.0, 1e6)}
+    bounds = {**STEP_BOUNDS, "alpha": (0.0, 1e6), "beta": (0.0, 1e6)}
     grid = {"alpha": (SEARCH,), "beta": (SEARCH,)}
+    searches = RANGES
+    zero_shot = {"alpha": "low", "beta": "low"}
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -61,11 +65,12 @@ class TipAdapterF(Trained):
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """Mean cross-entropy [V]."""
-        return mean_cross_entropy(cache_logits(params, batch.query), batch.labels)
+        logits = cache_logits(params, batch.query)
+        return mean_cross_entropy(logits, batch.labels, batch.weights)
 
     def grads(self, params: Params, batch: Batch) -> dict[str, Tensor | Outer]:
         """Two products and no gradient in memory."""
-        return {"keys": cache_grad(params, batch.query["image"], batch.labels)}
+        return {"keys": cache_grad(params, batch.query["image"], batch.labels, batch.weights)}
 
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Whichever of alpha and beta is to be searched."""

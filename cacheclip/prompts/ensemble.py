@@ -1,14 +1,14 @@
 """Which templates are used for a data set, and the prompts that they make of its class names."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from cacheclip.disk import digest
 from cacheclip.errors import InputError, UsageError, instead
-from cacheclip.prompts.classnames import spoken
+from cacheclip.prompts.classnames import SHOWN, Speak, codes, letters, listed, spoken
+from cacheclip.prompts.files import read_sentences, read_templates
 from cacheclip.prompts.templates import FAMILIES, PLACEHOLDER
 
 
@@ -20,18 +20,26 @@ class PromptSet:
         template: the name of the family, or of the user's file.
         templates: [T] texts with "{}" where the class name goes.
         classnames: [C] as the data spell them.
+        sentences: [C] the texts of each class, where somebody wrote them class by class; they
+            stand in the place of templates.
+        speak: how a class name is put into a template.
+        notices: how the user's file was read, one line each.
     """
 
     template: str
     templates: tuple[str, ...]
     classnames: tuple[str, ...]
+    sentences: tuple[tuple[str, ...], ...] = ()
+    speak: Speak = spoken
+    notices: tuple[str, ...] = ()
 
     @cached_property
     def prompts(self) -> list[list[str]]:
-        """[C][T] texts to encode."""
+        """[C][T] texts to encode; T is each class's own where there are sentences."""
+        texts = self.sentences or [self.templates] * len(self.classnames)
         return [
-            [template.replace(PLACEHOLDER, spoken(name)) for template in self.templates]
-            for name in self.classnames
+            [text.replace(PLACEHOLDER, self.speak(name)) for text in own]
+            for name, own in zip(self.classnames, texts, strict=True)
         ]
 
     @cached_property
@@ -39,9 +47,39 @@ class PromptSet:
         """SHA-256 of the texts, in order."""
         return digest(self.prompts)
 
+    def warnings(self, *, own: bool) -> Iterator[str]:
+        """What the texts do not tell the encoder, one line each.
+
+        Args:
+            own: whether the class names are those of the user's own folders.
+        """
+        silent = codes(self.classnames) if own and not self.sentences else []
+        if silent:
+            yield (
+                f"{len(silent)} of {len(self.classnames)} class names look like codes "
+                f"({listed(silent)}), which say nothing to the text tower, so zero-shot and all "
+                "that reads text will be poor; name the classes with --classnames FILE"
+            )
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name, texts in zip(self.classnames, self.prompts, strict=True):
+            groups.setdefault(tuple(map(letters, texts)), []).append(name)
+        equal = [" and ".join(names) for names in groups.values() if len(names) > 1]
+        if equal:
+            yield (
+                f"the prompts are the same for {'; '.join(equal[:SHOWN])}"
+                f"{'; ...' if len(equal) > SHOWN else ''}: zero-shot cannot tell these classes "
+                "apart; name them with --classnames FILE"
+            )
+
 
 def prompt_set(
-    classnames: Sequence[str], *, family: str, template: str | None = None, dataset: str = ""
+    classnames: Sequence[str],
+    *,
+    family: str,
+    template: str | None = None,
+    dataset: str = "",
+    folders: Sequence[str] = (),
+    speak: Speak = spoken,
 ) -> PromptSet:
     """The prompts of a data set.
 
@@ -49,16 +87,20 @@ def prompt_set(
         classnames: [C] as the data spell them.
         family: the data set's own family, used where none is asked for.
         template: a family's name, or a file: .txt with one template a line, or .json with a list
-            of them or an object {data set: list}. "{}" or "{c}" stands for the class name.
+            of them, an object {data set: list}, or an object {class: list of sentences}. "{}" or
+            "{c}" stands for the class name, which sentences need not have.
         dataset: the data set's id, which chooses in such an object.
+        folders: [C] other names of the classes, by which sentences may be found.
+        speak: how a class name is put into a template.
 
     Raises:
         UsageError: there is no such family.
-        InputError: the file is missing or faulty; see `read_templates`.
+        InputError: the file is missing or faulty; see `read_templates` and `read_sentences`.
     """
     name = family if template is None else template
+    names = tuple(classnames)
     if name in FAMILIES:
-        return PromptSet(name, FAMILIES[name], tuple(classnames))
+        return PromptSet(name, FAMILIES[name], names, speak=speak)
     path = Path(name).expanduser()
     if path.suffix and not path.is_file():
         raise InputError(
@@ -72,45 +114,6 @@ def prompt_set(
             where=f"neither a family nor a file {path.absolute()}",
             fix=f"{instead(name, list(FAMILIES), option='--template ')}, or a .txt or .json file",
         )
-    return PromptSet(path.name, read_templates(path, dataset=dataset), tuple(classnames))
-
-
-def read_templates(path: Path, *, dataset: str = "") -> tuple[str, ...]:
-    """The templates of a user's file, with "{}" for the class name.
-
-    Raises:
-        InputError: the file cannot be read, has no template, or one without a placeholder.
-    """
-    try:
-        text = path.read_text("utf-8-sig")
-        lines = _from_json(path, text, dataset) if path.suffix == ".json" else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise _faulty(path, f"the template file cannot be read ({error})") from error
-    templates = tuple(line.strip().replace("{c}", PLACEHOLDER) for line in lines if line.strip())
-    if not templates:
-        raise _faulty(path, "the template file has no templates")
-    for number, template in enumerate(templates, 1):
-        if PLACEHOLDER not in template:
-            raise _faulty(path, f"template {number} has no place for the class name: {template!r}")
-    return templates
-
-
-def _from_json(path: Path, text: str, dataset: str) -> list[str]:
-    content = json.loads(text)
-    if isinstance(content, dict):
-        key = dataset if dataset in content else dataset.rpartition("/")[2]
-        if key not in content:
-            raise _faulty(path, f"no templates for {key!r}, only for {', '.join(content)}")
-        content = content[key]
-    if not isinstance(content, list) or not all(isinstance(line, str) for line in content):
-        raise _faulty(path, "the templates are no list of texts")
-    return content
-
-
-def _faulty(path: Path, what: str) -> InputError:
-    return InputError(
-        what,
-        where=str(path),
-        fix='write one template a line, such as "a photo of a {}.", or a JSON list of them; '
-        "then run the same command again",
-    )
+    sentences, notices = read_sentences(path, names, folders=folders, dataset=dataset)
+    templates = () if sentences else read_templates(path, dataset=dataset)
+    return PromptSet(path.name, templates, names, sentences, speak, notices)

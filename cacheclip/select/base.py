@@ -1,15 +1,17 @@
 """The contract of a selection policy, and the look-up by file name.
 
-A policy says which candidates a method has. They are compared by validation accuracy and nothing
-else: nothing that a choice is handed holds a test label.
+A policy says which candidates a method has, which validation pictures it may look at, and which
+candidate wins. Nothing that a choice is handed holds a test label.
 """
 
 import importlib
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
+from math import log
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+from torch import Tensor
 
 from cacheclip.errors import UsageError, instead
 from cacheclip.methods.base import Method, Settings, Value
@@ -17,15 +19,25 @@ from cacheclip.methods.base import Method, Settings, Value
 Choices = Mapping[str, tuple[Value, ...]]
 
 
-class Policy(ABC):
-    """One way to choose; `selects` says whether candidates compete for one row."""
+class Policy:
+    """One way to choose.
+
+    Class attributes:
+        held: the validation pictures that the choice looks at: none, then nothing competes and each
+            candidate is a row of its own; few, min(K, 4) a class; or all that there are.
+    """
 
     name: ClassVar[str]
-    selects: ClassVar[bool]
+    held: ClassVar[Literal["none", "few", "all"]]
 
-    @abstractmethod
+    @property
+    def selects(self) -> bool:
+        """Whether candidates compete for one row."""
+        return self.held != "none"
+
     def axes(self, method: type[Method], choices: Choices) -> Choices:
-        """Values of the settings that vary, where the user gave those of `choices`."""
+        """Values of the settings that vary: the grid, where the user's values replace its own."""
+        return {**method.grid, **choices}
 
     def candidates(
         self,
@@ -37,8 +49,7 @@ class Policy(ABC):
     ) -> list[Settings]:
         """All settings to run: every combination of the axes with the method's constants.
 
-        Numbers run upwards, which is from nearest to zero-shot outwards for every setting that has
-        such a direction; words come after them in the order given. The first axis is slowest.
+        Numbers run upwards; words come after them in the order given. The first axis is slowest.
         """
         ordered = {name: _upwards(values) for name, values in self.axes(method, choices).items()}
         return [
@@ -46,14 +57,49 @@ class Policy(ABC):
             for values in product(*ordered.values())
         ]
 
+    def best(self, log_p: Tensor, constant: int) -> int:
+        """Which of P candidates wins on n validation pictures.
 
-def first_best(val_hits: Sequence[int]) -> int:
-    """Which candidate wins: the best, and of equals the one nearest to zero-shot.
+        The constants stay unless another candidate makes the labels likelier by more than one
+        standard error of the difference, picture by picture. Few pictures prove little, and then
+        nothing is chosen on them; hits alone are blind to all but the boundary and tie too often.
 
-    With one validation image a class ties are the norm, so a later candidate must be strictly
-    better.
+        Args:
+            log_p: [P, n] log probability of the labels, each candidate at its best temperature;
+                those nearest to zero-shot first, which win ties.
+            constant: the candidate that has the method's constants.
+        """
+        front = int(log_p.mean(1).argmax())
+        gain = log_p[front] - log_p[constant]
+        if len(gain) < 2 or not gain.isfinite().all():
+            return constant if log_p[constant].isfinite().all() else front
+        error = gain.std() / len(gain) ** 0.5
+        return front if float(gain.mean()) > float(error) else constant
+
+
+def distance(method: type[Method], settings: Settings, constant: Settings) -> tuple[float, ...]:
+    """What orders settings from the nearest to zero-shot outwards.
+
+    First by the settings that lead there, `Method.zero_shot`, then by how far the others are from
+    the method's constants, in octaves; a word counts as one.
     """
-    return max(range(len(val_hits)), key=lambda k: (val_hits[k], -k))
+    towards = [
+        float(settings[name]) if end == "low" else -float(settings[name])
+        for name, end in method.zero_shot.items()
+        if not isinstance(settings[name], str)
+    ]
+    others = sum(
+        _apart(settings[name], constant[name]) for name in settings if name not in method.zero_shot
+    )
+    return (*towards, others)
+
+
+def _apart(value: Value, constant: Value) -> float:
+    if value == constant:
+        return 0.0
+    if isinstance(value, str) or isinstance(constant, str) or value <= 0 or constant <= 0:
+        return 1.0
+    return abs(log(value / constant, 2))
 
 
 def _upwards(values: tuple[Value, ...]) -> tuple[Value, ...]:

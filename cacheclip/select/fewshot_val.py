@@ -1,18 +1,13 @@
-"""`fewshot-val`: the best of the grid on min(K, 4) validation images a class."""
+"""`fewshot-val`: the grid against the constants on min(K, 4) validation images a class."""
 
-from cacheclip.methods.base import Method
-from cacheclip.select.base import Choices, Policy
+from cacheclip.select.base import Policy
 
 
 class FewshotVal(Policy):
-    """The method's grid, where the user's values replace those of the settings that they name."""
+    """What the field's few-shot protocols allow: as many labels again as the support has."""
 
     name = "fewshot-val"
-    selects = True
-
-    def axes(self, method: type[Method], choices: Choices) -> Choices:
-        """The grid and the user's values."""
-        return {**method.grid, **choices}
+    held = "few"
 
 
 POLICY = FewshotVal()

@@ -8,7 +8,7 @@ class Fixed(Policy):
     """Each method's constants for these shots, with the settings that the user gave."""
 
     name = "fixed"
-    selects = False
+    held = "none"
 
     def axes(self, method: type[Method], choices: Choices) -> Choices:
         """The user's values alone."""

@@ -32,6 +32,7 @@ def about(features: FeatureSet) -> dict[str, Any]:
         "classnames": list(features.labels.classnames),
         "splits": splits,
         "failed": failed,
+        "draws": [f"draw_{seed}_{shots}" for seed, shots in sorted(features.given_draws)],
         "stores": {
             f"{split}/{layer}": str(s.path) for (split, layer), s in features.images.items()
         },

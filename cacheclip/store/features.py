@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import digest
 from cacheclip.errors import StoreError
+from cacheclip.store.given import read_draws
 from cacheclip.store.key import Header, read_header, set_digest_of
 from cacheclip.store.labels import Labels
 from cacheclip.store.reader import IncompleteStoreError, Store
@@ -14,6 +15,7 @@ from cacheclip.store.schema import IMPORTED, KEY_FILE, TEXT
 from cacheclip.store.text import TextStore
 
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
+OWN = ("folder", "csv", "npz")  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
 
 
@@ -53,11 +55,29 @@ class FeatureSet:
         return f"{self.encoder['name']}@{self.encoder['pretrained']}"
 
     @property
+    def own(self) -> bool:
+        """Whether these are a user's pictures or arrays, and no data set of the field."""
+        return self.dataset.partition("/")[0] in OWN
+
+    @property
     def text_command(self) -> str:
         """What to do for text features where there are none."""
         imported = self.encoder["library"] == IMPORTED
         first = "add text_features [C, D] and logit_scale to the file, then: " if imported else ""
         return first + self.extract_command
+
+    @cached_property
+    def given_draws(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
+        """(seed, shots) -> rows of split train: the support sets that came with the data set.
+
+        Raises:
+            StoreError: their file is damaged.
+        """
+        if "train" not in self.labels.splits:
+            return {}
+        folder = self.store("train").path.parents[1]
+        ids_sha256 = self.labels.splits["train"].ids_sha256
+        return read_draws(folder, ids_sha256, self.extract_command).rows
 
     def store(self, split: str, layer: str = "image") -> Store:
         """The store of one split and layer.
@@ -255,7 +275,6 @@ def _text(
     texts: Sequence[str],
 ) -> TextStore | None:
     """The text store of the newest extraction, among those of this encoder and class names."""
-    classnames = digest(list(labels.classnames))
     age = {name: k for k, name in enumerate(texts)}
     fitting = [
         (age.get(header.digest, -1), header.digest, header.home, path)
@@ -263,7 +282,7 @@ def _text(
         if header.key["layer"] == TEXT
         and header.key["encoder"] == key["encoder"]
         and header.key["compute"] == key["compute"]
-        and header.key["text"]["classnames_sha256"] == classnames
+        and header.key["text"]["classnames_sha256"] == labels.classnames_sha256
     ]
     for _, _, home, path in sorted(fitting, reverse=True):
         try:

@@ -63,7 +63,7 @@ def choose(
     def last(candidate: Candidate) -> tuple[int, str]:
         return age.get(candidate.features.digest, -1), candidate.features.digest
 
-    fitting = [c for c in found if _is(c.features.encoder, model, pretrained)]
+    fitting = [c for c in found if is_encoder(c.features.encoder, model, pretrained)]
     if not fitting:
         return None
     # What was whole once and is damaged now must not give way to another set without a word;
@@ -99,7 +99,7 @@ def missing(
         model: name of the encoder.
         pretrained: its weights.
     """
-    fitting = [one for one in stores if _is(one.header.key["encoder"], model, pretrained)]
+    fitting = [one for one in stores if is_encoder(one.header.key["encoder"], model, pretrained)]
     if fitting:
         return _unfinished(fitting)
     asked = {"model": model, "pretrained": pretrained}
@@ -166,7 +166,7 @@ def _name(encoder: Mapping[str, Any]) -> str:
     return f"{encoder['name']}@{encoder['pretrained']}"
 
 
-def _is(encoder: Mapping[str, Any], model: str | None, pretrained: str | None) -> bool:
+def is_encoder(encoder: Mapping[str, Any], model: str | None, pretrained: str | None) -> bool:
     """Whether this is the encoder asked for; a checkpoint file also goes by its name alone."""
     own = encoder["pretrained"]
     weights = pretrained is None or own in (pretrained, Path(pretrained).name)

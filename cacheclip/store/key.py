@@ -4,6 +4,7 @@ No path, date, device, version or batch size is part of a key, and no label: the
 """
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from cacheclip.store.schema import (
 
 Key = dict[str, Any]
 KEY_DIGITS = 12  # of the digest, in folder names
+NAME_RULE = "begin with a letter or digit, then letters, digits, '_', '-', '.', blanks"
 
 
 def image_key(
@@ -83,12 +85,12 @@ def text_key(
     template: str,
     store_dtype: str = "float16",
 ) -> Key:
-    """The key of the features of C classes x T prompts.
+    """The key of the features of C classes x T prompts, T those of the class with the most.
 
     Args:
         encoder: as in `image_key`.
         compute: as in `image_key`.
-        prompts: [C][T] texts.
+        prompts: [C][T] texts; T may differ between classes.
         classnames: C names.
         template: name of the template family, for people and result rows.
         store_dtype: one of `STORE_DTYPES`.
@@ -101,7 +103,7 @@ def text_key(
         "text": {
             "template": template,
             "classes": len(classnames),
-            "prompts": len(prompts[0]),
+            "prompts": max(map(len, prompts)),
             "classnames_sha256": digest(list(classnames)),
             "prompts_sha256": digest([list(row) for row in prompts]),
         },
@@ -179,6 +181,12 @@ def encoder_options(model: str | None, pretrained: str | None) -> tuple[str | No
     return name, weights or None
 
 
+def can_be_name(name: str) -> bool:
+    """Whether the user's own data set may go by this name: commands look it up, disks hold it."""
+    fits = re.fullmatch(r"[^\W_][\w .+()-]*", name) is not None
+    return fits and name == name.strip() and len(name.encode()) <= 200
+
+
 def extract_command(
     dataset: str,
     asked: Mapping[str, Any] | None = None,
@@ -198,6 +206,8 @@ def extract_command(
     family, _, name = dataset.partition("/")
     if family == IMPORTED and name:
         words = ["cacheclip", "import", root or "FILE.npz", "--name", name]
+        if asked and asked.get("logit_scale") is not None:
+            words += ["--logit-scale", str(asked["logit_scale"])]
         return shlex.join(words) + home
     if root is not None and family in ("folder", "csv"):
         words[-1] = root

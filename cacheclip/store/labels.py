@@ -51,6 +51,11 @@ class Labels:
         return min(counts[label] for label in range(len(self.classnames)))
 
     @cached_property
+    def classnames_sha256(self) -> str:
+        """What text stores name: a hash of the class names."""
+        return digest(list(self.classnames))
+
+    @cached_property
     def digest(self) -> str:
         """What result rows name: a hash of class names, samples and their labels."""
         return digest(

@@ -23,7 +23,9 @@ OTHER = "other"
 FAILURE_CODES = (MISSING, DECODE, TRUNCATED, TOOLARGE, NONFINITE, OOM, OTHER)
 FAILURE_TEXT_BYTES = 200
 
-ROWS_PER_SHARD = 8192
+ROWS_PER_SHARD = 8192  # at most, where nothing else is asked for
+SHARDS = 16  # that a small store is cut into, so that an interrupt loses little
+LEAST_ROWS = 256  # of a shard, and what its rows are a multiple of: the usual batches fit
 
 # A vector's norm is stored as the encoder gave it, and read again from the rounded vector. fp16
 # moves it by 6e-5 (measured); rows that move by more than half of this are refused when written.
@@ -113,6 +115,12 @@ class Failure:
 def shard_file(number: int) -> str:
     """Name of a shard's file in the store's folder."""
     return f"shard-{number:05d}.h5"
+
+
+def usual_rows_per_shard(rows: int) -> int:
+    """Rows a shard of a store of `rows` rows where nobody asks for a number."""
+    sixteenth = -(-rows // (SHARDS * LEAST_ROWS)) * LEAST_ROWS
+    return min(ROWS_PER_SHARD, max(LEAST_ROWS, sixteenth))
 
 
 def plan_shards(rows: int, rows_per_shard: int) -> tuple[ShardSpec, ...]:

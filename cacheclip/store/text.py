@@ -1,4 +1,7 @@
-"""The text store: raw features of every prompt of every class."""
+"""The text store: raw features of every prompt of every class.
+
+A class with fewer prompts than another is filled up with vectors of zeros and empty texts.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -18,9 +21,11 @@ from cacheclip.store.schema import (
     DONE_FILE,
     FORMAT,
     LOCK_FILE,
+    MISSING,
     NORM_TOLERANCE,
     STAGING_FOLDER,
     TEXT_FILE,
+    Failure,
     from_json,
 )
 
@@ -106,11 +111,11 @@ class TextStore:
 
     @property
     def prompts(self) -> list[list[str]]:
-        """[C][T] texts."""
+        """[C][T] texts; T is each class's own."""
         return self._read()[2]
 
     def load(self) -> NDArray[np.float32]:
-        """Read the raw features, [C, T, D] float32, every byte checked.
+        """Read the raw features, [C, T, D] float32, every byte checked; zeros where no prompt is.
 
         Raises:
             StoreError: the file is missing or damaged.
@@ -132,7 +137,8 @@ class TextStore:
                 raise ValueError("a vector does not have the norm it was stored with")
             classnames = shard.read_texts(file, "class", classes)
             texts = shard.read_texts(file, "prompt", classes * width)
-        return raw, classnames, [texts[c * width : (c + 1) * width] for c in range(classes)]
+        rows = [texts[c * width : (c + 1) * width] for c in range(classes)]
+        return raw, classnames, [[text for text in row if text] for row in rows]
 
 
 def write_text_store(
@@ -150,9 +156,10 @@ def write_text_store(
     Args:
         path: its folder, from `Home.text_path`.
         key: from `text_key`.
-        per_prompt: [C, T, D] float32, as the encoder gave them.
+        per_prompt: [C, T, D] float32, as the encoder gave them; what stands where a class has no
+            prompt does not matter.
         classnames: C names.
-        prompts: [C][T] texts.
+        prompts: [C][T] texts; T may differ between classes.
         info: what people may want to know: `dataset`, versions, device.
         home: `Home.option`.
 
@@ -165,16 +172,19 @@ def write_text_store(
     ]:
         raise ValueError("these are not the classes and prompts of the key")
     classes, width, dim = per_prompt.shape
-    if (classes, width) != (len(classnames), len(prompts[0])):
+    if (classes, width) != (len(classnames), max(map(len, prompts))):
         raise ValueError(f"features of {classes} x {width} prompts")
-    texts = [text for row in prompts for text in row]
+    texts = [text for row in prompts for text in [*row, *[""] * (width - len(row))]]
+    absent = {c * width + t for c, row in enumerate(prompts) for t in range(len(row), width)}
     dtype = key["store"]["dtype"]
-    rows = shard.rounded(per_prompt.reshape(-1, dim), (), first=0, dtype=dtype)
-    if rows.failures:
+    missing = [Failure(row, MISSING, "") for row in absent]
+    rows = shard.rounded(per_prompt.reshape(-1, dim), missing, first=0, dtype=dtype)
+    failed = {f.row: f.text for f in rows.failures if f.row not in absent}
+    if failed:
+        row, why = next(iter(failed.items()))
         raise StoreError(
-            f"the encoder gave {rows.failures[0].text} for {len(rows.failures)} of "
-            f"{len(texts)} prompts",
-            where=f"{path}, prompt {texts[rows.failures[0].row]!r}",
+            f"the encoder gave {why} for {len(failed)} of {sum(map(len, prompts))} prompts",
+            where=f"{path}, prompt {texts[row]!r}",
             fix="compute in another precision: --precision fp32",
         )
     arrays = {

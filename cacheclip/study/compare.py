@@ -9,19 +9,20 @@ from typing import Literal
 import torch
 
 from cacheclip import results
-from cacheclip.draws import Draw
+from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, StoreError, UsageError
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import Method, Settings
+from cacheclip.methods.base import Method
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Policy
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows, settings
 from cacheclip.study.data import SetData
-from cacheclip.study.plan import Block, Cell, blocks, parts, sentence
+from cacheclip.study.plan import Block, Cell, Stack, blocks, parts, sentence
 from cacheclip.study.run import Outcome, run
+from cacheclip.study.sampling import notices, sampling
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -33,7 +34,8 @@ class Request:
 
     Attributes:
         methods: their names.
-        shots: support images a class.
+        shots: support images a class; `all` is every training image.
+        fewer: `keep` takes what there is of a class with fewer images than that.
         seeds: of the draws.
         select: policy; None takes `fewshot-val` where val has every class, else `fixed`.
         set: settings as the command line gives them.
@@ -41,10 +43,11 @@ class Request:
         on_existing: `skip` re-uses rows of the log, `redo` runs them again.
         max_memory: working memory in bytes; None leaves it to the device.
         floor: methods that stand in the table before those, where they can run.
+        draw: `given` or `ranked`; None takes the draws that came with the set, if any did.
     """
 
     methods: tuple[str, ...]
-    shots: tuple[int, ...]
+    shots: tuple[Shots, ...]
     seeds: tuple[int, ...] = (1,)
     select: str | None = None
     set: tuple[str, ...] = ()
@@ -52,6 +55,8 @@ class Request:
     on_existing: Literal["skip", "redo"] = "skip"
     max_memory: int | None = None
     floor: tuple[str, ...] = ()
+    draw: str | None = None
+    fewer: Fewer = "error"
 
 
 @dataclass(frozen=True)
@@ -71,28 +76,54 @@ class Comparison:
         data: the feature set.
         blocks: all that was asked for.
         refusals: why each other method does not run.
+        shortages: a line for each shot count that some classes do not have.
         reused: how many rows the log had already.
+        choices: method -> the settings that were given.
+        draws: shots -> the draws of its seeds.
+        notices: what there is to know of the draws, a line each.
     """
 
     def __init__(self, request: Request, features: FeatureSet, home: Home) -> None:
         self.home = home
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data = SetData(features, device, request.max_memory or default_limit(device))
+        if not self.data.good_rows("test"):
+            raise _untestable(features)
         names = dict.fromkeys((*request.floor, *request.methods))
         chosen = [methods.get(name) for name in names]
-        choices = settings.parse(request.set, chosen)
+        self.choices = settings.parse(request.set, chosen)
         policy = _policy(request.select, self.data)
         able, self.refusals = _able(chosen, request.methods, features)
-        self.blocks = blocks(
+        drawing = any(method.draws and method.name in request.methods for method in able)
+        shots = request.shots if drawing else ()
+        self.data.draws_are = sampling(request.draw, shots, request.seeds, features)
+        able = [
+            method
+            for method in able
+            if method.name in request.methods
+            or _can_run(method, request, self.data, alone=not drawing)
+        ]
+        asked = blocks(
             able,
             request.shots,
             request.seeds,
             policy,
-            choices,
+            self.choices,
             self.data.logit_scale,
             request.recipe,
+            self.data.per_class,
         )
-        planned = list(_planned(self.blocks, self.data))
+        planned = list(_planned(asked, self.data, request.fewer))
+        self.blocks = [
+            replace(block, cells=tuple(p.cell for p in own))
+            for block, own in zip(asked, planned, strict=True)
+        ]
+        self.draws: dict[Shots, list[Draw]] = {}
+        for block, own in zip(self.blocks, planned, strict=True):
+            drawn = {p.draw.seed: p.draw for p in own if isinstance(p.draw, Draw)}
+            self.draws[block.shots] = list(drawn.values())
+        self.shortages = _shortages([p.draw for own in planned for p in own])
+        self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         skip = request.on_existing == "skip"
         wanted = {p.row.row_id for own in planned for p in own} if skip else set()
         there = results.rows(home.root, wanted)
@@ -125,7 +156,7 @@ class Comparison:
         """A line a stack: how many of its variants run at once."""
         for block, missing in zip(self.blocks, self._missing, strict=True):
             for stack in replace(block, cells=tuple(p.cell for p in missing)).stacks:
-                at_once = min(self._at_once(block, missing, stack.static), len(stack.variants))
+                at_once = min(self._at_once(block, missing, stack), len(stack.variants))
                 shared = "".join(f" {name}={value}" for name, value in stack.static.items())
                 yield (
                     f"{block.method.name}, --shots {block.shots}: {len(stack.variants)} runs, "
@@ -155,7 +186,10 @@ class Comparison:
                     progress(done + share * size, total)
 
                 outcomes = run(part, [p.draw for p in own], self.data, advance, notice)
-                made = [rows.finished(p.row, o) for p, o in zip(own, outcomes, strict=True)]
+                made = [
+                    rows.finished(p.row, o, self.data.classnames)
+                    for p, o in zip(own, outcomes, strict=True)
+                ]
                 for row, outcome in zip(made, outcomes, strict=True):
                     rows.keep(self.home, self.data, outcome, row.row_id)
                 results.append(self.home.root, made)
@@ -163,14 +197,22 @@ class Comparison:
                 yield from zip(outcomes, made, strict=True)
                 done += part.variants
 
-    def _at_once(self, block: Block, missing: Sequence[_Planned], static: Settings) -> int:
-        """Variants of a block with these static settings that run together."""
-        drawn = (p.draw for p in missing if not isinstance(p.draw, CacheclipError))
-        draw = next(drawn, None)
+    def _at_once(self, block: Block, missing: Sequence[_Planned], stack: Stack) -> int:
+        """Variants of such a stack that run together."""
+        drawn = (p.draw for p in missing if isinstance(p.draw, Draw))
+        draw = next((one for one in drawn if len(one.support) == stack.n_train), None)
         if draw is None and block.method.draws:
             return 1  # no draw was possible, so nothing will run
-        one = self.data.task(block.method, [draw], [block.cells[0].candidates[0] | static])
-        return variants_at_once(block.method(**static), one, self.data.limit)
+        one = self.data.task(block.method, [draw], [block.cells[0].candidates[0] | stack.static])
+        return variants_at_once(block.method(**stack.static), one, self.data.limit)
+
+
+def _untestable(features: FeatureSet) -> StoreError:
+    return StoreError(
+        "no test picture could be encoded, so nothing can be tested",
+        where=f"data set {features.dataset}, encoder {features.name}",
+        fix=features.extract_command,
+    )
 
 
 def _able(
@@ -196,34 +238,76 @@ def _able(
     ]
 
 
-def _planned(blocks: Sequence[Block], data: SetData) -> Iterator[list[_Planned]]:
+def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bool) -> bool:
+    """Whether a method of the floor draws nothing, or has a draw for some of the shots asked for.
+
+    Args:
+        method: it was not asked for itself.
+        request: what was.
+        data: the feature set.
+        alone: no method that was asked for draws anything: then for all of the shots.
+    """
+    possible = []
+    for shots in request.shots if method.draws else ():
+        try:
+            data.draw(shots, request.seeds[0])
+            possible.append(True)
+        except CacheclipError:
+            possible.append(False)
+    return all(possible) if alone else any(possible) or not possible
+
+
+def _planned(blocks: Sequence[Block], data: SetData, fewer: Fewer) -> Iterator[list[_Planned]]:
     """The cells of each block, numbered through all blocks."""
     place = count()
     for block in blocks:
-        draws = [_draw(block, cell, data) for cell in block.cells]
+        draws = [_draw(block, cell, data, fewer) for cell in block.cells]
+        cells = [
+            replace(cell, n_train=len(draw.support)) if isinstance(draw, Draw) else cell
+            for cell, draw in zip(block.cells, draws, strict=True)
+        ]
         yield [
             _Planned(next(place), cell, draw, rows.planned(block, cell, draw, data))
-            for cell, draw in zip(block.cells, draws, strict=True)
+            for cell, draw in zip(cells, draws, strict=True)
         ]
 
 
-def _draw(block: Block, cell: Cell, data: SetData) -> Draw | CacheclipError | None:
+def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
+    """A line for each shot count that some classes do not have."""
+    short = {d.shots: d for d in draws if isinstance(d, Draw) and d.short}
+    return [
+        f"--shots {shots}: fewer training images, all of them taken, in {len(draw.short)} of "
+        f"{len(set(draw.support_labels))} classes: {in_words(draw.short)}"
+        for shots, draw in short.items()
+    ]
+
+
+def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:
     if cell.seed is None:
         return None
     try:
-        return data.draw(block.shots, cell.seed)
+        draw = data.draw(block.shots, cell.seed, fewer)
+        return draw.holding(data.pool("val")) if block.policy.held == "all" else draw
     except CacheclipError as error:
         return error
 
 
 def _policy(name: str | None, data: SetData) -> Policy:
-    """The policy asked for, or the default; a selecting one needs validation images."""
-    complete = set(data.pool("val").labels) >= set(range(len(data.classnames)))
-    policy = policies.get(name or ("fewshot-val" if complete else "fixed"))
-    if policy.selects and not complete:
+    """The policy asked for, or the default; a selecting one needs validation images.
+
+    `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least.
+    """
+    val = set(data.pool("val").labels) - {-1}
+    complete = len(val) == len(data.classnames)
+    if name is None:
+        name = "full-val" if data.features.own else "fewshot-val" if complete else "fixed"
+        name = name if len(val) > 1 else "fixed"
+    policy = policies.get(name)
+    if (policy.held == "few" and not complete) or (policy.held == "all" and len(val) < 2):
+        wanted = "every class" if policy.held == "few" else "two classes at least"
         raise UsageError(
-            f"--select {policy.name} needs a validation image of every class",
+            f"--select {policy.name} needs validation images of {wanted}",
             where=f"data set {data.features.dataset}, split val",
-            fix="use --select fixed",
+            fix="use --select full-val" if len(val) > 1 else "use --select fixed",
         )
     return policy

@@ -1,17 +1,24 @@
 """The cached layers of one feature set. Test labels are not among what it hands out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cacheclip.disk import digest
-from cacheclip.draws import Draw, Pool, few_shot
-from cacheclip.errors import StoreError
+from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
+from cacheclip.engine.stack import logits_in_parts
+from cacheclip.errors import InputError, StoreError
 from cacheclip.methods.base import Method, Settings
+from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.home import FeatureSet
 from cacheclip.task import Query, Task, class_text
+
+RANKED, GIVEN = "ranked", "given"  # sampling procedures of support sets
 
 
 class SetData:
@@ -26,7 +33,8 @@ class SetData:
         self.features = features
         self.device = device
         self.limit = limit  # working memory in bytes
-        self._draws: dict[tuple[int, int], Draw] = {}
+        self.draws_are = RANKED
+        self._draws: dict[tuple[Shots, int, Fewer], Draw] = {}
         self._layers: dict[tuple[str, str], Tensor] = {}
         self._good: dict[str, tuple[list[int], list[str]]] = {}
         self._test: dict[str, Tensor] = {}
@@ -45,7 +53,23 @@ class SetData:
     @cached_property
     def test_id(self) -> str:
         """Hash of the ordered ids of the good test pictures."""
-        return digest(self._good_rows("test")[1])[:16]
+        return digest(self.test_ids)[:16]
+
+    @property
+    def test_ids(self) -> list[str]:
+        """The ids of the good test pictures, in order."""
+        return self._good_rows("test")[1]
+
+    @cached_property
+    def zero_shot(self) -> NDArray[np.uint16] | None:
+        """The class [n] that the text alone gives each good test picture; None without text."""
+        if self.features.text is None:
+            return None
+        method = ZeroShot()
+        params = method.solve(self.task(ZeroShot, [None], [{}]))
+        query = self.test_query(method)
+        parts = [x[0].argmax(-1) for _, _, x in logits_in_parts(method, params, query, self.limit)]
+        return torch.cat(parts).cpu().numpy().astype(np.uint16)
 
     @cached_property
     def _per_prompt(self) -> Tensor:
@@ -73,18 +97,38 @@ class SetData:
             self._pools[split] = Pool(ids, [labels[row] for row in rows], rows)
         return self._pools[split]
 
-    def draw(self, shots: int, seed: int) -> Draw:
+    @property
+    def per_class(self) -> int:
+        """Training images a class, on average: what `all` comes to."""
+        labelled = sum(label >= 0 for label in self.pool("train").labels)
+        return max(1, round(labelled / len(self.classnames)))
+
+    def draw(self, shots: Shots, seed: int, fewer: Fewer = "error") -> Draw:
         """The few-shot draw of that seed."""
-        if (shots, seed) not in self._draws:
-            self._draws[shots, seed] = few_shot(
+        if self.draws_are == GIVEN:
+            return self._given(shots, seed)
+        asked = shots, seed, fewer
+        if asked not in self._draws:
+            self._draws[asked] = few_shot(
                 self.pool("train"),
                 self.pool("val"),
                 self.classnames,
                 shots,
                 seed,
                 where=f"data set {self.features.dataset}",
+                fewer=fewer,
             )
-        return self._draws[shots, seed]
+        return self._draws[asked]
+
+    def _given(self, shots: Shots, seed: int) -> Draw:
+        there = self.features.given_draws
+        where = f"data set {self.features.dataset}"
+        if not isinstance(shots, int) or (seed, shots) not in there:
+            what = f"no draw of seed {seed} and {shots} shots came with this set"
+            raise InputError(what, where=where, fix="use --draw ranked")
+        pools = self.pool("train"), self.pool("val")
+        rows = there[seed, shots]
+        return given(*pools, self.classnames, rows, shots, seed, where=where)
 
     def task(
         self, method: type[Method], draws: Sequence[Draw | None], settings: Sequence[Settings]
@@ -107,11 +151,40 @@ class SetData:
             n_classes=len(self.classnames),
         )
 
-    def val_query(self, method: Method, draw: Draw) -> tuple[Query, Tensor]:
-        """The validation pictures of a draw and their labels [n]."""
-        index = torch.tensor(draw.val, dtype=torch.int64)
+    @property
+    def labelled_splits(self) -> list[str]:
+        """The splits that have pictures."""
+        return [name for name, split in self.features.labels.splits.items() if len(split.labels)]
+
+    def whole_task(self, method: type[Method], settings: Settings) -> Task:
+        """One variant that learns from the labelled pictures of all splits, test included."""
+        rows: list[Tensor] = []
+        labels: list[int] = []
+        first = 0
+        splits = self.labelled_splits
+        for split in splits:
+            own = self.pool(split)
+            known = [k for k, label in enumerate(own.labels) if label >= 0]
+            rows.append(first + torch.tensor([own.rows[k] for k in known], dtype=torch.int64))
+            labels += [own.labels[k] for k in known]
+            first += len(self._layer(split, "image"))
+        index = torch.cat(rows)
+        layers = {n: torch.cat([self._layer(split, n) for split in splits]) for n in method.needs}
+        empty = self.task(method, [None], [settings])
+        return replace(
+            empty,
+            pool={name: x[index].to(self.device) for name, x in layers.items()},
+            rows=torch.arange(len(index), device=self.device)[None],
+            labels=self._index([labels]),
+        )
+
+    def val_query(
+        self, method: Method, rows: Sequence[int], labels: Sequence[int]
+    ) -> tuple[Query, Tensor]:
+        """Validation pictures by their rows, and their labels [n]."""
+        index = torch.tensor(rows, dtype=torch.int64)
         layers = {n: self._layer("val", n)[index].to(self.device) for n in method.needs}
-        return Query(layers), torch.tensor(draw.val_labels, device=self.device)
+        return Query(layers), torch.tensor(labels, device=self.device)
 
     def test_query(self, method: Method) -> Query:
         """All good test pictures."""

@@ -2,12 +2,13 @@
 
 A cell is one row of the result: a method, shots, a seed, and the candidates that compete for it.
 A block is all cells of one method and shot count on one feature set. Within a block the variants
-that share static settings form a stack and run at once.
+that share static settings and the number of support pictures form a stack and run at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from cacheclip.draws import ALL, Shots
 from cacheclip.errors import UsageError, near
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import SEARCH, Method, Settings
@@ -17,10 +18,15 @@ from cacheclip.study.settings import Choices
 
 @dataclass(frozen=True)
 class Cell:
-    """One row to be: candidates are all settings that compete for it, zero-shot-most first."""
+    """One row to be: the settings that compete for it, and those that the others must beat.
+
+    `n_train` is the number of its draw's support pictures, once there is a draw.
+    """
 
     seed: int | None
     candidates: tuple[Settings, ...]
+    constant: Settings
+    n_train: int = 0
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Stack:
     """Variants that run at once: (cell, candidate) by position in their block."""
 
     static: Settings
+    n_train: int
     variants: tuple[tuple[int, int], ...]
 
 
@@ -36,24 +43,24 @@ class Block:
     """All cells of one method and shot count."""
 
     method: type[Method]
-    shots: int
+    shots: Shots
     policy: Policy
     cells: tuple[Cell, ...]
     recipe: str | None = None
 
     @property
     def stacks(self) -> list[Stack]:
-        """The variants grouped by static settings, in order of their first variant."""
-        groups: dict[tuple[tuple[str, object], ...], list[tuple[int, int]]] = {}
+        """The variants grouped by what a stack shares, in order of their first variant."""
+        groups: dict[tuple[object, ...], list[tuple[int, int]]] = {}
         for c, cell in enumerate(self.cells):
             for k, settings in enumerate(cell.candidates):
-                key = tuple(_static(self.method, settings).items())
+                key = (cell.n_train, *_static(self.method, settings).items())
                 groups.setdefault(key, []).append((c, k))
         made = []
         for variants in groups.values():
             c, k = variants[0]
-            settings = self.cells[c].candidates[k]
-            made.append(Stack(_static(self.method, settings), tuple(variants)))
+            static = _static(self.method, self.cells[c].candidates[k])
+            made.append(Stack(static, self.cells[c].n_train, tuple(variants)))
         return made
 
     @property
@@ -63,24 +70,27 @@ class Block:
 
 
 def _static(method: type[Method], settings: Settings) -> Settings:
-    """What the variants of a stack share: static settings, and vector settings that are words."""
+    """What the variants of a stack share: static settings, and all others that are words."""
     words = (name for name in method.vector if isinstance(settings[name], str))
-    return {name: settings[name] for name in (*method.static, *words)}
+    labels = (name for name in method.labels if name in settings)
+    return {name: settings[name] for name in (*method.static, *words, *labels)}
 
 
 def blocks(
     chosen: Sequence[type[Method]],
-    shots: Sequence[int],
+    shots: Sequence[Shots],
     seeds: Sequence[int],
     policy: Policy,
     choices: dict[str, Choices],
     logit_scale: float,
     recipe: str | None = None,
+    per_class: int = 1,
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
     A method that reads no support picture (zero-shot) is one cell, whatever the shots and seeds. A
-    method that does not know the recipe asked for runs as it does unasked.
+    method that does not know the recipe asked for runs as it does unasked. Constants that depend on
+    the shots are under `all` those of `per_class` shots, the training images a class on average.
 
     Raises:
         UsageError: no method knows the recipe, or a search has nothing to search on.
@@ -90,13 +100,17 @@ def blocks(
     made = []
     for method in chosen:
         own = method.recipe(recipe)
-        for k in shots if method.draws else [0]:
-            candidates = policy.candidates(method, choices[method.name], k, logit_scale, own)
+        asked: Sequence[Shots] = shots if method.draws else [0]
+        for k in asked:
+            of = per_class if k == ALL else k
+            candidates = policy.candidates(method, choices[method.name], of, logit_scale, own)
             if not policy.selects:
                 _refuse_search(method, candidates)
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
+            pinned = {n: v[0] for n, v in choices[method.name].items() if len(v) == 1}
+            constant = method.fixed(of, logit_scale, own, pinned)
             cells = [
-                Cell(seed, tuple(group))
+                Cell(seed, tuple(group), constant)
                 for seed in (seeds if method.draws else [None])
                 for group in rivals
             ]
@@ -129,24 +143,24 @@ def _refuse_search(method: type[Method], candidates: Sequence[Settings]) -> None
         )
 
 
-def parts(block: Block, at_once: Callable[[Settings], int]) -> Iterator[list[int]]:
+def parts(block: Block, at_once: Callable[[Stack], int]) -> Iterator[list[int]]:
     """The cells of a block, by position, in groups that run to their rows one after the other.
 
-    A group holds cells of the same static settings, as many as run at once: a kill loses one group.
+    A group holds cells of the same stacks, as many as run at once: a kill loses one group.
 
     Args:
         block: its cells are those to run.
-        at_once: variants of these static settings that run together.
+        at_once: variants of such a stack that run together.
     """
-    by_static: dict[str, list[int]] = {}
+    of_stacks: dict[str, list[int]] = {}
     room: dict[str, int] = {}
     for c, cell in enumerate(block.cells):
         stacks = replace(block, cells=(cell,)).stacks
-        key = repr([stack.static for stack in stacks])
+        key = repr([(stack.static, stack.n_train) for stack in stacks])
         if key not in room:
-            room[key] = min(at_once(stack.static) // len(stack.variants) for stack in stacks)
-        by_static.setdefault(key, []).append(c)
-    for key, members in by_static.items():
+            room[key] = min(at_once(stack) // len(stack.variants) for stack in stacks)
+        of_stacks.setdefault(key, []).append(c)
+    for key, members in of_stacks.items():
         step = max(1, room[key])
         for first in range(0, len(members), step):
             yield members[first : first + step]

@@ -1,21 +1,27 @@
 """From outcomes to result rows, predictions and bundles."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import isfinite
+from typing import Any
 
 import numpy as np
 
 from cacheclip import __version__
 from cacheclip.bundle import Bundle
-from cacheclip.disk import digest, publish_json, publishing
+from cacheclip.disk import digest, publish_json
 from cacheclip.draws import Draw
 from cacheclip.errors import CacheclipError
-from cacheclip.methods.base import Settings, Trained
-from cacheclip.results import PROTOCOL_VERSION, Row
+from cacheclip.methods.base import Trained
+from cacheclip.metrics import macro, wilson
+from cacheclip.results import PROTOCOL_VERSION, Predictions, Row, write_predictions
 from cacheclip.store.home import Home
-from cacheclip.study.data import SetData
+from cacheclip.study.data import RANKED, SetData
 from cacheclip.study.plan import Block, Cell
-from cacheclip.study.run import Outcome, Winner
+from cacheclip.study.race import Winner
+from cacheclip.study.run import Outcome, temperature
+from cacheclip.study.score import Scores
 
 
 def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: SetData) -> Row:
@@ -42,7 +48,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
         select=block.policy.name if block.method.draws else "fixed",
-        draw="ranked",
+        draw=data.draws_are if block.method.draws else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         test_id=data.test_id,
         views=None,
@@ -66,20 +72,20 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         precision=None,
         version=__version__,
         time="",
+        fewer="keep" if drawn and drawn.short else "error",
     )
 
 
-def finished(row: Row, outcome: Outcome) -> Row:
+def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
     """The row of a cell that has run, with `error` where it has no result."""
     draw, race = outcome.draw, outcome.race
     winner = outcome.result if isinstance(outcome.result, Winner) else None
-    n_val = len(draw.val) if draw and race.val_hits else 0
+    n_val = len(draw.val) if draw and race.points else 0
     return replace(
         row,
         hparams=dict(winner.settings) if winner else row.hparams,
         n_val=n_val,
-        top1_val=race.val_hits[race.front] / n_val if winner and n_val else None,
-        top1_test=float(outcome.scores.top1[0]) if outcome.scores else None,
+        top1_val=race.front.hits / n_val if race.front else None,
         curve=_curve(outcome, n_val) if n_val else None,
         seconds=race.seconds / max(1, race.size),
         stack_seconds=race.seconds,
@@ -87,7 +93,32 @@ def finished(row: Row, outcome: Outcome) -> Row:
         precision=winner.precision if winner else None,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         error=None if winner else str(outcome.result),
+        learned=winner.method.learned(winner.params) if winner else None,
+        temperature=outcome.calibration.temperature if outcome.calibration else None,
+        n_calibration=outcome.calibration.n if outcome.calibration else 0,
+        calibrated_on=outcome.calibration.on if outcome.calibration else None,
+        border=race.border if winner else None,
+        **(_tested(outcome.scores, classnames) if outcome.scores else {}),
     )
+
+
+def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:
+    """The fields of a row that test labels decide."""
+    label, top1 = scores.label, float(scores.top1[0])
+    n_each = np.bincount(label, minlength=len(classnames))
+    zero_shot = scores.zero_shot
+    return {
+        "top1_test": top1,
+        "ci95_test": list(wilson(top1, len(label))),
+        "macro_test": macro(scores.predicted[0] == label, label),
+        "ece_test": float(scores.ece[0, 1]),
+        "ece_test_raw": float(scores.ece[0, 0]),
+        "nll_test": float(scores.nll[0, 1]),
+        "nll_test_raw": float(scores.nll[0, 0]),
+        "constant_test": int(n_each.max()) / len(label),
+        "zero_shot_test": None if zero_shot is None else float((zero_shot == label).mean()),
+        "untested": [name for name, n in zip(classnames, n_each, strict=True) if not n],
+    }
 
 
 def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bundle:
@@ -114,23 +145,26 @@ def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bun
             "version": __version__,
         },
         head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
+        learned=winner.method.learned(winner.params),
+        temperature=temperature(outcome),
     )
 
 
 def keep(home: Home, data: SetData, outcome: Outcome, row_id: str) -> None:
-    """Publish the draw, and the predictions that paired tests and confusions read."""
+    """Publish the draw, and the predictions that `results.predictions` reads."""
     draw, scores = outcome.draw, outcome.scores
     if draw and not (path := home.root / "draws" / f"{draw.draw_id}.json").exists():
         publish_json(path, {"dataset": data.features.dataset} | draw.record())
     if scores:
-        path = home.root / "predictions" / f"{row_id}.npz"
-        with publishing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                predicted=scores.predicted[0],
-                true_log_p=scores.true_log_p[0],
-                top_p=scores.top_p[0],
-            )
+        answers = Predictions(
+            predicted=scores.predicted[0],
+            label=scores.label,
+            true_log_p=scores.true_log_p[0],
+            top_p=scores.top_p[0],
+            true_rank=scores.true_rank[0],
+            ids=data.test_ids,
+        )
+        write_predictions(home.root, row_id, answers)
 
 
 def _splits_read(block: Block, data: SetData) -> list[str]:
@@ -147,11 +181,19 @@ def _template(block: Block, data: SetData) -> str:
 
 
 def _curve(outcome: Outcome, n_val: int) -> list[dict[str, object]]:
-    """All settings tried with their validation accuracy; null where a candidate failed."""
-    points: list[tuple[Settings, int | None]] = []
+    """All settings tried with what they did on the validation images; null where one failed."""
+    curve: list[dict[str, object]] = []
     for k, settings in enumerate(outcome.cell.candidates):
-        points += outcome.race.tried.get(k) or [(settings, outcome.race.val_hits.get(k))]
-    return [
-        {"hparams": dict(settings), "top1_val": None if hits is None else hits / n_val}
-        for settings, hits in points
-    ]
+        points = outcome.race.points.get(k)
+        if points is None:
+            curve.append({"hparams": dict(settings), "top1_val": None, "nll_val": None})
+        for point in points or ():
+            nll = -float(point.log_p.mean())
+            curve.append(
+                {
+                    "hparams": dict(point.settings),
+                    "top1_val": point.hits / n_val,
+                    "nll_val": round(nll, 6) if isfinite(nll) else None,
+                }
+            )
+    return curve

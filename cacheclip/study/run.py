@@ -1,7 +1,8 @@
 """Run the cells of a block: fit its stacks, choose by validation accuracy, and only then score."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from time import perf_counter
 
@@ -11,45 +12,14 @@ from cacheclip.draws import Draw
 from cacheclip.engine import stack as engine
 from cacheclip.engine.memory import is_exhausted
 from cacheclip.errors import CacheclipError, FitError, MachineError
+from cacheclip.heads.temperature import label_log_p
 from cacheclip.methods.base import Method, Params, Settings
 from cacheclip.metrics import hits
-from cacheclip.select.base import first_best
+from cacheclip.study.calibration import Calibration, calibrate
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Block, Cell, Stack
+from cacheclip.study.race import Entrant, Point, Race, Winner
 from cacheclip.study.score import Scores, score
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The chosen variant of a cell, settled before any test label is opened."""
-
-    settings: Settings
-    method: Method
-    params: Params  # [1, ...]
-    precision: str | None  # of its training steps
-
-
-@dataclass
-class Race:
-    """The candidates of one cell so far; the one in front keeps its params.
-
-    Attributes:
-        val_hits: candidate -> validation images that it got right, where a policy chooses.
-        tried: candidate -> every point of its search with its hits, where it searched.
-        winner: the candidate in front.
-        front: its number.
-        error: why a candidate is out of the race.
-        seconds: time of the stacks that its candidates ran in.
-        size: variants of those stacks.
-    """
-
-    val_hits: dict[int, int] = field(default_factory=dict)
-    tried: dict[int, list[tuple[Settings, int]]] = field(default_factory=dict)
-    winner: Winner | None = None
-    front: int = -1
-    error: CacheclipError | None = None
-    seconds: float = 0.0
-    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +29,8 @@ class Outcome:
     cell: Cell
     draw: Draw | None
     result: Winner | CacheclipError
-    race: Race = field(default_factory=Race)
+    race: Race
+    calibration: Calibration | None = None  # of the winner
     scores: Scores | None = None  # of the winner alone
 
 
@@ -79,7 +50,7 @@ def run(
         progress: called with the share of the block that is done.
         notice: called with a line for the user.
     """
-    races = [Race() for _ in block.cells]
+    races = [Race(block.policy, cell.constant) for cell in block.cells]
     done = 0
     for whole in block.stacks:
         live = [(c, k) for c, k in whole.variants if not isinstance(draws[c], CacheclipError)]
@@ -88,12 +59,12 @@ def run(
             progress((done + share * size) / block.variants)
 
         if live:
-            stack = Stack(whole.static, tuple(live))
+            stack = replace(whole, variants=tuple(live))
             _run_stack(block, stack, data, draws, races, advance, notice)
         done += len(whole.variants)
         progress(done / block.variants)
     outcomes = [
-        _settle(cell, draw, race)
+        _settle(cell, draw, race, data)
         for cell, draw, race in zip(block.cells, draws, races, strict=True)
     ]
     return _scored(outcomes, data)
@@ -119,9 +90,9 @@ def _run_stack(
         seeds = [block.cells[c].seed or 0 for c, _ in stack.variants]
         task = data.task(block.method, own, settings)
         for first, last, params in engine.fit(method, task, seeds, progress, data.limit, notice):
-            entrants = list(zip(stack.variants, own, settings, strict=True))[first:last]
+            members = list(zip(stack.variants, own, settings, strict=True))[first:last]
             precision = engine.precision(method, task)
-            _race(block, method, params, precision, entrants, data, races)
+            _race(block, method, params, precision, members, data, races)
             raced = last
     except CacheclipError as caught:
         error = caught
@@ -140,7 +111,7 @@ def _run_stack(
         races[c].size += len(stack.variants)
 
 
-Entrant = tuple[tuple[int, int], Draw | None, Settings]
+Member = tuple[tuple[int, int], Draw | None, Settings]
 
 
 def _race(
@@ -148,7 +119,7 @@ def _race(
     method: Method,
     params: Params,
     precision: str | None,
-    entrants: Sequence[Entrant],
+    members: Sequence[Member],
     data: SetData,
     races: Sequence[Race],
 ) -> None:
@@ -157,69 +128,54 @@ def _race(
     A variant that is not finite never enters, so it cannot win or push another out.
     """
     finite = engine.finite(params).tolist()
-    for c, members in groupby(range(len(entrants)), key=lambda v: entrants[v][0][0]):
-        positions = list(members)
-        race, draw = races[c], entrants[positions[0]][1]
-        entered = [v - positions[0] for v in positions if finite[v]]
-        if not entered:
+    for c, group in groupby(range(len(members)), key=lambda v: members[v][0][0]):
+        positions = [v for v in group if finite[v]]
+        if not positions:
             continue
-        own = {n: x[positions[0] : positions[-1] + 1] for n, x in params.items()}
-        settings = [dict(entrants[v][2]) for v in positions]
-        numbers = [entrants[v][0][1] for v in positions]
-        if len(entered) < len(positions):
-            own = engine.take(own, entered)
-            settings, numbers = [settings[v] for v in entered], [numbers[v] for v in entered]
+        draw = members[positions[0]][1]
+        own = engine.take(params, positions) if len(positions) < len(members) else params
+        settings = [members[v][2] for v in positions]
+        points: list[list[Point]] = [[] for _ in positions]
         if block.policy.selects and draw is not None and draw.val:
-            for v, points in _searched(method, own, settings, draw, data).items():
-                race.tried[numbers[v]] = points
-            race.val_hits |= dict(zip(numbers, _val_hits(method, own, draw, data), strict=True))
-        rivals = sorted(race.val_hits) or numbers[:1]
-        front = rivals[first_best([race.val_hits.get(r, 0) for r in rivals])]
-        if front != race.front and front in numbers:
-            v = numbers.index(front)
-            race.front = front
-            race.winner = Winner(settings[v], method, engine.take(own, [v]), precision)
+            points = _validated(method, own, settings, draw, data)
+        for w, v in enumerate(positions):
+            take = partial(engine.take, own, [w])
+            races[c].enter(
+                members[v][0][1], Entrant(settings[w], method, take, precision), points[w]
+            )
 
 
-def _searched(
-    method: Method, params: Params, settings: list[Settings], draw: Draw, data: SetData
-) -> dict[int, list[tuple[Settings, int]]]:
-    """What each variant's search tried; its best point is written to its params and settings."""
-    query, labels = data.val_query(method, draw)
+def _validated(
+    method: Method, params: Params, settings: Sequence[Settings], draw: Draw, data: SetData
+) -> list[list[Point]]:
+    """Each variant's settings on the validation images, or all points of its search."""
+    query, labels = data.val_query(method, draw.val, draw.val_labels)
     found = method.search(params, query, labels)
-    if found is None:
-        return {}
-    tried = {}
-    hits, values = found.hits.tolist(), {n: x.tolist() for n, x in found.settings.items()}
-    params |= {name: params[name].clone() for name in values}
-    for v, own in enumerate(settings):
-        best = first_best(hits[v])
-        tried[v] = [
-            (own | {name: x[v][t] for name, x in values.items()}, count)
-            for t, count in enumerate(hits[v])
+    if found is not None:
+        return [
+            [
+                Point(
+                    {**own, **{name: x[v][t].item() for name, x in found.settings.items()}},
+                    int(found.hits[v][t]),
+                    found.log_p[v][t],
+                )
+                for t in range(found.hits.shape[1])
+            ]
+            for v, own in enumerate(settings)
         ]
-        own.update(tried[v][best][0])
-        for name in values:
-            params[name][v] = found.settings[name][v, best]
-    return tried
+    parts = list(engine.logits_in_parts(method, params, query, data.limit))
+    logits = torch.cat([part for _, _, part in parts], 1)  # [V, n, C]
+    right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
+    return [[Point(own, right[v], log_p[v])] for v, own in enumerate(settings)]
 
 
-def _val_hits(method: Method, params: Params, draw: Draw, data: SetData) -> list[int]:
-    """How many validation images each variant gets right. Counts tie where fractions may not."""
-    query, labels = data.val_query(method, draw)
-    parts = [
-        hits(logits, labels[a:b])
-        for a, b, logits in engine.logits_in_parts(method, params, query, data.limit)
-    ]
-    counted: list[int] = torch.stack(parts).sum(0).tolist()
-    return counted
-
-
-def _settle(cell: Cell, draw: Draw | CacheclipError | None, race: Race) -> Outcome:
+def _settle(cell: Cell, draw: Draw | CacheclipError | None, race: Race, data: SetData) -> Outcome:
     """The cell's outcome before scoring."""
     if isinstance(draw, CacheclipError):
-        return Outcome(cell, None, draw)
-    return Outcome(cell, draw, race.error or race.winner or _not_finite(cell), race)
+        return Outcome(cell, None, draw, race)
+    if race.error or not race.winner:
+        return Outcome(cell, draw, race.error or _not_finite(cell), race)
+    return Outcome(cell, draw, race.winner, race, calibrate(race.winner, race, draw, data))
 
 
 def _not_finite(cell: Cell) -> FitError:
@@ -229,6 +185,11 @@ def _not_finite(cell: Cell) -> FitError:
         where=", ".join(f"{name}={value}" for name, value in settings.items()),
         fix="use a smaller lr" if "lr" in settings else "use less extreme settings",
     )
+
+
+def temperature(outcome: Outcome) -> float:
+    """What the winner's logits are divided by; 1 where there was too little to fit it on."""
+    return outcome.calibration.temperature if outcome.calibration else 1.0
 
 
 def _scored(outcomes: list[Outcome], data: SetData) -> list[Outcome]:
@@ -244,7 +205,8 @@ def _scored(outcomes: list[Outcome], data: SetData) -> list[Outcome]:
             part = own[first:last]
             names = part[0][1].params
             params = {name: torch.cat([w.params[name] for _, w in part]) for name in names}
-            scores = score(method, params, data)
+            warmth = [temperature(outcomes[k]) for k, _ in part]
+            scores = score(method, params, data, warmth)
             seconds = perf_counter() - start
             for w, (k, _) in enumerate(part):
                 race = outcomes[k].race

@@ -1,14 +1,16 @@
 """The one place that opens test labels. It is handed settled params and chooses nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.methods.base import Method, Params
-from cacheclip.metrics import hits, true_log_probability
+from cacheclip.metrics import calibration_error, hits, true_log_probability, true_rank
 from cacheclip.study.data import SetData
 
 
@@ -19,37 +21,78 @@ class Scores:
     Attributes:
         top1: [W] fractions.
         predicted: [W, n] uint16, the class of the largest logit.
-        true_log_p: [W, n] float16, log probability of the label.
-        top_p: [W, n] float16, probability of the prediction.
+        true_log_p: [W, n] float16, log probability of the label at the variant's temperature.
+        top_p: [W, n] float16, probability of the prediction at that temperature.
+        ece, nll: [W, 2], calibration error and mean negative log probability of the label, as the
+            logits come and at that temperature.
+        true_rank: [W, n] uint16, how many classes stand before the label.
+        label: [n] uint16.
+        zero_shot: [n] uint16, what the text alone predicts; None where there is none.
     """
 
     top1: NDArray[np.float64]
     predicted: NDArray[np.uint16]
     true_log_p: NDArray[np.float16]
     top_p: NDArray[np.float16]
+    ece: NDArray[np.float64]
+    nll: NDArray[np.float64]
+    true_rank: NDArray[np.uint16]
+    label: NDArray[np.uint16]
+    zero_shot: NDArray[np.uint16] | None
 
     def of(self, variant: int) -> "Scores":
         """The results of one variant, its axis kept."""
         one = slice(variant, variant + 1)
-        return Scores(self.top1[one], self.predicted[one], self.true_log_p[one], self.top_p[one])
+        return Scores(
+            self.top1[one],
+            self.predicted[one],
+            self.true_log_p[one],
+            self.top_p[one],
+            self.ece[one],
+            self.nll[one],
+            self.true_rank[one],
+            self.label,
+            self.zero_shot,
+        )
 
 
-def score(method: Method, params: Params, data: SetData) -> Scores:
-    """Run the test pictures through W settled variants and compare with the labels."""
+def score(
+    method: Method, params: Params, data: SetData, temperatures: Sequence[float] | None = None
+) -> Scores:
+    """Run the test pictures through W settled variants and compare with the labels.
+
+    Args:
+        method: with its static settings.
+        params: of W variants.
+        data: the feature set.
+        temperatures: what divides the logits of each before the softmax; 1 by default.
+    """
     rows = data.good_rows("test")
     all_labels = data.features.labels.splits["test"].labels
     labels = torch.tensor([all_labels[row] for row in rows], device=data.device)  # [n]
-    right, predicted, true_log_p, top_p = [], [], [], []
+    T = torch.tensor(temperatures or [1.0], device=data.device)[:, None, None]
+    right, predicted, ranks = [], [], []
+    true_log_p: list[tuple[Tensor, Tensor]] = []  # as they come, and calibrated
+    top_p: list[tuple[Tensor, Tensor]] = []
     for first, last, logits in logits_in_parts(method, params, data.test_query(method), data.limit):
         part = labels[first:last]
         right.append(hits(logits, part))
-        best_p, best = logits.float().softmax(-1).max(-1)  # [W, n]
-        predicted.append(best)
-        top_p.append(best_p)
-        true_log_p.append(true_log_probability(logits, part))
+        raw, warm = logits.float(), logits.float() / T
+        predicted.append(logits.argmax(-1))  # [W, n]
+        top_p.append((raw.softmax(-1).amax(-1), warm.softmax(-1).amax(-1)))
+        true_log_p.append((true_log_probability(raw, part), true_log_probability(warm, part)))
+        ranks.append(true_rank(logits, part))
+    told = torch.cat(predicted, 1)
+    tops = [torch.cat(x, 1) for x in zip(*top_p, strict=True)]  # [W, n] twice
+    log_p = [torch.cat(x, 1) for x in zip(*true_log_p, strict=True)]
     return Scores(
         top1=torch.stack(right).sum(0).double().div(len(labels)).cpu().numpy(),
-        predicted=torch.cat(predicted, 1).cpu().numpy().astype(np.uint16),
-        true_log_p=torch.cat(true_log_p, 1).cpu().numpy().astype(np.float16),
-        top_p=torch.cat(top_p, 1).cpu().numpy().astype(np.float16),
+        predicted=told.cpu().numpy().astype(np.uint16),
+        true_log_p=log_p[1].cpu().numpy().astype(np.float16),
+        top_p=tops[1].cpu().numpy().astype(np.float16),
+        ece=torch.stack([calibration_error(p, told == labels) for p in tops], 1).cpu().numpy(),
+        nll=torch.stack([-p.double().mean(1) for p in log_p], 1).cpu().numpy(),
+        true_rank=torch.cat(ranks, 1).cpu().numpy().astype(np.uint16),
+        label=labels.cpu().numpy().astype(np.uint16),
+        zero_shot=data.zero_shot,
     )

@@ -41,16 +41,12 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
             where="--set",
             fix=instead(
                 scope,
-                [
-                    f"{m.name}.{text.removeprefix(f'{scope}.')}"
-                    for m in methods
-                    if name in m.defaults
-                ]
+                [f"{m.name}.{text.removeprefix(f'{scope}.')}" for m in methods if name in _known(m)]
                 or [m.name for m in methods],
                 option="--set ",
             ),
         )
-    owners = [m for m in methods if name in m.defaults and scope in ("", m.name)]
+    owners = [m for m in methods if name in _known(m) and scope in ("", m.name)]
     if not owners:
         asked = [m for m in methods if scope in ("", m.name)]
         raise UsageError(
@@ -66,22 +62,24 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
     return owners[0]
 
 
+def _known(method: type[Method]) -> list[str]:
+    return [*method.defaults, *method.labels]
+
+
 def _near_settings(name: str, text: str, methods: Sequence[type[Method]]) -> str:
     """What to write instead of a setting that none of the methods has."""
-    close = near(name, list(dict.fromkeys(known for m in methods for known in m.defaults)))[:3]
+    close = near(name, list(dict.fromkeys(known for m in methods for known in _known(m))))[:3]
     value = text.partition("=")[2]
-    scoped = [
-        f"--set {m.name}.{own}={value}" for own in close for m in methods if own in m.defaults
-    ]
+    scoped = [f"--set {m.name}.{own}={value}" for own in close for m in methods if own in _known(m)]
     meant = f"did you mean {' or '.join(scoped)}? " if scoped else ""
     return f"{meant}all of them: cacheclip methods {' '.join(m.name for m in methods)}"
 
 
 def _value(method: type[Method], name: str, text: str) -> Value:
-    words = method.words.get(name, ())
+    words = method.labels.get(name) or method.words.get(name, ())
     if text in words:
         return text
-    default = method.defaults[name]
+    default = method.defaults[name] if name in method.defaults else words[0]
     if isinstance(default, str):
         raise InputError(
             f"{name} = {text!r} is none of its words",
@@ -103,5 +101,5 @@ def _wrong(method: type[Method], name: str, text: str, why: str) -> InputError:
     return InputError(
         f"{name} = {text!r} {why}",
         where=f"--set, method {method.name}",
-        fix=f"a value such as {method.defaults[name]}",
+        fix=f"a value such as {method.defaults.get(name) or method.labels[name][-1]}",
     )

@@ -1,86 +1,204 @@
-"""Result rows as the table that people read: methods down, shots across, percent."""
+"""Result rows as the table that people read: methods down, shots across, percent.
 
-import shlex
-from collections.abc import Sequence
+What the numbers are worth stands in lines below it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil, floor, inf
 from statistics import mean, stdev
 
+from cacheclip.draws import ALL, Draw, Shots
+from cacheclip.metrics import wilson
 from cacheclip.results import Row
 
 Table = tuple[list[str], list[list[str]]]
+Columns = dict[int | str, list[Row]]  # shots -> the rows of a cell
+Value = float | int | str
+
+NAMED = 8  # names in a line before it says how many more there are
+FEW = 100  # test pictures
 
 
 def summary(rows: Sequence[Row]) -> Table:
-    """Headers and cells; mean and standard deviation of test accuracy over seeds.
+    """Headers and cells: test accuracy, over several seeds as mean and standard deviation.
 
+    With one seed there is no deviation, and the 95 % interval of the test pictures stands there.
     Zero-shot reads no shots, so its one figure stands in every column. Rows whose settings were
     chosen by validation share a line; under `fixed` each combination of settings has its own.
     """
-    shots = sorted({row.shots for row in rows} - {0}) or [0]
-    lines: dict[tuple[str, str], dict[int, list[Row]]] = {}
-    for row in rows:
-        varied = _settings(row, rows) if row.select == "fixed" else ""
-        columns = lines.setdefault((row.method, varied), {})
-        for k in [row.shots] if row.shots else shots:
-            columns.setdefault(k, []).append(row)
-    headers = ["method", *(f"{k} shot{'s' if k > 1 else ''}" for k in shots)]
+    shots, lines = _lines(rows)
+    headers = ["method", *(_shots([k]) for k in shots)]
+    several = _several(lines)
     cells = [
-        [f"{method} {varied}".rstrip(), *(_cell(columns.get(k, [])) for k in shots)]
-        for (method, varied), columns in lines.items()
+        [label, *(_cell(columns.get(k, []), several=several) for k in shots)]
+        for label, columns in lines.items()
     ]
     return headers, cells
 
 
-def again(rows: Sequence[Row]) -> list[str]:
-    """The command that makes a bundle of one cell of the table: the last that went well."""
-    good = [row for row in rows if row.error is None and row.shots]
-    if not good:
-        return []
-    row = good[-1]
-    own = {"dataset": row.dataset, "model": row.model, "pretrained": row.pretrained}
-    own |= {
-        "method": row.method,
-        "shots": str(row.shots),
-        "seed": str(row.seed),
-        "select": row.select,
-    }
-    own |= {"recipe": row.recipe} if row.recipe else {}
-    words = [word for name, value in own.items() for word in (f"--{name}", value)]
-    if row.select == "fixed":
-        words += [word for n, v in row.hparams.items() for word in ("--set", f"{n}={v}")]
-    return [shlex.join(["cacheclip", "fit", *words])]
+def notes(
+    rows: Sequence[Row], draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool
+) -> Iterator[str]:
+    """What the numbers of the table are worth, a line each.
+
+    Args:
+        rows: those of the table.
+        draws: shots -> the draws of its seeds.
+        chooses: whether settings were chosen on validation pictures.
+    """
+    tested = _tested(rows)
+    if not tested:
+        return
+    _, lines = _lines(tested)
+    pictures = f"{tested[0].n_test} test picture{'s' if tested[0].n_test > 1 else ''}"
+    if _several(lines):
+        yield f"accuracy in %, mean ± standard deviation {spread(draws, chooses=chooses)}"
+        widest = 100 * max(_half_width(row) for row in tested)
+        pictures += f": each number is good to {widest:.1f} points (95 %, Wilson)"
+    else:
+        yield "accuracy in %, in brackets its 95 % interval (Wilson, rounded outward)"
+    constants = [row.constant_test for row in tested if row.constant_test is not None]
+    always = f"; always answering one class gets {percent(constants[0])}" if constants else ""
+    yield pictures + always
+    yield from honest(tested[0])
+    gaps = [abs(row.macro_test - (row.top1_test or 0)) for row in tested if row.macro_test]
+    if (apart := max(gaps, default=0)) >= 0.01:
+        yield (
+            f"macro accuracy, where every class counts the same, is up to {100 * apart:.1f} points "
+            "apart: macro_test in --json"
+        )
+    zero_shot = next((r.top1_test for r in tested if r.method == "zero-shot"), None)
+    for name, floor_ in (("zero-shot", zero_shot), ("one class", max(constants, default=None))):
+        behind = list(_behind(lines, floor_))
+        if behind:
+            yield f"warning: below {name} ({percent(floor_)}): {listed(behind)}"
 
 
-def line(row: Row) -> Table:
-    """One row as a table: method, shots, policy, validation and test accuracy."""
-    headers = ["method", "shots", "select", "val %", "test %"]
-    accuracies = [_percent(row.top1_val), _percent(row.top1_test)]
-    return headers, [[row.method, str(row.shots), row.select, *accuracies]]
+def honest(row: Row) -> Iterator[str]:
+    """What is to be known of the test pictures before a number is believed."""
+    if row.untested:
+        yield (
+            f"no test pictures of {len(row.untested)} of {row.n_classes} classes: "
+            f"{listed(row.untested)}"
+        )
+    if row.n_test < FEW:
+        low, high = wilson(0.5, row.n_test)
+        yield (
+            f"{row.n_test} test picture{'s' if row.n_test > 1 else ''}: differences below "
+            f"{ceil(50 * (high - low))} points mean nothing"
+        )
 
 
-def settings(row: Row) -> str:
-    """All settings of a row that has run."""
-    return " ".join(f"{name}={_short(value)}" for name, value in row.hparams.items()) or "none"
+def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
+    """What the rows of a cell differ in.
+
+    Two draws are the same where they hold the same pictures, in whatever order.
+    """
+    kinds: dict[str, list[Shots]] = {}
+    for shots, own in draws.items():
+        support = {frozenset(draw.support) for draw in own}
+        val = {frozenset(draw.val) for draw in own}
+        if len(support) > 1:
+            kind = f"over {len(own)} draws"
+        elif chooses and len(val) > 1:
+            kind = f"over {len(own)} draws of validation pictures (same support)"
+        else:
+            kind = f"over {len(own)} starts alone (same draws)"
+        if len(own) > 1:
+            kinds.setdefault(kind, []).append(shots)
+    first, *others = kinds.items()
+    parts = [first[0], *(f"at {_shots(shots)} {kind}" for kind, shots in others)]
+    return ", ".join(parts)
 
 
-def _settings(row: Row, rows: Sequence[Row]) -> str:
-    """The settings in which rows of the same method and shots differ."""
-    peers = [r.hparams for r in rows if (r.method, r.shots) == (row.method, row.shots)]
-    varied = [n for n in row.hparams if len({p.get(n) for p in peers}) > 1]
-    return " ".join(f"{name}={_short(row.hparams[name])}" for name in varied)
+def percent(fraction: float | None) -> str:
+    """A fraction for people."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
-def _short(value: float | int | str) -> str:
+def short(value: Value) -> str:
     """A setting for people: a number that a search found has more digits than it means."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _cell(rows: Sequence[Row]) -> str:
+def by_number(shots: int | str) -> float:
+    """The order of shot counts: `all` comes last."""
+    return inf if shots == ALL else float(shots)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _lines(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
+    """The shots of the columns, and line by line the rows of each cell.
+
+    A line's label names the settings in which rows of its method and shots differ.
+    """
+    shots = sorted({row.shots for row in rows} - {0}, key=by_number) or [0]
+    peers: dict[tuple[str, int | str], list[Row]] = {}
+    for row in rows:
+        peers.setdefault((row.method, row.shots), []).append(row)
+    varied = {key: _varied(own) for key, own in peers.items()}
+    lines: dict[str, Columns] = {}
+    for row in rows:
+        told = varied[row.method, row.shots] if row.select == "fixed" else []
+        settings = [f"{n}={_exact(row.hparams[n])}" for n in told if n in row.hparams]
+        columns = lines.setdefault(" ".join([row.method, *settings]), {})
+        for k in [row.shots] if row.shots else shots:
+            columns.setdefault(k, []).append(row)
+    return shots, lines
+
+
+def _varied(rows: Sequence[Row]) -> list[str]:
+    """The settings in which these rows differ."""
+    names = dict.fromkeys(name for row in rows for name in row.hparams)
+    return [name for name in names if len({row.hparams.get(name) for row in rows}) > 1]
+
+
+def _several(lines: Mapping[str, Columns]) -> bool:
+    """Whether a cell of the table is the mean of more than one row."""
+    cells = (own for columns in lines.values() for own in columns.values())
+    return any(len(_tested(own)) > 1 for own in cells)
+
+
+def _tested(rows: Sequence[Row]) -> list[Row]:
+    """The rows that went well."""
+    return [row for row in rows if row.top1_test is not None]
+
+
+def _exact(value: Value) -> str:
+    """A setting as the user gave it."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _cell(rows: Sequence[Row], *, several: bool) -> str:
     values = [100 * row.top1_test for row in rows if row.top1_test is not None]
     if not values:
         return "failed" if rows else ""
-    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{mean(values):.1f}{spread}"
+    if len(values) > 1:
+        return f"{mean(values):.1f} ± {stdev(values):.1f}"
+    if several:
+        return f"{values[0]:.1f}"
+    low, high = wilson(values[0] / 100, rows[0].n_test)
+    return f"{values[0]:.1f} ({floor(100 * low)}-{ceil(100 * high)})"
 
 
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
+def _half_width(row: Row) -> float:
+    low, high = wilson(row.top1_test or 0.0, row.n_test)
+    return (high - low) / 2
+
+
+def _behind(lines: Mapping[str, Columns], floor_: float | None) -> Iterator[str]:
+    """The cells whose mean lies below a share, line by line."""
+    for label, columns in lines.items():
+        means = {k: mean(row.top1_test or 0.0 for row in own) for k, own in columns.items()}
+        shots = [k for k, value in means.items() if floor_ is not None and value < floor_ - 1e-9]
+        if shots and not label.startswith("zero-shot"):
+            yield f"{label} at {_shots(shots)}"
+
+
+def _shots(shots: Sequence[int | str]) -> str:
+    return f"{', '.join(map(str, shots))} shot{'' if list(shots) == [1] else 's'}"

@@ -166,7 +166,10 @@ def test_methods_lists_all_and_shows_the_settings_of_one(cli: Cli) -> None:
         assert ("pictures" in entry["reads"]) == method.draws
         assert (entry["fitted"] == "training") == issubclass(method, base.Trained)
     (shown,) = json.loads(cli(["methods", "clip-adapter", "--json"]).out)
-    assert {s["name"] for s in shown["settings"]} == set(base.get("clip-adapter").defaults)
+    assert {s["name"] for s in shown["settings"]} == {
+        *base.get("clip-adapter").defaults,
+        *base.get("clip-adapter").labels,
+    }
     assert set(shown["recipes"]) == {"as-code", "as-paper"}
     assert "from 0 to 1, learned" in cli(["methods", "clip-adapter"]).out
     for command in ("fit", "compare"):

@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -7,13 +8,13 @@ from PIL import Image
 
 @pytest.fixture
 def picture() -> Callable[[Path, str], None]:
-    """Writes a small picture whose grey level depends on its path, making folders as needed."""
+    """Writes a small picture, another one for every path, making folders as needed."""
 
     def write(root: Path, relative: str) -> None:
         path = root / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        level = sum(relative.encode()) % 256
-        Image.new("RGB", (12, 8), (level, 255 - level, 90)).save(path)
+        red, green, blue = hashlib.sha256(relative.encode()).digest()[:3]
+        Image.new("RGB", (12, 8), (red, green, blue)).save(path)
 
     return write
 

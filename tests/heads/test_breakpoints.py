@@ -1,10 +1,10 @@
-"""The best alpha of all real numbers, against brute force."""
+"""The best alpha of all numbers in its range, against brute force."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from cacheclip.heads.breakpoints import Margins, best_alpha, most_overlap
+from cacheclip.heads.breakpoints import MOST, Margins, best_alpha, most_overlap
 
 SIZES = [(1, 2, 1), (1, 5, 3), (7, 2, 2), (20, 20, 2), (33, 9, 3)]  # pictures, classes, votes
 KINDS = ["random", "whole", "no votes", "equal votes", "twin classes", "against"]
@@ -44,7 +44,8 @@ def test_no_point_of_a_dense_grid_is_better(
     alpha, found = best_alpha(zero_shot, votes, labels)
     assert torch.equal(hits(zero_shot, votes, labels, alpha), found)
     # Off the round numbers: on one a tie may fall to a label that no alpha beside it favours.
-    for point in [*torch.linspace(-30.013, 30.017, 1501), *torch.linspace(-1e5, 1.1e5, 50)]:
+    assert ((alpha >= 0) & (alpha <= MOST)).all()
+    for point in [*torch.linspace(0.0013, 3.0017, 1501), *torch.linspace(0.013, MOST, 500)]:
         tried = hits(zero_shot, votes, labels, point.to(dtype).expand(len(votes)))
         assert (tried <= found).all()
 
@@ -68,19 +69,22 @@ INF = float("inf")
 @pytest.mark.parametrize(
     ("pairs", "alpha", "count"),
     [
-        ([(1, 3)], 2, 1),
-        ([(1, 3), (2, 5)], 2.5, 2),
-        ([(6, 8), (-5, -3), (9, 10)], -4, 1),  # nearest to 0
-        ([(3, INF)], 4.5, 1),
-        ([(0.25, INF)], 0.625, 1),
-        ([(-INF, -3)], -4.5, 1),
-        ([(-INF, 4)], 2, 1),  # the positive part of what holds 0
-        ([(-8, 2)], 1, 1),
-        ([(-INF, INF)], 0.5, 1),
-        ([(1, 2), (2, 3)], 1.5, 1),  # open: they do not meet
-        ([(1, 3), (4, 2), (5, 5)], 2, 1),  # none is none
-        ([(4, 2)], 0.5, 0),
-        ([(1, 4), (2, 2 + 1e-15)], 1.5, 1),  # too narrow to stand in
+        ([(1, 3)], 1.1, 1),  # near its lower end
+        ([(1, 3), (2, 5)], 2.2, 2),
+        ([(2, 2.2), (2.1, 2.2)], 2.15, 2),  # in the middle of a narrow one
+        ([(6, 8), (-5, -3), (9, 10)], 6.6, 1),  # nothing below 0
+        ([(9, 10), (6, 8)], 6.6, 1),  # nearest to 0
+        ([(3, INF)], 3.3, 1),
+        ([(0.05, INF)], 0.06, 1),
+        ([(-INF, 4)], 0.01, 1),
+        ([(-INF, INF)], 0.01, 1),
+        ([(49, 70)], 49.5, 1),  # up to the end of the range
+        ([(60, 70), (2, 3)], 2.2, 1),  # not beyond it
+        ([(60, 70), (-3, -2)], MOST, 0),
+        ([(1, 2), (2, 3)], 1.1, 1),  # open: they do not meet
+        ([(1, 3), (4, 2), (5, 5)], 1.1, 1),  # none is none
+        ([(4, 2)], MOST, 0),
+        ([(1, 4), (2, 2 + 1e-15)], 1.1, 1),  # too narrow to stand in
     ],
 )
 def test_where_most_intervals_overlap(
@@ -89,3 +93,12 @@ def test_where_most_intervals_overlap(
     found, inside = most_overlap(*intervals(*pairs))
     assert int(inside) == count
     assert float(found) == pytest.approx(alpha)
+
+
+def test_a_tie_goes_to_zero_shot() -> None:
+    """Votes that change no answer leave alpha at 0, and so do votes that help nowhere."""
+    zero_shot = torch.tensor([[3.0, 1.0], [1.0, 2.0]])
+    labels = torch.tensor([0, 1])
+    votes = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    alpha, found = best_alpha(zero_shot, votes, labels)
+    assert (float(alpha), int(found)) == (0.0, 2)

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads import cache_search
+from cacheclip.heads.breakpoints import MOST
 from cacheclip.heads.cache import cache_logits
 from cacheclip.heads.cache_search import GRID, Betas, search, tune
+from cacheclip.heads.temperature import label_log_p
 from cacheclip.task import Query, unit
 
 C, D, N = 5, 8, 30
@@ -85,25 +87,31 @@ def test_the_grid_spans_the_released_ones_and_doubles_exactly() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_points_run_upwards_and_the_front_one_is_counted_on_the_logits(dtype: torch.dtype) -> None:
-    params, (x, labels) = cache([4] * C, dtype), pictures(dtype)
-    settings, counts = tune(params, Query({"image": x}), labels, ["alpha", "beta"])
-    assert (settings["beta"].diff() > 0).all()
-    front = int(counts[0].argmax())
-    logits = at(params, x, float(settings["alpha"][0, front]), float(settings["beta"][0, front]))
-    assert int((logits.argmax(-1) == labels).sum()) == int(counts[0, front])
-
-
-def test_a_front_point_that_rounding_takes_back_is_passed_over(
-    monkeypatch: pytest.MonkeyPatch,
+def test_zero_shot_and_the_constants_come_first_and_points_are_what_the_logits_say(
+    dtype: torch.dtype,
 ) -> None:
-    claimed = torch.tensor([3, 29, 4, 29] + [2] * 196)
-    monkeypatch.setattr(
-        cache_search, "search", lambda *given: (torch.zeros(200, dtype=torch.float64), claimed)
-    )
+    params, (x, labels) = cache([4] * C, dtype), pictures(dtype)
+    settings, counts, log_p = tune(params, Query({"image": x}), labels, ["alpha", "beta"])
+    assert settings["alpha"][0, :2].tolist() == [0.0, 1.5]
+    assert settings["beta"][0, :2].tolist() == [5.5, 5.5]
+    assert (settings["beta"][0, 2:].diff() > 0).all()
+    assert ((settings["alpha"] >= 0) & (settings["alpha"] <= MOST)).all()
+    judged = log_p[0].isfinite().all(-1)
+    assert judged[:2].all()
+    assert judged[2:].any()
+    for t in judged.nonzero().flatten().tolist():
+        logits = at(params, x, float(settings["alpha"][0, t]), float(settings["beta"][0, t]))
+        assert int((logits.argmax(-1) == labels).sum()) == int(counts[0, t])
+        torch.testing.assert_close(log_p[0, t], label_log_p(logits[None], labels)[0])
+
+
+def test_points_that_hits_rule_out_are_not_judged() -> None:
     params, (x, labels) = cache([4] * C), pictures()
-    _, counts = tune(params, Query({"image": x}), labels, ["alpha", "beta"])
-    assert counts.max() == int((at(params, x, 0.0, 1.0).argmax(-1) == labels).sum())
+    _, counts, log_p = tune(params, Query({"image": x}), labels, ["alpha", "beta"])
+    best = int(counts[0, 2:].max())
+    error = (best * (1 - best / N)) ** 0.5
+    ruled_out = ~log_p[0, 2:].isfinite().all(-1)
+    assert torch.equal(ruled_out, counts[0, 2:] < best - error)
 
 
 @pytest.mark.parametrize("beta", [0.0, 7.3])
@@ -111,9 +119,9 @@ def test_one_beta_with_its_own_best_alpha(beta: float) -> None:
     """At beta 0 an empty slot must still not vote."""
     params, (x, labels) = cache([3, 1, 4, 2, 2]), pictures()
     params["beta"][:] = beta
-    settings, counts = tune(params, Query({"image": x}), labels, ["alpha"])
+    settings, counts, _ = tune(params, Query({"image": x}), labels, ["alpha"])
     assert list(settings) == ["alpha"]
-    assert counts.shape == (1, 1)
+    assert counts.shape == (1, 3)
     tried = [int((at(params, x, a, beta).argmax(-1) == labels).sum()) for a in ALPHAS]
-    assert max(tried) <= int(counts)
+    assert max(tried) <= int(counts.max())
     assert Betas((beta,), 1).values().tolist() == [beta]

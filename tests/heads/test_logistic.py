@@ -4,6 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from cacheclip.heads.class_balance import balanced_weights
 from cacheclip.heads.logistic import logistic_regression
 
 GRID = [1e-3, 1.0, 30.0, 1e3, 1e5]
@@ -55,6 +56,32 @@ def test_float64_is_the_optimum_to_float64() -> None:
     residual = torch.nn.functional.one_hot(y) - p
     torch.testing.assert_close(W, 10 * residual.T @ x.double(), rtol=0, atol=1e-5)
     torch.testing.assert_close(residual.sum(0), torch.zeros(4).double(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("C", [0.1, 10.0])
+@pytest.mark.parametrize(("counts", "D"), [((3, 20, 9), 5), ((1, 12, 4), 30)])
+def test_balanced_weights_are_scikit_learns(counts: tuple[int, ...], D: int, C: float) -> None:
+    x, y = problem(max(counts), len(counts), D, 2)
+    kept = torch.cat([(y == c).nonzero().flatten()[:n] for c, n in enumerate(counts)])
+    x, y = x[kept].double(), y[kept]
+    weights = balanced_weights(y[None], len(counts))
+    draw = torch.zeros(1, dtype=torch.int64)
+    penalty = torch.tensor([C]).double()
+    (W,), (b,) = logistic_regression(x[None], y[None], draw, penalty, len(counts), weights)
+    theirs = LogisticRegression(C=C, class_weight="balanced", tol=1e-12, max_iter=100_000)
+    theirs.fit(x.numpy(), y)
+    p, q = (x @ W.T + b).softmax(-1), torch.from_numpy(theirs.predict_proba(x.numpy()))
+    torch.testing.assert_close(p, q, rtol=0, atol=1e-6)
+    torch.testing.assert_close(W - W.mean(0), torch.from_numpy(theirs.coef_), rtol=0, atol=1e-5)
+
+
+def test_weights_of_one_change_nothing() -> None:
+    x, y = problem(5, 3, 6, 0)
+    draw, C = torch.zeros(1, dtype=torch.int64), torch.tensor([10.0]).double()
+    plain = logistic_regression(x[None].double(), y[None], draw, C, 3)
+    ones = torch.ones(1, len(y)).double()
+    weighted = logistic_regression(x[None].double(), y[None], draw, C, 3, ones)
+    torch.testing.assert_close(weighted, plain, rtol=0, atol=1e-9)
 
 
 def test_draws_and_penalties_together_equal_one_by_one() -> None:

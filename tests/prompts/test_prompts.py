@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from cacheclip.errors import InputError, UsageError
-from cacheclip.prompts.ensemble import prompt_set, read_templates
+from cacheclip.prompts.ensemble import prompt_set
+from cacheclip.prompts.files import read_templates
 from cacheclip.prompts.templates import FAMILIES
 
 NAMES = ("apple_pie", "pho")

@@ -55,6 +55,7 @@ class Recipe:
     root: str | None = "/data/pets"
     asked: dict[str, Any] = field(default_factory=dict)
     failed: tuple[int, ...] = (3, 40)
+    created: str = "2026-01-01T00:00:00+00:00"
 
     @property
     def ids(self) -> list[str]:
@@ -95,7 +96,12 @@ class Recipe:
             files=self.stamps,
             rows_per_shard=self.rows_per_shard,
             encode_batch=self.encode_batch,
-            info={"root": self.root, "asked": self.asked, "device": "cpu"},
+            info={
+                "created": self.created,
+                "root": self.root,
+                "asked": self.asked,
+                "device": "cpu",
+            },
         )
 
     def fill(self, writer: ImageStoreWriter, shards: int | None = None) -> None:

@@ -1,5 +1,6 @@
 """Text features: what is written is what is read, and only once."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,3 +76,42 @@ def test_a_vector_that_does_not_fit_is_refused_by_its_prompt(
         write_text_store(path, key, per_prompt=features, classnames=names, prompts=prompts, info={})
     assert "prompt 'a b'" in caught.value.where
     assert not path.exists()
+
+
+def test_classes_may_have_different_counts_of_prompts(
+    recipe: "type[Recipe]", tmp_path: Path
+) -> None:
+    prompts = [["a cat"], ["a dog", "one dog", ""], ["a wren", "one wren"]]
+    key = text_key(
+        encoder=recipe().encoder,
+        compute={"dtype": "float32"},
+        prompts=prompts,
+        classnames=["cat", "dog", "wren"],
+        template="mine.json",
+    )
+    features = np.random.default_rng(1).standard_normal((3, 3, 24), np.float32)
+    features[2, 2] = np.nan  # where no prompt is, nothing counts
+    store = write_text_store(
+        tmp_path / "text",
+        key,
+        per_prompt=features,
+        classnames=["cat", "dog", "wren"],
+        prompts=prompts,
+        info={},
+    )
+    loaded = store.load()
+    there = np.array([[True, False, False], [True, True, True], [True, True, False]])
+    np.testing.assert_allclose(loaded[there], features[there], rtol=1e-3, atol=1e-3)
+    assert not loaded[~there].any()
+    assert key["text"]["prompts"] == 3
+
+    features[0, 0] = 0  # a prompt without a vector is still refused
+    with pytest.raises(StoreError, match="for 1 of 6 prompts"):
+        write_text_store(
+            tmp_path / "other",
+            key,
+            per_prompt=features,
+            classnames=["cat", "dog", "wren"],
+            prompts=prompts,
+            info={},
+        )

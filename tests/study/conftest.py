@@ -1,6 +1,6 @@
 """A home folder with a small feature set, written through the store itself; no encoder runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,13 @@ ENCODER = {
 }
 
 
-def build_home(root: Path, name: str = "toys", val: int = 2, failed: int = 0) -> Home:
+def build_home(
+    root: Path,
+    name: str = "toys",
+    val: int = 2,
+    failed: int = 0,
+    train: Sequence[int] = (PER_CLASS["train"],) * CLASSES,
+) -> Home:
     """Features around one direction a class; the text is a noisy copy of the directions."""
     home = Home(root)
     random = np.random.default_rng(0)
@@ -36,7 +42,8 @@ def build_home(root: Path, name: str = "toys", val: int = 2, failed: int = 0) ->
     for split, count in (PER_CLASS | {"val": val}).items():
         if not count:
             continue
-        labels = [c for c in range(CLASSES) for _ in range(count)]
+        counts = train if split == "train" else [count] * CLASSES
+        labels = [c for c in range(CLASSES) for _ in range(counts[c])]
         ids = [f"{split}/{c}/{k}.png" for k, c in enumerate(labels)]
         x = (centres[labels] + 1.6 * random.normal(size=(len(ids), DIM))).astype(np.float32)
         key = image_key(

@@ -1,10 +1,11 @@
 import pytest
+import torch
 
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import Method
 from cacheclip.select import base as policies
-from cacheclip.select.base import first_best
+from cacheclip.select.base import distance
 from cacheclip.study.plan import Block, blocks, sentence
 from cacheclip.study.settings import parse
 
@@ -108,13 +109,34 @@ def test_numbers_stand_before_words_from_the_smallest_up() -> None:
     assert [c["alpha"] for c in block.cells[0].candidates] == [0.2, 0.5, "learned"]
 
 
-def test_only_a_strictly_better_candidate_wins() -> None:
-    assert first_best([5, 5, 4]) == 0
-    assert first_best([5, 6, 6]) == 1
+def test_the_constants_stay_until_another_is_likelier_beyond_one_standard_error() -> None:
+    policy = policies.get("fewshot-val")
+    constant = torch.full((16,), -1.0)
+    better = constant + torch.tensor([0.5, -0.1] * 8)  # 0.2 +- 0.08
+    level = constant + torch.tensor([0.5, -0.4] * 8)  # 0.05 +- 0.12
+    assert policy.best(torch.stack([level, constant]), 1) == 1
+    assert policy.best(torch.stack([better, constant, level]), 1) == 0
+    assert policy.best(torch.stack([constant, constant]), 1) == 1  # no tie moves them
+    assert policy.best(torch.stack([better, better, constant]), 2) == 0  # nearest to zero-shot
+    assert policy.best(torch.stack([better, constant])[:, :1], 1) == 1  # one picture proves nothing
+    ruled_out = torch.full((16,), -torch.inf)
+    assert policy.best(torch.stack([ruled_out, constant, better]), 1) == 2
+
+
+def test_settings_are_ordered_from_zero_shot_outwards_and_the_rest_from_the_constant() -> None:
+    tip, probe = chosen("tip-adapter", "linear-probe")
+    pairs = [{"alpha": a, "beta": b} for a in (2.0, 0.5) for b in (8.0, 1.0)]
+    own = {"alpha": 1.0, "beta": 5.5}
+    pairs.sort(key=lambda settings: distance(tip, dict(settings), dict(own)))
+    assert [tuple(pair.values()) for pair in pairs] == [(0.5, 1), (0.5, 8), (2, 1), (2, 8)]
+    values = sorted(
+        (0.1, 32.0, 10.0, 100.0, 316.0), key=lambda C: distance(probe, {"C": C}, {"C": 100.0})
+    )
+    assert values == [100.0, 32.0, 316.0, 10.0, 0.1]
 
 
 def test_an_unknown_policy_or_method_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="fewshot-val, fixed"):
+    with pytest.raises(UsageError, match="fewshot-val, fixed, full-val"):
         policies.get("test-oracle")
     with pytest.raises(UsageError, match=r"did you mean tip-adapter or .*: cacheclip methods"):
         methods.get("tip_adapter")

@@ -14,6 +14,7 @@ from cacheclip.bundle import Bundle
 from cacheclip.engine import memory
 from cacheclip.engine import stack as engine
 from cacheclip.errors import InputError, UsageError
+from cacheclip.methods import base as methods
 from cacheclip.methods.base import Params
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.methods.tip_adapter import TipAdapter
@@ -177,14 +178,22 @@ def test_fixed_reads_no_validation_image_and_fewshot_val_keeps_the_curve(home: H
     (chosen,) = compare(home, replace(one, select="fewshot-val", set=grid))
     assert chosen.curve
     assert len(chosen.curve) == 12
-    assert_the_first_best_point_was_chosen(chosen)
+    assert_the_choice_follows_from_the_curve(chosen)
 
 
-def assert_the_first_best_point_was_chosen(row: Row) -> None:
+def assert_the_choice_follows_from_the_curve(row: Row) -> None:
+    """It is the constants or the likeliest point, and its accuracy is that point's."""
     assert row.curve
-    assert row.top1_val == max(entry["top1_val"] for entry in row.curve)
-    best = [e["hparams"] for e in row.curve if e["top1_val"] == row.top1_val]
-    assert row.hparams == best[0]
+    judged = [e for e in row.curve if e["nll_val"] is not None]
+    assert judged
+    (own,) = {e["top1_val"]: e for e in judged if e["hparams"] == row.hparams}.values()
+    assert own["top1_val"] == row.top1_val
+    likeliest = min(e["nll_val"] for e in judged)
+    constant = {"alpha": 1.0, "beta": 5.5}
+    assert own["nll_val"] == likeliest or all(
+        row.hparams[name] in (value, *(e["hparams"][name] for e in judged[:1]))
+        for name, value in constant.items()
+    )
 
 
 @pytest.mark.parametrize("pinned", [(), ("beta=5.5",), ("alpha=2",)])
@@ -192,8 +201,8 @@ def test_a_search_is_one_row_with_every_point_it_tried(pinned: tuple[str, ...], 
     own = request(("tip-adapter",), (4,), (1, 2), None, pinned)
     for row in compare(home, own):
         assert row.curve
-        assert len(row.curve) == (1 if pinned == ("beta=5.5",) else 200)
-        assert_the_first_best_point_was_chosen(row)
+        assert len(row.curve) == {(): 202, ("beta=5.5",): 3, ("alpha=2",): 201}[pinned]
+        assert_the_choice_follows_from_the_curve(row)
         numbers = {k: str(v) for k, v in row.hparams.items()}
         again = replace(own, select="fixed", set=tuple(f"{k}={v}" for k, v in numbers.items()))
         same = next(r for r in compare(home, again) if r.seed == row.seed)
@@ -222,8 +231,10 @@ def test_the_choice_spans_stacks(home: Home) -> None:
     assert [(e["hparams"]["epochs"], e["hparams"]["alpha"]) for e in row.curve] == [
         (e, a) for a in (0.2, 0.8) for e in (1, 2, 3)
     ]
-    best = [e["hparams"] for e in row.curve if e["top1_val"] == row.top1_val]
-    assert row.hparams == best[0]
+    likeliest = min(row.curve, key=lambda e: float(e["nll_val"]))
+    constants = methods.get("clip-adapter").fixed(4, 50.0)
+    assert row.hparams in (likeliest["hparams"], *(e["hparams"] for e in row.curve[:1]))
+    assert all(e["hparams"].keys() == constants.keys() for e in row.curve)
 
 
 def test_without_validation_images_the_constants_are_taken(
@@ -232,7 +243,7 @@ def test_without_validation_images_the_constants_are_taken(
     home = make_home(tmp_path / "h", val=0)
     (row,) = compare(home, request(("tip-adapter",), (4,), (1,), None, ()))
     assert row.select == "fixed"
-    with pytest.raises(UsageError, match="validation image of every class"):
+    with pytest.raises(UsageError, match="validation images of every class"):
         compare(home, request(("tip-adapter",), (4,), (1,), "fewshot-val", ()))
 
 
@@ -286,7 +297,7 @@ def test_a_search_leaves_out_what_is_not_finite(home: Home) -> None:
             assert row.curve
             dead = [e for e in row.curve if e["hparams"]["lr"] == 1e30]
             assert [e["top1_val"] for e in dead] == [None]
-            assert len(row.curve) == 200 + 1
+            assert len(row.curve) == (201 if pinned else 202) + 1
 
 
 def test_the_choice_does_not_depend_on_what_fits_into_memory(
@@ -297,7 +308,11 @@ def test_the_choice_does_not_depend_on_what_fits_into_memory(
     monkeypatch.setattr(memory, "CPU_BYTES", 1)
     for row, same in zip(compare(home, own), whole, strict=True):
         assert row.hparams == same.hparams
-        assert row.curve == same.curve
+        assert row.curve
+        assert same.curve
+        for entry, twin in zip(row.curve, same.curve, strict=True):
+            assert (entry["hparams"], entry["top1_val"]) == (twin["hparams"], twin["top1_val"])
+            assert entry["nll_val"] == pytest.approx(twin["nll_val"], abs=1e-4)
         assert row.top1_test == same.top1_test
 
 

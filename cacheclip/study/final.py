@@ -1,0 +1,70 @@
+"""The classifier that goes to work: settings as chosen, learned from every label there is.
+
+It comes after the choice and the test. No picture is left that could test it, so what is known of
+its accuracy is that of the fit before.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from cacheclip.bundle import Bundle
+from cacheclip.engine import stack as engine
+from cacheclip.errors import FitError, UsageError
+from cacheclip.methods.base import Method
+from cacheclip.study import rows
+from cacheclip.study.data import SetData
+from cacheclip.study.plan import Block
+from cacheclip.study.race import Winner
+from cacheclip.study.run import Outcome
+
+
+def refuse_final(method: type[Method]) -> None:
+    """Refuse a method that learns nothing from labels, or leaves no bundle.
+
+    Raises:
+        UsageError: it is such a method.
+    """
+    if not method.draws or method.setting != "inductive":
+        raise UsageError(
+            f"{method.name} has nothing to refit: it learns from no labelled picture",
+            where="--final",
+            fix=f"cacheclip fit --method {method.name}, without --final",
+        )
+
+
+def refit(
+    block: Block,
+    outcome: Outcome,
+    winner: Winner,
+    data: SetData,
+    notice: Callable[[str], None],
+) -> Bundle:
+    """The bundle of the winner's settings, fitted on the labelled pictures of all splits.
+
+    Args:
+        block: the cell's.
+        outcome: scored.
+        winner: its winner.
+        data: the feature set.
+        notice: called with a line for the user.
+
+    Raises:
+        FitError: the fit is not finite.
+    """
+    task = data.whole_task(block.method, winner.settings)
+    seeds = [outcome.cell.seed or 0]
+    fits = engine.fit(winner.method, task, seeds, lambda share: None, data.limit, notice)
+    ((_, _, params),) = fits
+    if not bool(engine.finite(params).all()):
+        raise FitError(
+            "the fit on the pictures of all splits is not finite or did not converge",
+            where=", ".join(f"{name}={value}" for name, value in winner.settings.items()),
+            fix="leave --final out, or use less extreme settings",
+        )
+    made = rows.bundle(block, outcome, replace(winner, params=params), data)
+    whole = {
+        "final": True,
+        "n_train": task.rows.shape[1],
+        "stores": data.stores(block.method, data.labelled_splits),
+    }
+    return replace(made, provenance=made.provenance | whole)

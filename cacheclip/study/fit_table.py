@@ -1,0 +1,106 @@
+"""One fit as people read it: beside what costs nothing, and with what its number is worth."""
+
+from collections.abc import Iterator, Sequence
+
+from cacheclip.methods import base as methods
+from cacheclip.metrics import macro, wilson
+from cacheclip.results import Row
+from cacheclip.study.fit import PUBLISHED_SCALE, Fitted
+from cacheclip.study.table import Table, honest, percent, short
+
+ZERO_SHOT = "zero-shot"
+
+
+def table(fitted: Fitted) -> Table:
+    """The fit, zero-shot and the constant answer.
+
+    Macro accuracy stands there where the classes have unequal numbers of test pictures.
+    """
+    row, scores = fitted.row, fitted.scores
+    headers = ["method", "select", "shots", "val %", "val n", "test %", "95 %", "test n", "macro %"]
+    drawn = [row.select, str(row.shots)] if row.shots else ["-", "-"]
+    validated = [percent(row.top1_val), str(row.n_val) if row.n_val else "-"]
+    own = [*drawn, *validated, *_tested(row.top1_test, row.n_test), percent(row.macro_test)]
+    cells = [[row.method, *own]]
+    beside = ["-"] * 4
+    if row.zero_shot_test is not None and scores.zero_shot is not None and row.method != ZERO_SHOT:
+        recall = percent(macro(scores.zero_shot == scores.label, scores.label))
+        cells.append([ZERO_SHOT, *beside, *_tested(row.zero_shot_test, row.n_test), recall])
+    recall = percent(1 / (row.n_classes - len(row.untested or ())))
+    always = f"always {fitted.commonest}"
+    cells.append([always, *beside, *_tested(row.constant_test, row.n_test), recall])
+    if not fitted.unequal:
+        headers, cells = headers[:-1], [line[:-1] for line in cells]
+    return headers, cells
+
+
+def notes(fitted: Fitted) -> Iterator[str]:
+    """The settings, what is to be known of the test pictures, and at most one warning."""
+    row = fitted.row
+    yield f"settings: {settings(fitted)}"
+    if row.learned:
+        yield "learned: " + " ".join(f"{name}={short(x)}" for name, x in row.learned.items())
+    if row.border:
+        ends = " and ".join(f"{name}={short(row.hparams[name])}" for name in row.border)
+        yield f"at the end of what was tried: {ends}"
+    yield probabilities(row)
+    yield from honest(row)
+    yield from warning(row)
+
+
+def probabilities(row: Row) -> str:
+    """What the probabilities of this fit are worth."""
+    if row.temperature is None:
+        return (
+            f"probabilities: too few validation pictures to calibrate on, error {row.ece_test:.2f} "
+            "on the test pictures"
+        )
+    return (
+        f"probabilities: calibrated on {row.n_calibration} pictures, error {row.ece_test:.2f} on "
+        f"the test pictures ({row.ece_test_raw:.2f} before)"
+    )
+
+
+def settings(fitted: Fitted) -> str:
+    """All settings of the row; those that follow the encoder's logit scale say so."""
+    said = []
+    for name, value in fitted.row.hparams.items():
+        why = ""
+        if name in fitted.rescaled:
+            published = short(fitted.rescaled[name])
+            why = (
+                f" ({published} at logit scale {PUBLISHED_SCALE:g}, here {fitted.logit_scale:.3g})"
+            )
+        said.append(f"{name}={short(value)}{why}")
+    return " ".join(said) or "none"
+
+
+def warning(row: Row) -> Iterator[str]:
+    """A line where the fit is worse than what costs nothing, with what to try."""
+    floors = {f"always answering one class ({percent(row.constant_test)})": row.constant_test}
+    if row.method != ZERO_SHOT:
+        floors = {f"zero-shot ({percent(row.zero_shot_test)})": row.zero_shot_test} | floors
+    own = row.top1_test or 0.0
+    above = {name: floor for name, floor in floors.items() if floor is not None and own < floor}
+    if above:
+        _, high = wilson(own, row.n_test)
+        chance = ", though within its interval" if max(above.values()) <= high else ""
+        yield f"warning: below {' and '.join(above)}{chance}: {_next(row, list(above))}"
+
+
+def _next(row: Row, above: Sequence[str]) -> str:
+    """What to try where a fit is below these."""
+    if not above[0].startswith(ZERO_SHOT):
+        return "--per-class shows which classes are missed"
+    steps = ["more --shots", f"--method {ZERO_SHOT}"]
+    if not methods.get(row.method).text:
+        steps.insert(0, "a method that reads the text, such as --method tip-adapter")
+    elif row.n_val:
+        steps.insert(0, "--select fixed")
+    return f"try {', '.join(steps[:-1])} or {steps[-1]}"
+
+
+def _tested(share: float | None, n: int) -> list[str]:
+    """A test accuracy with its interval and n."""
+    low, high = wilson(share or 0.0, n)
+    return [percent(share), f"{100 * low:.1f}-{100 * high:.1f}", str(n)]

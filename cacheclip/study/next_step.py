@@ -1,0 +1,62 @@
+"""Which row of a comparison goes on, and the command that makes exactly that row again."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from cacheclip.results import Row
+from cacheclip.select import base as policies
+from cacheclip.select.base import Choices
+from cacheclip.study.table import by_number, percent
+
+
+def best(rows: Sequence[Row]) -> Row | None:
+    """The row with the best validation accuracy at the most shots; test accuracy has no say.
+
+    Of equals the first counts. Where nothing was validated, the last row that went well.
+    """
+    good = [row for row in rows if row.error is None]
+    validated = [row for row in good if row.top1_val is not None]
+    if validated:
+        most = max((row.shots for row in validated), key=by_number)
+        rivals = [row for row in validated if row.shots == most]
+        return max(rivals, key=lambda row: row.top1_val or 0.0)
+    drawn = [row for row in good if row.shots] or good
+    return drawn[-1] if drawn else None
+
+
+def why(row: Row) -> str:
+    """On what grounds `best` named the row."""
+    if row.top1_val is None:
+        return f"nothing was chosen on validation pictures; next takes {_named(row)} as it stands"
+    return f"best by validation: {_named(row)}, {percent(row.top1_val)} % of {row.n_val} pictures"
+
+
+def command(row: Row, choices: Mapping[str, Choices]) -> str:
+    """The command line that makes the row again and leaves its bundle.
+
+    Args:
+        row: one that went well.
+        choices: method -> the settings that the user gave.
+    """
+    options = {"dataset": row.dataset, "model": row.model, "pretrained": row.pretrained}
+    options["method"] = row.method
+    if row.seed is not None:
+        options |= {"shots": str(row.shots), "seed": str(row.seed), "select": row.select}
+    if row.recipe:
+        options["recipe"] = row.recipe
+    if row.fewer != "error":
+        options["fewer"] = row.fewer
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    competed = policies.get(row.select).selects
+    for name, values in choices.get(row.method, {}).items():
+        if competed:
+            words += ["--set", f"{name}={','.join(map(str, values))}"]
+        elif name in row.hparams:  # a setting at its default may have no place there
+            words += ["--set", f"{name}={row.hparams[name]}"]
+    return shlex.join(["cacheclip", "fit", *words])
+
+
+def _named(row: Row) -> str:
+    """A row in words."""
+    drawn = "" if row.seed is None else f" at {row.shots} shots, seed {row.seed}"
+    return f"{row.method}{drawn}"
