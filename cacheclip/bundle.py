@@ -18,6 +18,8 @@ from cacheclip.disk import canonical_json, publishing
 from cacheclip.errors import InputError
 
 FORMAT = 1
+SUFFIX = ".safetensors"
+METADATA = "cacheclip"  # the entry of the file's metadata that makes it a bundle
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Bundle:
         about = {k: v for k, v in asdict(self).items() if k != "head"} | {"format": FORMAT}
         head = {name: x.copy(order="C") for name, x in sorted(self.head.items())}
         with publishing(path) as temporary:
-            temporary.write_bytes(save(head, {"cacheclip": canonical_json(about)}))
+            temporary.write_bytes(save(head, {METADATA: canonical_json(about)}))
 
     @classmethod
     def read(cls, path: Path | str) -> "Bundle":
@@ -75,7 +77,7 @@ class Bundle:
             )
         try:
             with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {})["cacheclip"])
+                about = json.loads((file.metadata() or {})[METADATA])
                 head = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             written = about.pop("format")
             bundle = cls(head=head, **about) if written == FORMAT else None
@@ -92,3 +94,12 @@ class Bundle:
                 fix="run `cacheclip fit` again, or use the version that wrote it",
             )
         return bundle
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a file is a bundle of any version, so that another may take its place."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return METADATA in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False

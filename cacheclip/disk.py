@@ -13,7 +13,7 @@ import secrets
 import shlex
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -179,12 +179,30 @@ def append_line(path: Path, line: str) -> None:
             os.close(log)
 
 
-def refuse_place(path: Path, option: str) -> None:
-    """Refuse a place where no file can be, before the work that it is for.
+def refuse_place(
+    path: Path,
+    option: str,
+    suffixes: Sequence[str] = (),
+    ours: Callable[[Path], bool] = lambda file: True,
+) -> None:
+    """Refuse a place where no file can be, or where another's is, before the work it is for.
+
+    Args:
+        path: where the file is to be.
+        option: what named it.
+        suffixes: what its name may end in, "" for a name without one; none for anything.
+        ours: whether a file that is there already is one that may be replaced.
 
     Raises:
-        InputError: the folder cannot be made or written to, or the place is a folder.
+        InputError: the folder cannot be made or written to, the place is a folder, the name ends
+            in something else, or the file there is not ours.
     """
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(
+            f"cannot write there: the name must end in {' or '.join(filter(None, suffixes))}",
+            where=f"{option} {path}",
+            fix=f"{option} {shlex.quote(str(path.with_suffix(suffixes[0])))}",
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -197,6 +215,12 @@ def refuse_place(path: Path, option: str) -> None:
     if path.is_dir():
         raise InputError(
             "cannot write there: it is a folder", where=f"{option} {path}", fix="give a file's name"
+        )
+    if path.exists() and not (path.is_file() and ours(path)):
+        raise InputError(
+            "cannot write there: what is there was not written by this command",
+            where=f"{option} {path}",
+            fix=f"give another {option} FILE, or move that away",
         )
 
 

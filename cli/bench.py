@@ -54,13 +54,13 @@ def command(
     """  # noqa: D301 - \b is click's mark of a paragraph that stays as it is
     from cacheclip.bench import plot
     from cacheclip.bench.harness import cells
-    from cacheclip.bench.record import find_device, run
+    from cacheclip.bench.record import find_device, is_record, run
     from cacheclip.disk import publish_json, refuse_place
 
     if record_file:
-        refuse_place(record_file, "--json")
+        refuse_place(record_file, "--json", (".json",), is_record)
     if plot_file:
-        refuse_place(plot_file, "--plot")
+        refuse_place(plot_file, "--plot", plot.FORMATS, plot.is_plot)
         plot.require(plot_file)
     typed = shlex.join(["cacheclip", *sys.argv[1:]])
     with output.progress() as advance:

@@ -93,7 +93,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
     if title:
         _print(f"\n{plain(title)}")
     shown = [[plain(cell) for cell in row] for row in rows]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
     for line in layout(headers, shown, width):
         _print(line)
 

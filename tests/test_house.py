@@ -132,7 +132,8 @@ def loaded(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("fit", "--help"), ("ls",), ("info",), ("extract", "--help")]
+    "arguments",
+    [("--help",), ("fit", "--help"), ("ls",), ("info",), ("extract", "--help"), ("methods",)],
 )
 def test_what_only_lists_loads_no_torch(arguments: tuple[str, ...], tmp_path: Path) -> None:
     home = ("--home", str(tmp_path)) if arguments[-1] in ("ls", "info") else ()

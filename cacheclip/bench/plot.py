@@ -32,6 +32,11 @@ def require(path: Path) -> Any:
     return Figure
 
 
+def is_plot(path: Path) -> bool:
+    """Whether matplotlib wrote a file, so that another plot may take its place."""
+    return b"atplotlib" in path.read_bytes()
+
+
 def draw(record: Record, path: Path) -> None:
     """Write one bar a case and baseline, how many times faster ours is, to a PNG, SVG or PDF."""
     bars = [bar for result in record.results for bar in _bars(result)]

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ import torch
 from cacheclip.bench.harness import ROUNDS, Progress, Result, Setup, measure
 from cacheclip.bench.machine import describe, measure_rates
 from cacheclip.bench.shapes import SHAPES
-from cacheclip.errors import MachineError
+from cacheclip.disk import read_json
+from cacheclip.errors import MachineError, StoreError
 
 
 @dataclass
@@ -40,6 +42,15 @@ class Record:
             "variants": self.variants,
             "results": [result.as_json() for result in self.results],
         }
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is a record that `--json` wrote, so that another may take its place."""
+    try:
+        content = read_json(path)
+    except (OSError, StoreError):
+        return False
+    return isinstance(content, dict) and content.keys() >= {"machine", "results"}
 
 
 def find_device(name: str | None) -> torch.device:

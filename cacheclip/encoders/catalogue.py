@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.disk import sha256_file
+from cacheclip.encoders import shapes
 from cacheclip.encoders.base import NANO
 from cacheclip.errors import InputError, UsageError, near, some
 
@@ -129,6 +130,22 @@ class Catalogue:
             f"{told!r} is neither a tag of {model} nor a file",
             where="--preprocess-from",
             fix=f"use one of its tags ({some(list(tags))}) or a JSON file with mean and std",
+        )
+
+    def misfit(
+        self, model: str, registered: str, file: Path, sizes: shapes.Facts, error: Exception
+    ) -> InputError:
+        """The error of weights that are another model's, with the models that they may be of."""
+        own = shapes.facts_of_config(self._open_clip.get_model_config(registered))
+        differ = shapes.differences(sizes, own)
+        names = [name for name in self._open_clip.list_models() if name != registered]
+        fits = shapes.fitting(sizes, {name: self.config(name) for name in names})
+        return InputError(
+            f"the weights do not fit {model}: {first_line(error)}",
+            where=f"{file}{f' ({differ})' if differ else ''}",
+            fix=f"use --model {' or '.join(fits)}: the sizes of the weights are those"
+            if fits and own != sizes
+            else "give --model the name of the model that the file was saved from",
         )
 
     def cached_weights(self, config: Mapping[str, Any]) -> Path | None:

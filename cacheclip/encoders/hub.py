@@ -10,12 +10,18 @@ import time
 import urllib.error
 import urllib.request
 
+from cacheclip.errors import MachineError
+
 PATIENCE = 3.0  # seconds from the start of the probe; name look-ups have no time limit of their own
 
 
 def endpoint() -> str:
     """Give the hub's address, which `HF_ENDPOINT` may move."""
     return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+class NoWeightsError(MachineError):
+    """Weights, or what belongs to them, are not here and the hub does not give them."""
 
 
 class Probe:

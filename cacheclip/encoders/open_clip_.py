@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cacheclip.encoders import hub
+from cacheclip.encoders import hub, shapes
 from cacheclip.encoders.base import LOCAL_DIR, EncoderSpec
 from cacheclip.encoders.catalogue import Catalogue, first_line
 from cacheclip.errors import InputError, MachineError, UsageError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 HF_HUB = "hf-hub:"
 CONFIG_FILE = "open_clip_config.json"  # beside the weights, on the hub and in a saved folder
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+# What open_clip raises on weights of another model; it asserts widths, and promises no list.
+MISFITS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 WEIGHT_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 SCALARS = {"logit_scale": math.exp, "logit_bias": float}  # checkpoints hold the scale's logarithm
 
@@ -133,8 +135,9 @@ def _build(source: Source, device: str, precision: str) -> "OpenClipEncoder":
         digest = weights.weights_sha256(tensors)
         # From the checkpoint: a tower in half precision has rounded its own.
         scalars = {name: float(tensors[name]) for name in SCALARS if name in tensors}
+        sizes = shapes.facts_of_weights({name: x.shape for name, x in tensors.items()})
         del tensors  # the factory reads its own
-        model = _create(open_clip, source, precision)
+        model = _create(open_clip, source, precision, sizes)
         tokenizer = _tokenizer(open_clip, source)
     _move(model, device, source.model)
     config = open_clip.get_model_config(source.registered)
@@ -173,21 +176,20 @@ def _build(source: Source, device: str, precision: str) -> "OpenClipEncoder":
     )
 
 
-def _create(open_clip: Any, source: Source, precision: str) -> Any:
+def _create(open_clip: Any, source: Source, precision: str, sizes: shapes.Facts) -> Any:
     """The model on the CPU, so that whatever fails here fails because of the weights."""
+    named = (source.registered, str(source.checkpoint))
+    how = {
+        "precision": precision,
+        "force_preprocess_cfg": {**source.preprocess, "size": None},
+        "weights_only": not source.trusted,
+    }
     try:
-        return open_clip.create_model(
-            source.registered,
-            str(source.checkpoint),
-            precision=precision,
-            force_preprocess_cfg={**source.preprocess, "size": None},
-            weights_only=not source.trusted,
-        )
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise InputError(
-            f"the weights do not fit {source.model}: {first_line(error)}",
-            where=str(source.checkpoint),
-            fix="give --model the name of the model that the file was saved from",
+        return open_clip.create_model(*named, **how)
+    except MISFITS as error:
+        catalogue = Catalogue(open_clip)
+        raise catalogue.misfit(
+            source.model, source.registered, source.checkpoint, sizes, error
         ) from error
 
 
@@ -201,7 +203,7 @@ def _from_tag(open_clip: Any, catalogue: Catalogue, spec: EncoderSpec, probe: hu
     if not probe.online():
         hub.force_offline()
         if checkpoint is None:
-            raise MachineError(
+            raise hub.NoWeightsError(
                 f"the weights {tag} of {spec.model} are not on this machine, and "
                 f"{hub.endpoint()} cannot be reached",
                 where=f"local cache of the hub, {place}",
@@ -212,7 +214,7 @@ def _from_tag(open_clip: Any, catalogue: Catalogue, spec: EncoderSpec, probe: hu
             with _quiet():
                 checkpoint = Path(open_clip.download_pretrained(config))
         except (OSError, RuntimeError) as error:
-            raise MachineError(
+            raise hub.NoWeightsError(
                 f"the weights {tag} of {spec.model} could not be fetched: {first_line(error)}",
                 where=f"{hub.endpoint()}, {place}",
                 fix=f"run the same command again, or {fix}",
@@ -233,7 +235,7 @@ def _from_hub(open_clip: Any, spec: EncoderSpec, probe: hub.Probe) -> Source:
             checkpoint = Path(fetch(name))
     except FileNotFoundError as error:
         why = first_line(error) if online else f"{hub.endpoint()} cannot be reached"
-        raise MachineError(
+        raise hub.NoWeightsError(
             f"{spec.model} is not on this machine and could not be fetched: {why}",
             where=f"local cache of the hub, {name}",
             fix="check the name (hf-hub:ORG/NAME) and the network, then run the same command again",
@@ -290,7 +292,7 @@ def _tokenizer(open_clip: Any, source: Source) -> Any:
     try:
         return open_clip.get_tokenizer(source.registered, **source.tokenizer)
     except OSError as error:
-        raise MachineError(
+        raise hub.NoWeightsError(
             f"the tokenizer of {source.model} is not on this machine and could not be fetched",
             where=f"{hub.endpoint()} and its local cache",
             fix="run the same command once with a network",

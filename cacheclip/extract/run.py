@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cacheclip.encoders.base import load
+from cacheclip.encoders.base import NANO, Encoder, load
+from cacheclip.encoders.hub import NoWeightsError
 from cacheclip.extract import memo
 from cacheclip.extract.fill import FAILURES_SHOWN, Extraction
 from cacheclip.extract.memo import Note
 from cacheclip.extract.plan import ExtractRequest, Plan, Progress, make_plan
 from cacheclip.extract.reading import low_range
 from cacheclip.store.home import Home
+from cacheclip.store.key import extract_command
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import named
 
@@ -91,7 +93,7 @@ def run(
     else:
         if request.white_level is None and (line := low_range(plan.dataset)):
             say(line)
-        encoder = load(plan.encoder)
+        encoder = _encoder(plan, home)
         extraction = Extraction(plan, home, encoder, progress)
         note = extraction.run()
         encoded = extraction.encoded
@@ -118,6 +120,20 @@ def run(
         set_digest=note.set_digest,
         seconds=time.monotonic() - started,
     )
+
+
+def _encoder(plan: Plan, home: Home) -> Encoder:
+    """The encoder asked for; an error of its weights names the one that ships."""
+    try:
+        return load(plan.encoder)
+    except NoWeightsError as error:
+        root = plan.dataset.root
+        asked = {**plan.asked, "model": NANO, "pretrained": None, "preprocess_from": None}
+        command = extract_command(
+            plan.dataset.id, asked, root=None if root is None else str(root), home=home.option
+        )
+        fix = f"{command} (ships with cacheclip, needs no network), or {error.fix}"
+        raise NoWeightsError(error.what, where=error.where, fix=fix) from error
 
 
 def _failed(home: Home, note: Note) -> list[str]:

@@ -4,6 +4,7 @@ The list is read from the files' syntax: it costs no torch, which every method's
 """
 
 import ast
+import importlib.util
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -137,18 +138,19 @@ def described(name: str) -> Described:
         paper=method.paper,
         fitted=TRAINED if issubclass(method, Trained) else CLOSED_FORM,
         text=tuple(text.splitlines()),
-        settings=tuple(_setting(method, setting) for setting in method.defaults),
+        settings=tuple(_setting(method, setting) for setting in (*method.defaults, *method.labels)),
         recipes={recipe: dict(differs) for recipe, differs in method.recipes.items()},
     )
 
 
 def _setting(method: Any, name: str) -> Setting:
-    default = method.defaults[name]
+    words = method.labels.get(name) or method.words.get(name, ())
+    default = method.defaults.get(name, words[0] if words else "")
     low, high = method.bounds.get(name, (None, None))
     return Setting(
         name=name,
         default=default,
-        words=method.words.get(name, ()),
+        words=words,
         low=low,
         high=None if high == float("inf") else high,
         whole=None if isinstance(default, str) else isinstance(default, int),
@@ -158,7 +160,8 @@ def _setting(method: Any, name: str) -> Setting:
 
 def _entry(name: str) -> Entry:
     """What the syntax of a method's file says of its class."""
-    file = Path(__file__).with_name(f"{name.replace('-', '_')}.py")
+    found_by = importlib.util.find_spec(f"cacheclip.methods.{name.replace('-', '_')}")
+    file = Path(str(found_by and found_by.origin))
     tree = ast.parse(file.read_text(encoding="utf-8"))
     (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     bases = {base.id for base in found.bases if isinstance(base, ast.Name)}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cacheclip.bundle import SUFFIX, is_bundle
 from cacheclip.disk import refuse_place
 from cacheclip.draws import ALL
 from cacheclip.errors import CacheclipError, UsageError
@@ -70,11 +71,11 @@ def fit(
     Raises:
         UsageError: several values of a setting under a policy that does not choose, or `final` of a
             method that learns from no picture.
-        InputError: `out` is no place for a file.
+        InputError: `out` is no place for a bundle.
         CacheclipError: the fit failed.
     """
     if out is not None:
-        refuse_place(out, "--out")
+        refuse_place(out, "--out", (SUFFIX, ""), is_bundle)
     comparison = Comparison(replace(request, on_existing="redo"), features, home)
     for line in (*comparison.shortages, *comparison.notices):
         notice(line)

@@ -186,7 +186,8 @@ def test_weights_that_are_not_here_are_three_lines(shell: Any, world: Any, tmp_p
         home=tmp_path / "h",
     )
     assert missing.returncode == 5, missing.stderr
-    three_lines(missing.stderr)
+    command = shlex.join(["cacheclip", "extract", "--dataset", str(world.pictures)])
+    assert f"fix: {command} --model nano (" in three_lines(missing.stderr)[2]  # as it runs
     assert not (tmp_path / "h" / "stores").exists()  # nothing half-written
 
 

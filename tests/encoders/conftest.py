@@ -17,6 +17,12 @@ TOWERS: Mapping[str, Mapping[str, Any]] = {
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
         "text_cfg": TEXT,
     },
+    "test-vit-wide": {
+        "embed_dim": 48,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 128, "patch_size": 16},
+        "text_cfg": {**TEXT, "width": 64},
+    },
     "test-resnet": {
         "embed_dim": 24,
         "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},

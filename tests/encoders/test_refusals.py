@@ -256,3 +256,47 @@ def test_loading_leaves_the_root_logger_alone(tower: Callable[[str], Any]) -> No
     load(EncoderSpec("test-vit", str(made.checkpoint), str(made.preprocess), device="cpu"))
     assert logging.getLogger().handlers == before
     assert logging.getLogger().manager.disable == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "saved"), [("test-vit", "test-vit-wide"), ("test-vit-wide", "test-vit")]
+)
+def test_weights_of_another_width_name_the_widths_and_the_model(
+    asked: str, saved: str, tower: Callable[[str], Any]
+) -> None:
+    tower(asked)
+    made = tower(saved)
+    spec = EncoderSpec(asked, str(made.checkpoint), str(made.preprocess), device="cpu")
+    with pytest.raises(InputError, match=f"the weights do not fit {asked}") as caught:
+        load(spec)
+    widths = {"test-vit": (64, 32), "test-vit-wide": (128, 64)}
+    for which, (theirs, own) in zip(
+        ("image", "text"), zip(widths[saved], widths[asked], strict=True), strict=True
+    ):
+        assert f"{which} width {theirs}, the model has {own}" in caught.value.where
+    assert saved in re.split(r"[ :]", caught.value.fix)
+
+
+def test_sizes_of_weights_are_those_of_their_config(tower: Callable[[str], Any]) -> None:
+    import open_clip
+
+    from cacheclip.encoders import shapes
+
+    for name in ("test-vit", "test-vit-wide", "test-resnet"):
+        tensors = {key: x.shape for key, x in tower(name).model.state_dict().items()}
+        found = shapes.facts_of_weights(tensors)
+        assert found == shapes.facts_of_config(open_clip.get_model_config(name))
+        other = {"ViT-B-32": open_clip.get_model_config("ViT-B-32")}
+        assert shapes.fitting(found, other) == []
+
+
+def test_a_mistake_of_ours_is_not_blamed_on_the_weights(
+    tower: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("ours")
+
+    made = tower("test-vit")
+    monkeypatch.setattr(open_clip_, "_move", broken)
+    with pytest.raises(AssertionError, match="ours"):
+        load(EncoderSpec("test-vit", str(made.checkpoint), str(made.preprocess), device="cpu"))
