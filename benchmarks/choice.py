@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
-
 from cacheclip.bench.clip_like import HELD_OUT, TUNING, clip_like
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.extract.plan import ExtractRequest
@@ -58,7 +56,7 @@ def _sets(home: Home, synthetic: tuple[int, ...]) -> Iterator[str]:
         yield name
     for number in synthetic:
         file = home.root / f"synthetic-{number}.npz"
-        np.savez(file, **clip_like(number).arrays())
+        clip_like(number).save(file)
         import_npz(file, home)
         yield f"npz/synthetic-{number}"
 

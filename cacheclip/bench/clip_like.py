@@ -7,7 +7,7 @@ differs from set to set. Sets `TUNING` were for making rules, sets `HELD_OUT` on
 """
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,15 +40,16 @@ class ClipLike:
     text: NDArray[np.float32]
     traits: dict[str, float]
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The set as `cacheclip import` takes it."""
-        return {
-            "features": self.features,
-            "labels": self.labels,
-            "split": self.split,
-            "text_features": self.text,
-            "logit_scale": np.array(LOGIT_SCALE),
-        }
+    def save(self, file: Path) -> None:
+        """Write the set as `cacheclip import` takes it."""
+        np.savez(
+            file,
+            features=self.features,
+            labels=self.labels,
+            split=self.split,
+            text_features=self.text,
+            logit_scale=np.array(LOGIT_SCALE),
+        )
 
 
 def clip_like(seed: int) -> ClipLike:

@@ -1,20 +1,27 @@
 """One temperature a classifier, fitted on labelled pictures that did not choose its settings."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from cacheclip.draws import Draw
 from cacheclip.engine import stack as engine
-from cacheclip.heads.temperature import fit_temperature
+from cacheclip.heads.temperature import true_confidence
 from cacheclip.study.data import SetData
 from cacheclip.study.race import Race, Winner
 
-LEAST, MOST = 20, 1000  # pictures; more tell a single number nothing new
+LEAST, FEW, MOST = 16, 60, 1000  # pictures; beyond the last a single number learns nothing new
+FOLDS = 4
 
 UNUSED = "validation pictures that the choice did not read"
+LEFT_OUT = "support pictures, by fits that did not see them"
 HALVES = "validation pictures, each half where the other half chooses the same"
+
+
+Answers = tuple[Tensor, Tensor]  # logits [1, n, C] and labels [n]
 
 
 @dataclass(frozen=True)
@@ -27,25 +34,31 @@ class Calibration:
 
 
 def calibrate(winner: Winner, race: Race, draw: Draw | None, data: SetData) -> Calibration | None:
-    """The winner's temperature (1706.04599); None where there are too few pictures for it.
+    """The winner's temperature; None where there are too few pictures for it.
 
     Validation pictures that the choice did not read come first. Where it read them all, they are
-    cut in halves: those of one half count if the other half alone chooses the same settings.
+    cut in halves: those of one half count if the other half alone chooses the same settings. Where
+    that leaves few, the settings are fitted anew on parts of the support, and the rest counts too.
     """
     pool = data.pool("val")
     chose = set(draw.val) if draw is not None and race.front is not None else set()
-    unused = [k for k in range(len(pool.rows)) if pool.rows[k] not in chose]
-    unused = [k for k in unused if pool.labels[k] >= 0]
+    unused = [k for k, row in enumerate(pool.rows) if row not in chose and pool.labels[k] >= 0]
     if len(unused) >= LEAST:
         rows, labels = [pool.rows[k] for k in unused], [pool.labels[k] for k in unused]
-        return _fit(winner, rows, labels, UNUSED, data)
-    if draw is None or not chose:
+        return _calibration([_answers(winner, rows, labels, data)], UNUSED)
+    if draw is None:
         return None
-    own = _halves(winner, race, len(draw.val))
-    if len(own) < LEAST:
-        return None
-    rows, labels = [draw.val[k] for k in own], [draw.val_labels[k] for k in own]
-    return _fit(winner, rows, labels, HALVES, data)
+    found, on = [], []
+    own = _halves(winner, race, len(draw.val)) if chose else []
+    if own:
+        rows, labels = [draw.val[k] for k in own], [draw.val_labels[k] for k in own]
+        found.append(_answers(winner, rows, labels, data))
+        on.append(HALVES)
+    if len(own) < FEW:
+        left_out = _left_out(winner, draw, data)
+        found += left_out
+        on += [LEFT_OUT] * bool(left_out)
+    return _calibration(found, "; ".join(on))
 
 
 def _halves(winner: Winner, race: Race, n: int) -> list[int]:
@@ -59,12 +72,46 @@ def _halves(winner: Winner, race: Race, n: int) -> list[int]:
     return sorted(kept)
 
 
-def _fit(
-    winner: Winner, rows: Sequence[int], labels: Sequence[int], on: str, data: SetData
-) -> Calibration:
+def _left_out(winner: Winner, draw: Draw, data: SetData) -> list[Answers]:
+    """From support pictures that fits of the same settings on the others did not see."""
+    seen: Counter[int] = Counter()
+    place = []  # of each support picture within its class
+    for label in draw.support_labels:
+        place.append(seen[label])
+        seen[label] += 1
+    folds = min(FOLDS, *seen.values())
+    if folds < 2:
+        return []
+    found = []
+    for fold in range(folds):
+        left = [k for k, at in enumerate(place) if at % folds == fold]
+        kept = [k for k, at in enumerate(place) if at % folds != fold]
+        part = replace(
+            draw,
+            support=tuple(draw.support[k] for k in kept),
+            support_labels=tuple(draw.support_labels[k] for k in kept),
+        )
+        task = data.task(type(winner.method), [part], [winner.settings])
+        fits = engine.fit(winner.method, task, [draw.seed], lambda share: None, data.limit)
+        ((_, _, params),) = fits
+        rows, labels = [draw.support[k] for k in left], [draw.support_labels[k] for k in left]
+        found.append(_answers(replace(winner, params=params), rows, labels, data, "train"))
+    return found if all(logits.isfinite().all() for logits, _ in found) else []
+
+
+def _answers(
+    winner: Winner, rows: Sequence[int], labels: Sequence[int], data: SetData, split: str = "val"
+) -> Answers:
+    """Logits [1, n, C] and labels [n] of pictures, or of an even choice of `MOST` of them."""
     step = -(-len(rows) // MOST)  # rows stand class by class, so every step-th keeps the shares
-    query, wanted = data.val_query(winner.method, rows[::step], labels[::step])
-    with torch.no_grad():
-        parts = engine.logits_in_parts(winner.method, winner.params, query, data.limit)
-        logits = torch.cat([part for _, _, part in parts], 1)  # [1, n, C]
-    return Calibration(float(fit_temperature(logits, wanted)), len(wanted), on)
+    query, wanted = data.pictures(winner.method, split, rows[::step], labels[::step])
+    parts = engine.logits_in_parts(winner.method, winner.params, query, data.limit)
+    return torch.cat([part for _, _, part in parts], 1), wanted
+
+
+def _calibration(found: Sequence[Answers], on: str) -> Calibration | None:
+    labels = torch.cat([labels for _, labels in found]) if found else torch.empty(0)
+    if len(labels) < LEAST:
+        return None
+    logits = torch.cat([logits for logits, _ in found], 1)
+    return Calibration(float(true_confidence(logits, labels)), len(labels), on)

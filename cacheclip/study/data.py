@@ -178,12 +178,12 @@ class SetData:
             labels=self._index([labels]),
         )
 
-    def val_query(
-        self, method: Method, rows: Sequence[int], labels: Sequence[int]
+    def pictures(
+        self, method: Method, split: str, rows: Sequence[int], labels: Sequence[int]
     ) -> tuple[Query, Tensor]:
-        """Validation pictures by their rows, and their labels [n]."""
+        """Pictures of `train` or `val` by their rows, and their labels [n]."""
         index = torch.tensor(rows, dtype=torch.int64)
-        layers = {n: self._layer("val", n)[index].to(self.device) for n in method.needs}
+        layers = {n: self._layer(split, n)[index].to(self.device) for n in method.needs}
         return Query(layers), torch.tensor(labels, device=self.device)
 
     def test_query(self, method: Method) -> Query:

@@ -9,6 +9,7 @@ from cacheclip.study.fit import PUBLISHED_SCALE, Fitted
 from cacheclip.study.table import Table, honest, percent, short
 
 ZERO_SHOT = "zero-shot"
+ENOUGH = 50  # test pictures for a calibration error
 
 
 def table(fitted: Fitted) -> Table:
@@ -49,16 +50,13 @@ def notes(fitted: Fitted) -> Iterator[str]:
 
 
 def probabilities(row: Row) -> str:
-    """What the probabilities of this fit are worth."""
+    """What the probabilities of this fit are worth; of few test pictures an error says nothing."""
+    measured = row.n_test >= ENOUGH
     if row.temperature is None:
-        return (
-            f"probabilities: too few validation pictures to calibrate on, error {row.ece_test:.2f} "
-            "on the test pictures"
-        )
-    return (
-        f"probabilities: calibrated on {row.n_calibration} pictures, error {row.ece_test:.2f} on "
-        f"the test pictures ({row.ece_test_raw:.2f} before)"
-    )
+        error = f", error {row.ece_test:.2f} on the test pictures" if measured else ""
+        return f"probabilities: too few labelled pictures to calibrate on{error}"
+    error = f", error {row.ece_test:.2f} on the test pictures ({row.ece_test_raw:.2f} before)"
+    return f"probabilities: calibrated on {row.n_calibration} pictures{error if measured else ''}"
 
 
 def settings(fitted: Fitted) -> str:

@@ -149,7 +149,7 @@ def _validated(
     method: Method, params: Params, settings: Sequence[Settings], draw: Draw, data: SetData
 ) -> list[list[Point]]:
     """Each variant's settings on the validation images, or all points of its search."""
-    query, labels = data.val_query(method, draw.val, draw.val_labels)
+    query, labels = data.pictures(method, "val", draw.val, draw.val_labels)
     found = method.search(params, query, labels)
     if found is not None:
         return [

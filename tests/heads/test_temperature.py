@@ -2,7 +2,7 @@
 
 import torch
 
-from cacheclip.heads.temperature import WIDEST, fit_temperature, label_log_p
+from cacheclip.heads.temperature import WIDEST, fit_temperature, label_log_p, true_confidence
 
 V, N, C = 3, 200, 7
 
@@ -44,3 +44,14 @@ def test_rows_that_are_all_right_or_all_alike_have_a_finite_temperature() -> Non
     against = fit_temperature(-right, labels)  # worse than chance: as flat as it gets
     assert float(against) >= 10 / WIDEST
     assert label_log_p(right, labels).max() < 0  # seven pictures prove no certainty
+
+
+def test_answers_are_as_sure_as_they_are_right() -> None:
+    logits, labels = problem()
+    found = true_confidence(logits, labels)
+    for v in range(V):
+        p = (logits[v] / found[v]).softmax(-1)
+        right = int((p.argmax(-1) == labels).sum())
+        assert abs(float(p.amax(-1).mean()) - (right + 1) / (N + 2)) < 1e-4
+    torch.testing.assert_close(found[1] / found[0], torch.tensor(100.0), rtol=1e-4, atol=0)
+    assert true_confidence(10 * torch.eye(C)[None], torch.arange(C)).isfinite().all()

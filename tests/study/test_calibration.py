@@ -1,0 +1,127 @@
+"""Temperatures: which pictures they are fitted on, and what they do to probabilities."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import pytest
+import torch
+
+from cacheclip.bench.clip_like import clip_like
+from cacheclip.bundle import Bundle
+from cacheclip.exchange.import_npz import import_npz
+from cacheclip.metrics import calibration_error
+from cacheclip.results import Row, predictions
+from cacheclip.store.home import Home
+from cacheclip.study import calibration
+from cacheclip.study.compare import Comparison, Request
+from cacheclip.study.fit import fit
+from cacheclip.study.fit_table import probabilities
+
+METHODS = ("zero-shot", "nearest-mean", "linear-probe", "tip-adapter", "tip-adapter-f")
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    root = tmp_path_factory.mktemp("synthetic")
+    clip_like(5).save(root / "set.npz")
+    home = Home(root / "home")
+    import_npz(root / "set.npz", home)
+    return home
+
+
+def rows(home: Home, select: str | None, shots: int = 4) -> dict[str, Row]:
+    request = Request(METHODS, (shots,), (1,), select)
+    return {row.method: row for _, row in Comparison(request, home.find(), home).run()}
+
+
+@pytest.mark.parametrize(
+    ("select", "on", "n"),
+    [
+        ("fixed", calibration.UNUSED, 80),
+        ("fewshot-val", calibration.UNUSED, 40),  # four of eight a class chose
+        ("full-val", calibration.HALVES, 80),
+        (None, calibration.HALVES, 80),  # the default of arrays of one's own
+    ],
+)
+def test_probabilities_come_true_on_pictures_that_chose_nothing(
+    synthetic: Home, select: str | None, on: str, n: int
+) -> None:
+    made = rows(synthetic, select)
+    assert mean(row.ece_test or 0.0 for row in made.values()) <= 0.1
+    for name, row in made.items():
+        if name == "zero-shot":
+            assert (row.calibrated_on, row.n_calibration) == (calibration.UNUSED, 80)
+        elif name == "nearest-mean" or select in ("fixed", "fewshot-val"):
+            assert row.calibrated_on
+            assert row.calibrated_on.startswith(on)
+            assert row.n_calibration >= n
+        assert row.temperature
+        assert row.ece_test is not None
+        assert row.ece_test_raw is not None
+        assert row.ece_test <= max(0.1, row.ece_test_raw)
+        assert row.nll_test is not None
+        assert row.nll_test_raw is not None
+        assert row.nll_test <= row.nll_test_raw + 0.05
+
+
+def test_without_validation_pictures_parts_of_the_support_are_left_out(
+    tmp_path: Path, make_home: Callable[..., Home]
+) -> None:
+    home = make_home(tmp_path / "h", val=0)
+    for name, row in rows(home, None).items():
+        if name == "zero-shot":
+            assert row.temperature is None
+            continue
+        assert (row.calibrated_on, row.n_calibration) == (calibration.LEFT_OUT, 16)
+        assert row.temperature
+    single = rows(home, None, shots=1)
+    assert {row.temperature for row in single.values()} == {None}
+    assert all("too few" in probabilities(row) for row in single.values())
+
+
+def test_a_bundle_carries_the_temperature_and_predictions_are_at_it(
+    synthetic: Home, tmp_path: Path
+) -> None:
+    request = Request(("linear-probe",), (4,), (1,), "fixed")
+    fitted = fit(request, synthetic.find(), synthetic, tmp_path / "b.safetensors")
+    assert Bundle.read(tmp_path / "b.safetensors").temperature == fitted.row.temperature
+    kept = predictions(synthetic, fitted.row.row_id)
+    nll = -float(np.mean(kept.true_log_p.astype(np.float64)))
+    assert nll == pytest.approx(fitted.row.nll_test, abs=1e-2)
+
+
+def test_a_temperature_changes_no_answer_and_no_choice(synthetic: Home) -> None:
+    before = rows(synthetic, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "LEAST", 10**9)
+        request = Request(METHODS, (4,), (1,), None, on_existing="redo")
+        made = Comparison(request, synthetic.find(), synthetic).run()
+        without = {row.method: row for _, row in made}
+    for name, row in before.items():
+        same = without[name]
+        assert same.temperature is None
+        assert (same.hparams, same.top1_test) == (row.hparams, row.top1_test)
+        assert same.ece_test == same.ece_test_raw == row.ece_test_raw
+
+
+def test_the_calibration_error_of_a_true_forecaster_is_near_zero_and_of_a_boaster_is_not() -> None:
+    g = torch.Generator().manual_seed(0)
+    p = torch.rand(1, 4000, generator=g)
+    right = torch.rand(1, 4000, generator=g) < p
+    assert float(calibration_error(p, right)) < 0.03
+    assert float(calibration_error(torch.ones(1, 4000), right)) == pytest.approx(0.5, abs=0.05)
+    few = calibration_error(p[:, :60], right[:, :60])
+    plain = torch.stack([(p[:, k::6] - right[:, k::6].float()).mean(1).abs() for k in range(6)])
+    assert float(few) < float(plain.mean()) + 0.1
+
+
+def test_full_val_reads_every_validation_picture_and_its_rows_are_its_own(home: Home) -> None:
+    request = Request(("tip-adapter",), (1,), (1,), "full-val")
+    ((_, row),) = Comparison(request, home.find(), home).run()
+    assert row.n_val == 8
+    ((_, few),) = Comparison(replace(request, select="fewshot-val"), home.find(), home).run()
+    assert few.n_val == 4
+    assert row.row_id != few.row_id
