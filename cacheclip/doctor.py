@@ -70,7 +70,7 @@ def _cuda() -> Finding:
 def _home(home: Home) -> Iterator[Finding]:
     try:
         sets = home.feature_sets()
-        advice = "" if sets else "cacheclip extract --dataset clipart"
+        advice = "" if sets else f"cacheclip extract --dataset clipart{home.option}"
         yield Finding("home", bool(sets), f"{home.root}, feature sets: {len(sets)}", advice)
     except StoreError as error:
         yield Finding("home", False, f"{home.root}: {error.what} ({error.where})", error.fix)

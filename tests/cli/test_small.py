@@ -198,3 +198,9 @@ def test_a_comparison_of_which_some_went_well_is_no_failure(cli: Cli) -> None:
     assert (some.code, "1 of " in some.err, "not finite" in some.err) == (0, True, True)
     none = cli(shlex.split(f"{words} --set lr=1e38 --on-existing redo"))
     assert (none.code, "not finite" in none.err) == (7, True)
+
+
+def test_the_advice_of_doctor_is_for_the_home_that_was_looked_at(cli: Cli, tmp_path: Path) -> None:
+    found = json.loads(cli(["doctor", "--json", "--home", str(tmp_path)]).out)
+    (home,) = [entry for entry in found if entry["name"] == "home"]
+    assert home["advice"] == f"cacheclip extract --dataset clipart --home {tmp_path}"
