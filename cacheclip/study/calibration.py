@@ -10,6 +10,7 @@ from torch import Tensor
 from cacheclip.draws import Draw
 from cacheclip.engine import stack as engine
 from cacheclip.heads.temperature import true_confidence
+from cacheclip.methods.base import Trained
 from cacheclip.study.data import SetData
 from cacheclip.study.race import Race, Winner
 
@@ -54,7 +55,8 @@ def calibrate(winner: Winner, race: Race, draw: Draw | None, data: SetData) -> C
         rows, labels = [draw.val[k] for k in own], [draw.val_labels[k] for k in own]
         found.append(_answers(winner, rows, labels, data))
         on.append(HALVES)
-    if len(own) < FEW:
+    enough = LEAST if isinstance(winner.method, Trained) else FEW  # training anew is dear
+    if len(own) < enough:
         left_out = _left_out(winner, draw, data)
         found += left_out
         on += [LEFT_OUT] * bool(left_out)
