@@ -19,6 +19,7 @@ from cacheclip.bench.clip_like import HELD_OUT, TUNING, clip_like
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run as extract
+from cacheclip.methods import base as methods
 from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
@@ -36,18 +37,20 @@ def main() -> None:
     """Run, then print three tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tuning", action="store_true")
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=10)
     asked = parser.parse_args()
+    chosen = tuple(asked.methods.split(","))
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
         cells: Cells = {}
         for name in _sets(home, TUNING if asked.tuning else HELD_OUT):
             for policy in POLICIES:
-                cells |= _run(home, name, policy, asked.seeds)
+                cells |= _run(home, name, chosen, policy, asked.seeds)
             print(f"{name} done", file=sys.stderr)
-    _print_gains(cells)
+    _print_gains(cells, chosen)
     _print_losses(cells)
-    _print_calibration(cells)
+    _print_calibration(cells, chosen)
 
 
 def _sets(home: Home, synthetic: tuple[int, ...]) -> Iterator[str]:
@@ -61,9 +64,9 @@ def _sets(home: Home, synthetic: tuple[int, ...]) -> Iterator[str]:
         yield f"npz/synthetic-{number}"
 
 
-def _run(home: Home, name: str, policy: str, seeds: int) -> Cells:
+def _run(home: Home, name: str, chosen: tuple[str, ...], policy: str, seeds: int) -> Cells:
     request = Request(
-        METHODS, SHOTS, tuple(range(1, seeds + 1)), select=None if policy == "default" else policy
+        chosen, SHOTS, tuple(range(1, seeds + 1)), select=None if policy == "default" else policy
     )
     comparison = Comparison(request, home.find(name), home)
     cells: Cells = defaultdict(list)
@@ -83,12 +86,12 @@ def _gains(cells: Cells, policy: str, method: str, shots: int) -> list[float]:
     ]
 
 
-def _print_gains(cells: Cells) -> None:
+def _print_gains(cells: Cells, chosen: tuple[str, ...]) -> None:
     print("\nPoints over the method's own constants, mean over the sets (worst set):\n")
     print("| policy | method |", " | ".join(f"{k} shots" for k in SHOTS), "| mean | holds |")
     print("|---|---|", "---:|" * (len(SHOTS) + 1), "---|", sep="")
     for policy in POLICIES[1:]:
-        for method in METHODS[1:]:
+        for method in (name for name in chosen if methods.get(name).grid):
             gains = [_gains(cells, policy, method, k) for k in SHOTS]
             shown = [f"{mean(own):+.2f} ({min(own):+.1f})" for own in gains]
             average = mean(mean(own) for own in gains)
@@ -97,9 +100,12 @@ def _print_gains(cells: Cells) -> None:
 
 
 def _print_losses(cells: Cells) -> None:
-    print(f"\nCells more than {BELOW} points below zero-shot, beyond two standard errors:\n")
+    print(f"\nCells more than {BELOW} points below zero-shot, beyond two standard errors, of the")
+    print("methods that read the text (the others cannot know it; `fit` and `compare` warn):\n")
     found = 0
     for (policy, name, method, shots), rows in cells.items():
+        if not methods.get(method).text:
+            continue
         below = [100 * ((r.zero_shot_test or 0.0) - (r.top1_test or 0.0)) for r in rows]
         certain = mean(below) - 2 * stdev(below) / len(below) ** 0.5
         if certain > BELOW:
@@ -108,20 +114,24 @@ def _print_losses(cells: Cells) -> None:
     print("" if found else "none")
 
 
-def _print_calibration(cells: Cells) -> None:
+def _print_calibration(cells: Cells, chosen: tuple[str, ...]) -> None:
     print("\nCalibration error on test pictures, mean over sets (worst cell), 4 shots and more;")
     print(f"the goal is {ECE}, or that the row says there was too little:\n")
     print("| policy | method | as the logits come | calibrated | too little | holds |")
     print("|---|---|---:|---:|---:|---|")
     for policy in POLICIES:
-        for method in METHODS:
+        for method in chosen:
             own = [
                 rows
                 for (p, _, m, shots), rows in cells.items()
                 if (p, m) == (policy, method) and shots >= 4
             ]
             raw = [mean(r.ece_test_raw or 0.0 for r in rows) for rows in own]
-            warm = [mean(r.ece_test or 0.0 for r in rows if r.temperature) for rows in own]
+            warm = [
+                mean(r.ece_test or 0.0 for r in rows if r.temperature)
+                for rows in own
+                if any(r.temperature for r in rows)
+            ]
             little = sum(r.temperature is None for rows in own for r in rows)
             print(
                 f"| {policy} | {method} | {mean(raw):.3f} ({max(raw):.3f}) | "

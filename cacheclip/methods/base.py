@@ -87,6 +87,7 @@ class Method(ABC):
         grid: what a selecting policy tries, the first name varies slowest. It holds the constant,
             and zero-shot where the method has it.
         searches: least and greatest value that a search looks at.
+        off: the setting under which the method is zero-shot, where there is one.
         zero_shot: the settings that lead to zero-shot (or hold back most), and which end does.
     """
 
@@ -106,6 +107,7 @@ class Method(ABC):
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     grid: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
     searches: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    off: ClassVar[Mapping[str, Value]] = {}
     zero_shot: ClassVar[Mapping[str, Literal["low", "high"]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -114,7 +116,9 @@ class Method(ABC):
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
         known = {*cls.static, *cls.vector}
-        named = {*cls.grid, *cls.bounds, *cls.words, *cls.zero_shot}.union(*cls.recipes.values())
+        named = {*cls.grid, *cls.bounds, *cls.words, *cls.zero_shot, *cls.off}.union(
+            *cls.recipes.values()
+        )
         if not cls.paper or set(cls.defaults) != known or not named <= known:
             where = "paper, defaults, grid, bounds, words, zero_shot, recipes"
             raise TypeError(f"{cls.__name__}: {where}: unknown setting")

@@ -74,6 +74,7 @@ class ClipAdapter(Trained):
     }
     bounds = {**STEP_BOUNDS, "alpha": (0.0, 1.0), "reduction": (1, 1024)}
     grid = {"alpha": (0.0, 0.2, 0.4, 0.6, 0.8)}
+    off = {"alpha": 0.0}
     zero_shot = {"alpha": "low"}
     recipes = {
         "as-code": {},

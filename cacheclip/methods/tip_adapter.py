@@ -27,6 +27,7 @@ class TipAdapter(ClosedForm):
     bounds = {"alpha": (0.0, 1e6), "beta": (0.0, 1e6)}
     grid = {"alpha": (SEARCH,), "beta": (SEARCH,)}
     searches = RANGES
+    off = {"alpha": 0.0}
     zero_shot = {"alpha": "low", "beta": "low"}
 
     def solve(self, task: Task) -> Params:

@@ -42,6 +42,7 @@ class TipAdapterF(Trained):
     bounds = {**STEP_BOUNDS, "alpha": (0.0, 1e6), "beta": (0.0, 1e6)}
     grid = {"alpha": (SEARCH,), "beta": (SEARCH,)}
     searches = RANGES
+    off = {"alpha": 0.0}
     zero_shot = {"alpha": "low", "beta": "low"}
 
     @property

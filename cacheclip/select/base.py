@@ -57,19 +57,24 @@ class Policy:
             for values in product(*ordered.values())
         ]
 
-    def best(self, log_p: Tensor, constant: int) -> int:
+    def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
         """Which of P candidates wins on n validation pictures.
 
-        The constants stay unless another candidate makes the labels likelier by more than one
-        standard error of the difference, picture by picture. Few pictures prove little, and then
-        nothing is chosen on them; hits alone are blind to all but the boundary and tie too often.
+        The constants, or zero-shot if that is likelier, stay unless another candidate makes the
+        labels likelier by more than one standard error of the difference, picture by picture. Few
+        pictures prove little, and then nothing is chosen on them; hits alone are blind to all but
+        the boundary and tie too often.
 
         Args:
             log_p: [P, n] log probability of the labels, each candidate at its best temperature;
                 those nearest to zero-shot first, which win ties.
             constant: the candidate that has the method's constants.
+            zero_shot: the candidate that is zero-shot, where there is one.
         """
-        front = int(log_p.mean(1).argmax())
+        mean = log_p.mean(1)
+        front = int(mean.argmax())
+        if zero_shot is not None and log_p.shape[1] > 1 and mean[zero_shot] > mean[constant]:
+            constant = zero_shot
         gain = log_p[front] - log_p[constant]
         if len(gain) < 2 or not gain.isfinite().all():
             return constant if log_p[constant].isfinite().all() else front

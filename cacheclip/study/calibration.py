@@ -65,11 +65,11 @@ def calibrate(winner: Winner, race: Race, draw: Draw | None, data: SetData) -> C
 
 def _halves(winner: Winner, race: Race, n: int) -> list[int]:
     """The validation pictures that would not be missed: without their half the choice stands."""
-    places, log_p, home = race.ranked(winner.method)
+    places, log_p, homes = race.ranked(winner.method)
     kept: list[int] = []
     for half in (0, 1):
         others = log_p[:, 1 - half :: 2]
-        if places[race.policy.best(others, home)] == race.chosen:
+        if places[race.policy.best(others, *homes)] == race.chosen:
             kept += range(half, n, 2)
     return sorted(kept)
 

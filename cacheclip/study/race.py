@@ -112,24 +112,28 @@ class Race:
             self.chosen, self.winner = (number, 0), self._kept[number]
             return
         self.points[number] = list(points)
-        places, log_p, home = self.ranked(entrant.method)
+        places, log_p, homes = self.ranked(entrant.method)
         front = places[int(log_p.mean(1).argmax())]
-        self.chosen = places[self.policy.best(log_p, home)]
-        may_win = {self.chosen[0], front[0], places[home][0]}
+        self.chosen = places[self.policy.best(log_p, *homes)]
+        may_win = {self.chosen[0], front[0], *(places[k][0] for k in homes if k is not None)}
         self._kept = {n: kept for n, kept in self._kept.items() if n in may_win}
         point = self.points[self.chosen[0]][self.chosen[1]]
         self.winner = _settled(self._kept[self.chosen[0]], point.settings)
 
-    def ranked(self, method: Method) -> tuple[list[Place], Tensor, int]:
-        """All points from the nearest to zero-shot outwards, their log p [P, n], the constant's.
+    def ranked(self, method: Method) -> tuple[list[Place], Tensor, tuple[int, int | None]]:
+        """All points from the nearest to zero-shot outwards, and their log p [P, n].
 
-        Where the constants are not among them, the first stands in their place.
+        Beside them the numbers of the constants and of zero-shot. Where the constants are not
+        among the points, the first stands in their place.
         """
         places = [(k, p) for k, own in self.points.items() for p in range(len(own))]
         places.sort(key=lambda at: distance(type(method), self._settings(at), self.constant))
         settings = [self._settings(at) for at in places]
-        home = settings.index(self.constant) if self.constant in settings else 0
-        return places, torch.stack([self.points[k][p].log_p for k, p in places]), home
+        constant = settings.index(self.constant) if self.constant in settings else 0
+        off = method.off.items()
+        plain = [k for k, own in enumerate(settings) if off and off <= own.items()]
+        log_p = torch.stack([self.points[k][p].log_p for k, p in places])
+        return places, log_p, (constant, plain[0] if plain else None)
 
     def _settings(self, at: Place) -> Settings:
         return self.points[at[0]][at[1]].settings
