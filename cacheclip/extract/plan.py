@@ -33,7 +33,7 @@ class ExtractRequest:
     """An extraction in the words of the command line.
 
     Attributes:
-        dataset: a data set's name, `folder/PATH`, or the path of a folder.
+        dataset: a data set's name, `folder/PATH`, `csv/FILE`, or the path of a folder or table.
         model: the encoder; None takes nano for the sets that ship with a package, and
             ViT-B-32-quickgelu with OpenAI's weights otherwise.
         pretrained: a tag or a checkpoint file.
@@ -51,6 +51,7 @@ class ExtractRequest:
             0.1 % for built-in sets and 1 % for the user's own, of which one always may be.
         retry_failed: encode pictures anew that failed before, although their files look the same.
         hash_files: notice replaced pictures by content instead of by size and time.
+        classes_from: `top` or `leaf`: which folders are classes where they hold folders alone.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class ExtractRequest:
     max_failures: str | None = None
     retry_failed: bool = False
     hash_files: bool = False
+    classes_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Plan:
             "rows_per_shard": None if usual else request.rows_per_shard,
             "max_failures": request.max_failures,
             "hash_files": request.hash_files,
+            "classes_from": request.classes_from,
         }
 
 
@@ -131,6 +134,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         download=request.download,
         alias=request.alias,
         hash_files=request.hash_files,
+        classes_from=request.classes_from,
     )
     _refuse_empty(dataset)
     if dataset.root is not None:
