@@ -8,8 +8,15 @@ from cacheclip.cli import options, output
 
 
 @click.command("extract")
-@click.option("--dataset", required=True, metavar="NAME|FOLDER", help="Data set or class folders.")
-@click.option("--name", "alias", help="Name for a folder's data set. [default: the folder's own]")
+@click.option(
+    "--dataset", required=True, metavar="NAME|FOLDER|CSV", help="Data set, class folders or table."
+)
+@click.option("--name", "alias", help="Name for your own data set. [default: the folder's own]")
+@click.option(
+    "--classes-from",
+    type=click.Choice(["top", "leaf"]),
+    help="Which folders are classes where they hold folders alone.",
+)
 @options.model
 @options.pretrained
 @click.option(
@@ -76,6 +83,7 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
     \b
     Examples: cacheclip extract --dataset clipart
               cacheclip extract --dataset ~/photos/birds
+              cacheclip extract --dataset ~/photos/labels.csv
               cacheclip extract --dataset food101 --download
     """  # noqa: D301
     from cacheclip.extract.plan import ExtractRequest

@@ -1,6 +1,7 @@
 """The contract of a data set, and the look-up of one by name.
 
 The folder is the registry: `digits` is the file `digits.py`, `folder/PATH` the file `folder.py`.
+The part in capitals stands for what follows the prefix.
 Such a file holds `NAMES`, the names it answers to, and `load(request)`. To add a data set, add a
 file; nothing has to be registered.
 """
@@ -24,6 +25,7 @@ Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 """One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""
 
 SPLITS = ("train", "val", "test")
+TABLES = (".csv", ".tsv")  # files whose path alone names a data set
 # The files of this folder that are no data set.
 MACHINERY = frozenset(
     {"base", "images", "layout", "levels", "listing", "splits", "suffixes"}
@@ -57,9 +59,10 @@ class DataSet:
         templates: name of the prompt family that suits it (`cacheclip.prompts.templates`).
         splits: "train", "val" and "test".
         read: gives the picture of a sample id.
-        builtin: True for the sets with a name of their own, False for the user's folders.
+        builtin: True for the sets with a name of their own, False for the user's own pictures.
         notices: one line each, for the user to see.
-        root: the folder of the data, None where they ship with a package.
+        root: the folder of the data, or the file that lists them; None where they ship with a
+            package.
     """
 
     id: str
@@ -84,7 +87,7 @@ class Request:
         name: the name with its prefix in lower case.
         data_root: the folder that holds the data sets.
         download: whether missing data may be fetched.
-        alias: the name that a folder's data set shall have instead of the folder's own.
+        alias: the name that a set of the user's own shall have instead of the folder's or file's.
         hash_files: whether stamps are contents (SHA-256) instead of size and time.
         classes_from: "top" or "leaf": which folders are classes where they hold folders alone.
     """
@@ -104,37 +107,50 @@ def resolve(
     download: bool = False,
     alias: str | None = None,
     hash_files: bool = False,
+    classes_from: str | None = None,
 ) -> DataSet:
-    """Find a data set by name, or by an existing folder's path.
+    """Find a data set by name, or by the path of an existing folder, .csv or .tsv file.
 
-    Names are exact, prefixes ("coop/", "torch/", "folder/") may have any case. A data set's name
-    goes before a folder of that name: `./digits` is the folder.
+    Names are exact, prefixes ("coop/", "torch/", "folder/", "csv/") may have any case. A data set's
+    name goes before a folder of that name: `./digits` is the folder.
 
     Args:
-        name: "clipart", "torch/food101", "folder/PATH", or the path of a folder of class folders.
+        name: "clipart", "torch/food101", "folder/PATH", "csv/FILE", or the path of a folder of
+            class folders or of a table.
         data_root: the folder that holds the data sets which do not ship with the package.
         download: fetch the data if they are missing and can be fetched.
-        alias: for a folder, the NAME in its id "folder/NAME"; by default the folder's own.
-        hash_files: for a folder, stamp pictures by content instead of by size and time.
+        alias: for pictures of one's own, the NAME in the id "folder/NAME"; by default the folder's.
+        hash_files: for pictures of one's own, stamp by content instead of by size and time.
+        classes_from: for a folder, "top" or "leaf": which folders are classes.
 
     Raises:
-        UsageError: there is no data set of that name, or an alias for one that has its own.
+        UsageError: there is no data set of that name, or an option that is not for this one.
         InputError: its data are missing or faulty.
     """
     known, module = _find(name)
     is_folder = name != "" and Path(name).expanduser().is_dir()
     if module is None and is_folder:
         known, module = _find(f"folder/{name}")
+    if module is None and name.lower().endswith(TABLES) and Path(name).expanduser().is_file():
+        known, module = _find(f"csv/{name}")
     if module is None:
         raise _unknown(name)
     root = data_root.expanduser().absolute()
-    dataset: DataSet = module.load(Request(known, root, download, alias, hash_files))
+    request = Request(known, root, download, alias, hash_files, classes_from)
+    dataset: DataSet = module.load(request)
     if alias is not None and dataset.builtin:
         raise UsageError(
             f"{dataset.id} cannot be renamed to {alias!r}",
             where="--name",
-            fix="leave --name out; it is for folders: "
+            fix="leave --name out; it is for pictures of your own: "
             "cacheclip extract --dataset folder/PATH --name NAME",
+        )
+    if classes_from is not None and not dataset.id.startswith("folder/"):
+        raise UsageError(
+            f"{dataset.id} has no folders that could be classes",
+            where=f"--classes-from {classes_from}",
+            fix="leave --classes-from out; it is for folders: "
+            "cacheclip extract --dataset folder/PATH --classes-from leaf",
         )
     if dataset.builtin and is_folder:
         notice = f"{name} is the data set of that name; the folder here is ./{name}"
@@ -143,7 +159,7 @@ def resolve(
 
 
 def available() -> list[str]:
-    """The names that `resolve` knows, with "folder/PATH" for the folders; imports each file."""
+    """The names that `resolve` knows, "folder/PATH" and "csv/FILE" too; imports each file."""
     return sorted(name for stem in _stems() for name in _module(stem).NAMES)
 
 
@@ -157,7 +173,8 @@ def _find(name: str) -> tuple[str, ModuleType | None]:
     prefix = head.lower()
     known = f"{prefix}/{rest}" if slash else name
     stems = _stems()
-    if rest and prefix in stems and f"{prefix}/PATH" in _module(prefix).NAMES:
+    own = {f"{prefix}/PATH", f"{prefix}/FILE"}
+    if rest and prefix in stems and own.intersection(_module(prefix).NAMES):
         return known, _module(prefix)
     last = rest if slash else name
     if last in stems and known in _module(last).NAMES:
@@ -176,7 +193,10 @@ def _module(stem: str) -> ModuleType:
 
 def _unknown(name: str) -> CacheclipError:
     names = available()
-    exists = f"cacheclip extract --dataset with one of {', '.join(names)}, or with a folder's path"
+    exists = (
+        f"cacheclip extract --dataset with one of {', '.join(names)}, or with the path of a folder "
+        "or a .csv file"
+    )
     path = Path(name).expanduser()
     if path.is_file():
         what = f"{name!r} is a file, not a data set"

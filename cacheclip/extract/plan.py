@@ -35,7 +35,7 @@ class ExtractRequest:
     """An extraction in the words of the command line.
 
     Attributes:
-        dataset: a data set's name, `folder/PATH`, or the path of a folder.
+        dataset: a data set's name, `folder/PATH`, `csv/FILE`, or the path of a folder or table.
         model: the encoder; None takes nano for the sets that ship with a package, and
             ViT-B-32-quickgelu with OpenAI's weights otherwise.
         pretrained: a tag or a checkpoint file.
@@ -57,6 +57,7 @@ class ExtractRequest:
         hash_files: notice replaced pictures by content instead of by size and time.
         orientation: `exif` or `as-stored`, for the user's own pictures; None stands for `exif`.
         white_level: the level that is white in the user's pictures of 16 bits.
+        classes_from: `top` or `leaf`: which folders are classes where they hold folders alone.
     """
 
     dataset: str
@@ -77,6 +78,7 @@ class ExtractRequest:
     hash_files: bool = False
     orientation: str | None = None
     white_level: int | None = None
+    classes_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Plan:
             "hash_files": request.hash_files,
             "orientation": KEPT if request.orientation == KEPT else None,
             "white_level": request.white_level,
+            "classes_from": request.classes_from,
         }
 
 
@@ -143,6 +146,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         download=request.download,
         alias=request.alias,
         hash_files=request.hash_files,
+        classes_from=request.classes_from,
     )
     reading = reading_of(dataset, request.orientation, request.white_level)
     _refuse_empty(dataset)

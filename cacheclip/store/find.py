@@ -20,7 +20,8 @@ def matching(name: str | None, ids: Sequence[str], log: Log) -> list[str]:
     """The ids of data sets that a name may mean.
 
     Args:
-        name: an id, the folder that was extracted, or the last part of an id; None means any.
+        name: an id, the folder or table that was extracted, or the last part of an id; None means
+            any.
         ids: those that there are.
         log: the extractions, oldest first.
     """
@@ -28,7 +29,7 @@ def matching(name: str | None, ids: Sequence[str], log: Log) -> list[str]:
         return list(ids)
     if name in ids:
         return [name]
-    folder = str(Path(name.removeprefix("folder/")).expanduser().absolute())
+    folder = str(Path(name.removeprefix("folder/").removeprefix("csv/")).expanduser().absolute())
     rooted = {line["dataset"] for line in log if line["root"] == folder}
     from_there = [own for own in ids if own in rooted]
     named = [own for own in ids if own.rpartition("/")[2] == name]

@@ -211,7 +211,8 @@ def extract_command(
         return shlex.join(words) + home
     if root is not None and family in ("folder", "csv"):
         words[-1] = root
-        if Path(root).name != name:
+        own = Path(root).stem if family == "csv" else Path(root).name
+        if own != name:
             words += ["--name", name]
     for option, value in (asked or {}).items():
         if value is not None and value is not False:

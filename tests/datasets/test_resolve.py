@@ -27,7 +27,7 @@ def test_every_file_of_the_folder_is_a_data_set_or_machinery() -> None:
         assert callable(module.load)
         names += module.NAMES
     assert available() == sorted(names)
-    assert {"clipart", "digits", "food101", "folder/PATH"} <= set(names)
+    assert {"clipart", "digits", "food101", "folder/PATH", "csv/FILE"} <= set(names)
 
 
 @pytest.mark.parametrize(("name", "near"), [("Clipart", "clipart"), ("food-101", "food101")])
@@ -55,9 +55,9 @@ def test_an_unknown_prefix_lists_what_exists() -> None:
 
 
 def test_a_file_and_a_wrong_path(tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text("path,label\n")
+    (tmp_path / "list.txt").write_text("path,label\n")
     with pytest.raises(InputError, match="is a file"):
-        load(str(tmp_path / "list.csv"))
+        load(str(tmp_path / "list.txt"))
     with pytest.raises(InputError, match="there is no folder"):
         load(f"{tmp_path}/gone")
 
