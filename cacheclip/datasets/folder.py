@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cacheclip.datasets.base import DataSet, Request
+from cacheclip.datasets.base import TABLES, DataSet, Request
 from cacheclip.datasets.class_folders import WANTED, read_layout
 from cacheclip.datasets.copies import FileInfo, file_info
 from cacheclip.datasets.labelled import Sample, labelled_set
@@ -132,4 +132,10 @@ def _too_few_classes(
     counts = Counter(suffix(path) or "no extension" for path in (*ids, *others))
     seen = ", ".join(f"{end} {count:,}" for end, count in counts.most_common(8))
     where = f"files seen: {seen}" if seen else "no files at all"
-    return InputError(what, where=f"{root} ({where})", fix=f"make {WANTED}")
+    tables = [path for path in others if "/" not in path and path.lower().endswith(TABLES)]
+    table = shlex.quote(str(root / tables[0])) if tables else "csv/FILE, a table of path and label"
+    return InputError(
+        what,
+        where=f"{root} ({where})",
+        fix=f"make {WANTED}; or cacheclip extract --dataset {table}",
+    )
