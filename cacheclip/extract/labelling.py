@@ -18,14 +18,12 @@ def files_of(split: Split) -> str | None:
 
 def own_labels(dataset: DataSet, names: Sequence[str] | None = None) -> Labels:
     """The labels as the data have them, with the class names that somebody gave, if any."""
-    return Labels(
-        dataset.id,
-        list(names or dataset.classnames),
-        {
-            name: SplitLabels(samples_sha256(split.ids), files_of(split), list(split.labels))
-            for name, split in dataset.splits.items()
-        },
-    )
+    splits = {
+        name: SplitLabels(samples_sha256(split.ids), files_of(split), list(split.labels))
+        for name, split in dataset.splits.items()
+    }
+    own = Labels(dataset.id, list(dataset.classnames), splits)
+    return replace(own, classnames=list(names or dataset.classnames), own_sha256=own.digest)
 
 
 def labels_of(
@@ -55,6 +53,8 @@ def labels_of(
         return own, () if names else tuple(_names_lost(kept.classnames, own.classnames))
     if _content(kept) == _content(own):
         return own, ()
+    if kept.own_sha256 == kept.digest:  # nobody touched the record, so it is the data that changed
+        return own, ("the labels or class names of the same pictures are others than before",)
     for name, split in kept.splits.items():
         if len(split.labels) != len(own.splits[name].labels):
             root = None if dataset.root is None else str(dataset.root)
@@ -83,7 +83,7 @@ def labels_of(
             f"set's own remove {file} and run the same command again"
         )
     classnames = names if names and same else kept.classnames
-    return Labels(dataset.id, list(classnames), splits), (notice,)
+    return replace(own, classnames=list(classnames), splits=splits), (notice,)
 
 
 def _names_lost(before: Sequence[str], now: Sequence[str]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cacheclip.disk import digest, publish_text, read_json
 from cacheclip.errors import StoreError
@@ -38,11 +39,14 @@ class Labels:
         dataset: the data set's id.
         classnames: one a class, in label order.
         splits: split -> its labels.
+        own_sha256: the `digest` that the data's own labels had when this was written, by which
+            corrections are known; None where nobody said.
     """
 
     dataset: str
     classnames: Sequence[str]
     splits: Mapping[str, SplitLabels]
+    own_sha256: str | None = None
 
     def smallest_class(self, split: str) -> int:
         """How many samples of a split the class with the fewest has."""
@@ -71,7 +75,7 @@ class Labels:
 
 def write_labels(folder: Path, labels: Labels) -> None:
     """Publish the record in the data set's folder."""
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "dataset": labels.dataset,
         "classnames": list(labels.classnames),
@@ -84,6 +88,8 @@ def write_labels(folder: Path, labels: Labels) -> None:
             for name, split in labels.splits.items()
         },
     }
+    if labels.own_sha256 is not None:
+        content["own_sha256"] = labels.own_sha256
     publish_text(folder / LABELS_FILE, json.dumps(content, ensure_ascii=False) + "\n")
 
 
@@ -99,7 +105,8 @@ def read_labels(folder: Path) -> Labels:
     content = read_json(file)
     try:
         splits = {name: SplitLabels(**split) for name, split in content["splits"].items()}
-        labels = Labels(content["dataset"], content["classnames"], splits)
+        own = content.get("own_sha256")
+        labels = Labels(content["dataset"], content["classnames"], splits, own)
         if not all(isinstance(name, str) for name in labels.classnames):
             raise ValueError("a class name that is no text")
         classes = len(labels.classnames)

@@ -86,3 +86,32 @@ def test_lost_or_broken_labels_are_made_anew(
     assert report.encoded == 0
     assert home.labels("folder/pets") == labels
     assert any("put aside" in line for line in report.notices) == (text is not None)
+
+
+def test_labels_that_changed_in_the_data_are_taken(
+    asked: Asked, home: Home, pets: Path, tmp_path: Path
+) -> None:
+    """A table whose labels were corrected is no record that was corrected by hand."""
+    table = pets / "labels.csv"
+    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in pets.glob("*/*.png")]
+    table.write_text("\n".join(["path,label", *rows]))
+    run(asked(table), home)
+    table.write_text(table.read_text().replace(",cat", ",civet"))
+    report = run(asked(table), home)
+    assert report.encoded == 0
+    assert list(home.labels("csv/labels").classnames) == ["civet", "dog"]
+    assert not any("by hand" in line or "given before" in line for line in report.notices)
+
+
+def test_another_reading_of_the_same_folders_is_taken(
+    asked: Asked, home: Home, tmp_path: Path, paint: Painter
+) -> None:
+    for number in range(24):
+        split, upper = ("train", "val", "test")[number % 3], "ab"[number // 3 % 2]
+        paint(
+            tmp_path / "two" / split / upper / f"{upper}{number // 6 % 2}" / f"{number}.png", number
+        )
+    run(asked(tmp_path / "two", classes_from="top"), home)
+    assert list(home.labels("folder/two").classnames) == ["a", "b"]
+    run(asked(tmp_path / "two", classes_from="leaf"), home)
+    assert list(home.labels("folder/two").classnames) == ["a0", "a1", "b0", "b1"]
