@@ -13,7 +13,7 @@ FILLERS = (
     *("set", "sets", "split", "data", "dataset", "part", "stage", "stg", "phase", "final", "full"),
     *("image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos"),
     *("sample", "samples", "example", "examples", "file", "files", "folder", "dir"),
-    *("labeled", "labelled", "unlabeled", "unlabelled", "public", "private"),
+    *("labeled", "labelled", "unlabeled", "unlabelled", "public", "private", "v"),
 )
 _FILLERS = f"(?:{'|'.join(FILLERS)})*"
 _PATTERNS = {

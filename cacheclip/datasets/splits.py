@@ -60,8 +60,8 @@ def hash_split(
             if row not in part_of:
                 pictures.setdefault(group_of.get(row, -1 - row), []).append(row)
         left = list(pictures.values())
-        for name in cuts:
-            cut, left = _first(left, room[label][name])
+        for later, name in zip(range(len(cuts), 0, -1), cuts, strict=True):
+            cut, left = _first(left, room[label][name], spare=later)
             parts[name] += [row for rows in cut for row in rows]
         parts["train"] += [row for rows in left for row in rows]
     return {name: sorted(rows) for name, rows in parts.items()}
@@ -94,16 +94,20 @@ def _disputed(
     return part_of
 
 
-def _first(pictures: Sequence[list[int]], size: int) -> tuple[list[list[int]], list[list[int]]]:
-    """The first pictures with `size` rows at most, and the others, of which one at least is left.
+def _first(
+    pictures: Sequence[list[int]], size: int, *, spare: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The first pictures with `size` rows at most, and the others.
 
-    Where no picture has so few rows, the one with the fewest is taken.
+    Where no picture has so few rows, the one with the fewest is taken; of two and more one is, and
+    `spare` are left for the other parts, or at least one.
     """
+    most = min(len(pictures) - 1, max(1, len(pictures) - spare))
     taken: list[list[int]] = []
     left: list[list[int]] = []
     room = size
     for rows in pictures:
-        fits = len(rows) <= room and len(taken) < len(pictures) - 1
+        fits = len(rows) <= room and len(taken) < most
         (taken if fits else left).append(rows)
         room -= len(rows) if fits else 0
     if size > 0 and not taken and len(left) > 1:

@@ -104,3 +104,45 @@ def test_a_cut_off_archive_is_named(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(json.dumps(good()).encode())[:-20])
     with pytest.raises(InputError, match="cannot be read"):
         read_coop_split(path)
+
+
+def test_copies_are_never_parted() -> None:
+    ids = [f"a/{n}" for n in range(30)] + [f"b/{n}" for n in range(20)]
+    labels = [0] * 30 + [1] * 20
+    copies = [[n + 6 * k for k in range(5)] for n in range(6)]
+    parts = hash_split(ids, labels, copies=copies)
+    assert sorted(row for rows in parts.values() for row in rows) == list(range(50))
+    part_of = {row: name for name, rows in parts.items() for row in rows}
+    assert all(len({part_of[row] for row in group}) == 1 for group in copies)
+    sizes = {name: sum(row < 30 for row in rows) for name, rows in parts.items()}
+    assert sizes == {"train": 20, "val": 5, "test": 5}
+    alone = hash_split(ids, labels)
+    assert {name: {row for row in rows if row >= 30} for name, rows in parts.items()} == {
+        name: {row for row in rows if row >= 30} for name, rows in alone.items()
+    }
+
+
+def test_copies_with_two_labels_fill_train_first_and_leave_fifths() -> None:
+    ids = [f"{name}/{n}" for name in "ab" for n in range(10)]
+    labels = [0] * 10 + [1] * 10
+    few = [[n, n + 10] for n in range(3)]
+    parts = hash_split(ids, labels, copies=few)
+    assert {row for group in few for row in group} <= set(parts["train"])
+    assert {name: len(rows) for name, rows in parts.items()} == {"train": 12, "val": 4, "test": 4}
+    parts = hash_split(ids, labels, copies=[[n, n + 10] for n in range(10)])
+    assert {name: len(rows) for name, rows in parts.items()} == {"train": 12, "val": 4, "test": 4}
+    for rows in parts.values():
+        assert {row + 10 for row in rows if row < 10} == {row for row in rows if row >= 10}
+
+
+@pytest.mark.parametrize(
+    ("copies", "sizes"),
+    [
+        ([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], {"train": 5, "val": 0, "test": 5}),
+        ([list(range(10))], {"train": 10, "val": 0, "test": 0}),
+        ([list(range(8))], {"train": 8, "val": 1, "test": 1}),
+    ],
+)
+def test_a_class_of_few_different_pictures(copies: list[list[int]], sizes: dict[str, int]) -> None:
+    parts = hash_split([f"a/{n}" for n in range(10)], [0] * 10, copies=copies)
+    assert {name: len(rows) for name, rows in parts.items()} == sizes
