@@ -51,6 +51,43 @@ def digest(obj: Any) -> str:
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
 
 
+def sealed(obj: dict[str, Any]) -> dict[str, Any]:
+    """`obj`, whose keys are text, with the digest of all the rest as its last key, "digest"."""
+    rest = {key: value for key, value in obj.items() if key != "digest"}
+    return {**rest, "digest": digest(rest)}
+
+
+def seal_agrees(obj: dict[str, Any]) -> bool | None:
+    """Whether what was read is what was sealed; None where nobody sealed it."""
+    if "digest" not in obj:
+        return None
+    try:
+        return bool(sealed(obj)["digest"] == obj["digest"])
+    except (ValueError, RecursionError):  # a number that is not finite, or lists in lists in lists
+        return False
+
+
+def check_seal(obj: dict[str, Any], path: Path, *, fix: str) -> bool:
+    """Whether what was read from `path` is proved to be what was sealed; False without a seal.
+
+    Args:
+        obj: what was read.
+        path: the file it is from.
+        fix: the command that brings the file back.
+
+    Raises:
+        StoreError: the digest is that of something else.
+    """
+    agrees = seal_agrees(obj)
+    if agrees is False:
+        raise StoreError(
+            "this file is damaged: its digest is not that of what it holds",
+            where=str(path),
+            fix=fix,
+        )
+    return agrees is True
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:
