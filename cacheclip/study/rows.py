@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from cacheclip import __version__
+from cacheclip.answers import Predictions, write_predictions
 from cacheclip.bundle import Bundle
 from cacheclip.disk import digest, publish_json
 from cacheclip.draws import Draw
 from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
-from cacheclip.results import PROTOCOL_VERSION, Predictions, Row, write_predictions
+from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.store.home import Home
 from cacheclip.study.data import RANKED, SetData
 from cacheclip.study.plan import Block, Cell
