@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from cacheclip.disk import digest, publish_bytes, publish_json, read_json, sha256_file
 from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.typed import fits
 
 FORMAT = 1  # of a file of predictions
 MOST_OF_16_BITS = 2**16  # classes that uint16 tells apart
 
-Classes = NDArray[np.uint16] | NDArray[np.uint32]
+Classes = NDArray[np.unsignedinteger[Any]]
 
 
 class Rooted(Protocol):
@@ -57,9 +58,9 @@ class Predictions:
     ids: list[str]
 
 
-def class_type(n_classes: int) -> type[np.uint16] | type[np.uint32]:
+def class_type(n_classes: int) -> np.dtype[np.unsignedinteger[Any]]:
     """The type of class numbers and ranks."""
-    return np.uint16 if n_classes <= MOST_OF_16_BITS else np.uint32
+    return np.dtype(np.uint16 if n_classes <= MOST_OF_16_BITS else np.uint32)
 
 
 _CLASSES, _SHARES = (np.uint16, np.uint32), (np.float16,)
@@ -201,11 +202,10 @@ def _ids(root: Path, path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
         content = read_json(place)
     except FileNotFoundError:
         raise _damaged(path, f"{place} is missing") from None
-    ids = content.get("ids") if isinstance(content, dict) else None
-    texts = isinstance(ids, list) and all(isinstance(name, str) for name in ids)
-    if not texts or digest(ids)[:16] != str(arrays["test_id"]):
+    ids: Any = content.get("ids") if isinstance(content, dict) else None
+    if not fits(ids, list[str]) or digest(ids)[:16] != str(arrays["test_id"]):
         raise _damaged(place, "its ids are not those that it is named after")
-    return ids
+    return list(ids)
 
 
 def _damaged(path: Path, why: str) -> StoreError:

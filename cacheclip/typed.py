@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from math import inf, isfinite
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 LARGEST = 2**63  # no whole number of ours is as large
 
@@ -41,6 +41,8 @@ def fits(value: Any, hint: Any, bounds: Range = (-inf, inf)) -> bool:
     if kind is dict:
         whole = isinstance(value, dict) and all(isinstance(name, str) for name in value)
         return whole and all(fits(x, inner[1], bounds) for x in value.values())
+    if kind is Literal:
+        return value in inner
     if hint is Any:
         return True
     if hint in (None, NoneType):

@@ -110,7 +110,7 @@ def command(
         methods=methods or DEFAULT_METHODS,
         shots=shots,
         fewer=fewer,
-        seeds=tuple(range(1, seeds + 1)),
+        seeds=range(1, seeds + 1),
         select=select,
         set=set_,
         recipe=recipe,

@@ -1,5 +1,5 @@
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -26,6 +26,7 @@ class Record:
         ([["a"]], list[list[str]]),
         ({"a": [1, "b"]}, dict[str, Any]),
         (True, bool),
+        ("a", Literal["a", "b"]),
     ],
 )
 def test_what_is_of_its_type(value: Any, hint: Any) -> None:
@@ -50,6 +51,8 @@ def test_what_is_of_its_type(value: Any, hint: Any) -> None:
         ([1], list[str]),
         ([], dict[str, str]),
         ({"a": 1}, dict[str, str]),
+        ("c", Literal["a", "b"]),
+        ([], Literal["a", "b"]),
     ],
 )
 def test_what_is_not(value: Any, hint: Any) -> None:

@@ -9,7 +9,7 @@ import platformdirs
 from cacheclip.errors import InputError, StoreError
 from cacheclip.store.home import Home
 
-WRITTEN = ("", "results.jsonl", "predictions", "draws", "bundles")  # in a home
+WRITTEN = ("", "results.jsonl", "predictions", "tests", "draws", "bundles", "locks")  # in a home
 
 
 def results_home(home: Home, chosen: Path | None = None) -> tuple[Home, tuple[str, ...]]:
