@@ -220,6 +220,7 @@ class Comparison:
         if not self._skips:
             yield from ((block, own, 0) for block, own in waiting)
             return
+        every = [p for _, own in waiting for p in own]
         for patient in (False, True):
             taken = []
             for block, own in waiting:
@@ -227,8 +228,8 @@ class Comparison:
                     if not ours:
                         taken.append((block, own))
                         continue
-                    there = self._log.younger({p.row.row_id for p in own})
-                    left = self._without(there, own)
+                    self._without(self._log.younger({p.row.row_id for p in every}), every)
+                    left = [p for p in own if p.place not in self._done]
                     runs = sum(len(p.cell.candidates) for p in own if p.place in self._done)
                     yield block, left, runs
             waiting = taken

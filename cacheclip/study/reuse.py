@@ -77,6 +77,8 @@ class Log:
             except LockedError as error:
                 ours = notice is not None
                 if notice is not None:
-                    notice(f"{row.method}, {row.shots} shots: {error.what}; waiting for its rows")
+                    notice(
+                        f"{row.method} at --shots {row.shots}: {error.what}; waiting for its rows"
+                    )
                     held.enter_context(lock(path, wait=inf))
             yield ours
