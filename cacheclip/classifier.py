@@ -133,8 +133,7 @@ def _possible(method: type[Method], name: str, value: Value) -> bool:
     default = method.defaults.get(name)
     if name not in method.static or isinstance(default, str):
         return False
-    low, high = method.bounds.get(name, (-WIDEST, WIDEST))
-    return fits(value, type(default), (low, high))
+    return fits(value, Annotated[type(default), name, method.bounds.get(name, (-WIDEST, WIDEST))])
 
 
 def _unfit(bundle: Bundle, what: str) -> InputError:

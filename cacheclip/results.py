@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -106,7 +107,7 @@ class Row:
     )
     predictions: Annotated[str | None, "SHA-256 of the file of what it answered"] = None
 
-    @property
+    @cached_property
     def row_id(self) -> str:
         """Digest of all that decides the result, known before it runs.
 
