@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import lock, publish_bytes, publish_json, read_json
+from cacheclip.disk import DamagedError, lock, publish_bytes, publish_json, read_json, sealed
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
 from cacheclip.store.key import (
@@ -18,10 +18,10 @@ from cacheclip.store.key import (
     Key,
     key_digest,
     publish_header,
-    repair,
     samples_sha256,
     update_header,
 )
+from cacheclip.store.plan import StorePlan, read_plan
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
     DONE_FILE,
@@ -35,7 +35,6 @@ from cacheclip.store.schema import (
     ShardRecord,
     ShardSpec,
     from_json,
-    plan_shards,
 )
 
 
@@ -144,7 +143,7 @@ class ImageStoreWriter:
         except FileExistsError:
             # Where locks do not reach (some network disks), another writer was first; the record
             # must be that of the file which is there.
-            record = shard.verified(self.path / spec.file, spec, self._shard_ids(spec), self.digest)
+            record = self._verified(spec)
         self._note(spec, record)
         return record
 
@@ -197,7 +196,7 @@ class ImageStoreWriter:
                 "failed": sum(record.failed for record in records),
                 "shards": [asdict(record) for record in records],
             }
-            publish_json(self.path / DONE_FILE, done, staging=self._staging)
+            publish_json(self.path / DONE_FILE, sealed(done), staging=self._staging)
         self._header = update_header(self.path, self._header, self._info)
         return Store.open(self.path, self._header.home)
 
@@ -233,31 +232,14 @@ class ImageStoreWriter:
         ids_file = self.path / IDS_FILE
         if not ids_file.exists() or ids_file.read_bytes() != image:
             publish_bytes(ids_file, image, staging=self._staging)
-        file = self.path / PLAN_FILE
-        begun = read_json(file) if file.exists() else self._plan()
         try:
-            self.rows_per_shard, self.encode_batch = begun["rows_per_shard"], begun["encode_batch"]
-            self.shards = plan_shards(len(self._ids), self.rows_per_shard)
-            whole = begun == self._plan()
-        except (KeyError, TypeError, ValueError):
-            whole = False
-        if not whole:
-            fix = repair(file, self._header.extract_command)
-            raise hdf5.damaged(file, "not the plan of this store", fix)
-        if not file.exists():
-            publish_json(file, begun, staging=self._staging)
-
-    def _plan(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "key_digest": self.digest,
-            "rows": len(self._ids),
-            "rows_per_shard": self.rows_per_shard,
-            "encode_batch": self.encode_batch,
-            "shards": [asdict(spec) for spec in plan_shards(len(self._ids), self.rows_per_shard)],
-            "samples_sha256": self.key["data"]["samples_sha256"],
-            "ids": IDS_FILE,
-        }
+            plan = read_plan(self.path, self.key, self._header.extract_command)
+        except FileNotFoundError:
+            plan = StorePlan(self.rows_per_shard, self.encode_batch)
+            content = plan.content(self.key)
+            publish_json(self.path / PLAN_FILE, content, staging=self._staging)
+        self.rows_per_shard, self.encode_batch = plan.rows_per_shard, plan.encode_batch
+        self.shards = plan.shards(len(self._ids))
 
     def _recover(self) -> None:
         """Find out which shards are there, whoever wrote them and however that ended."""
@@ -276,11 +258,16 @@ class ImageStoreWriter:
             if not file.exists():
                 continue
             try:
-                record = shard.verified(file, spec, self._shard_ids(spec), self.digest)
-            except StoreError:
+                record = self._verified(spec)
+            except DamagedError:
                 file.unlink()  # it is encoded anew
             else:
                 self._note(spec, record)
+
+    def _verified(self, spec: ShardSpec) -> ShardRecord:
+        """The record of a shard's file, all of which is read."""
+        ids, command = self._shard_ids(spec), self._header.extract_command
+        return shard.verified(self.path / spec.file, spec, ids, self.digest, command)
 
     def _drop(self, spec: ShardSpec) -> None:
         """Take back that the store is complete, and then that this shard is done."""
@@ -294,7 +281,7 @@ class ImageStoreWriter:
             return None  # the shard itself has the last word
 
     def _note(self, spec: ShardSpec, record: ShardRecord) -> None:
-        publish_json(self.path / spec.record, asdict(record), staging=self._staging)
+        publish_json(self.path / spec.record, sealed(asdict(record)), staging=self._staging)
         self._records[spec.id] = record
 
 
