@@ -58,3 +58,37 @@ def _looking(path: Path) -> Iterator[None]:
             where=str(path),
             fix="look at the disk and the path, then run the same command again",
         ) from error
+
+
+def store_folders(dataset: Path) -> list[Path]:
+    """The folders two levels below that of a data set, where its stores lie.
+
+    Raises:
+        StoreError: one of those above them cannot be looked into.
+    """
+    return [store for split in folders(dataset) for store in folders(split)]
+
+
+def dataset_folders(stores: Path, depth: int, *, labels: str, key: str) -> Iterator[Path | StoreError]:
+    """The folders of data sets, and why each one that cannot be looked into cannot be.
+
+    Args:
+        stores: what all of them lie in.
+        depth: the most parts that an id has.
+        labels: the file that makes a folder one.
+        key: the file of a store, which makes the folder two levels above it one.
+
+    Raises:
+        StoreError: `stores` itself cannot be looked into.
+    """
+    level = folders(stores)
+    for left in reversed(range(depth)):
+        below: list[Path] = []
+        for path in level:
+            try:
+                if there(path / labels) or any(there(s / key) for s in store_folders(path)):
+                    yield path
+                below += folders(path) if left else []
+            except StoreError as error:
+                yield error
+        level = below

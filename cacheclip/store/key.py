@@ -388,7 +388,9 @@ def _publish(folder: Path, header: Header) -> None:
     publish_json(folder / KEY_FILE, content, staging=folder / STAGING_FOLDER)
 
 
-def made_anew(error: DamagedError, command: str) -> DamagedError:
-    """The same error with the command line that makes the file anew."""
+def made_anew(error: StoreError, command: str) -> StoreError:
+    """The error of a key that cannot be read, with the command line that makes the store anew."""
+    if not isinstance(error, DamagedError):
+        return error
     first = error.fix.partition(" && ")[0]
     return DamagedError(error.what, where=error.where, fix=f"{first} && {command}")

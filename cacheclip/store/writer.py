@@ -50,6 +50,7 @@ class ImageStoreWriter:
         encode_batch: of the plan that holds; batches start at a shard's first row and the last one
             is padded, or low bits of the features differ.
         shards: all shards of the plan.
+        renewed: done records that were damaged, and were made anew from their shards.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ImageStoreWriter:
         self.rows_per_shard = rows_per_shard
         self.encode_batch = encode_batch
         self.shards: tuple[ShardSpec, ...] = ()
+        self.renewed = 0
         self._header = Header(key, self.digest, dict(info), home)
         self._ids = ids
         self._files = files
@@ -230,7 +232,7 @@ class ImageStoreWriter:
             arrays |= hdf5.packed("stamp", self._files)
         image = hdf5.file_image(arrays, {"format": FORMAT, "key_digest": self.digest})
         ids_file = self.path / IDS_FILE
-        if not ids_file.exists() or ids_file.read_bytes() != image:
+        if not ids_file.is_file() or ids_file.read_bytes() != image:
             publish_bytes(ids_file, image, staging=self._staging)
         try:
             plan = read_plan(self.path, self.key, self._header.extract_command)
@@ -254,6 +256,7 @@ class ImageStoreWriter:
             ):
                 self._records[spec.id] = record
                 continue
+            damaged = record is None and (self.path / spec.record).exists()
             self._drop(spec)
             if not file.exists():
                 continue
@@ -263,6 +266,7 @@ class ImageStoreWriter:
                 file.unlink()  # it is encoded anew
             else:
                 self._note(spec, record)
+                self.renewed += damaged
 
     def _verified(self, spec: ShardSpec) -> ShardRecord:
         """The record of a shard's file, all of which is read."""
