@@ -99,7 +99,6 @@ class FeatureSet:
             )
         return found
 
-
     def doubts(self, labels_file: Path) -> Iterator[str]:
         """A line for each file that is not as it was written and is believed all the same."""
         command = self.extract_command

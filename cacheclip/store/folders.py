@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cacheclip.errors import StoreError
+from cacheclip.refusals import RefusedError, unreadable
 
 
 def folders(path: Path) -> list[Path]:
@@ -47,17 +48,13 @@ def _looking(path: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise StoreError(
+        raise RefusedError(
             "no permission to look into this folder",
             where=str(path),
             fix=f"chmod u+rwx {shlex.quote(str(path))}",
         ) from None
     except OSError as error:
-        raise StoreError(
-            f"this folder cannot be looked into: {error.strerror}",
-            where=str(path),
-            fix="look at the disk and the path, then run the same command again",
-        ) from error
+        raise unreadable(error, path) from error
 
 
 def store_folders(dataset: Path) -> list[Path]:
@@ -69,7 +66,9 @@ def store_folders(dataset: Path) -> list[Path]:
     return [store for split in folders(dataset) for store in folders(split)]
 
 
-def dataset_folders(stores: Path, depth: int, *, labels: str, key: str) -> Iterator[Path | StoreError]:
+def dataset_folders(
+    stores: Path, depth: int, *, labels: str, key: str
+) -> Iterator[Path | StoreError]:
     """The folders of data sets, and why each one that cannot be looked into cannot be.
 
     Args:

@@ -10,9 +10,7 @@ from cacheclip.store.reader import IncompleteStoreError, Store
 from cacheclip.store.schema import KEY_FILE, TEXT
 
 
-def headers(
-    folder: Path, home: str
-) -> tuple[list[tuple[Header, Path]], dict[Path, StoreError]]:
+def headers(folder: Path, home: str) -> tuple[list[tuple[Header, Path]], dict[Path, StoreError]]:
     """The key.json files of a split's stores, and why each one that cannot be read cannot be.
 
     Raises:

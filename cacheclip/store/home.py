@@ -12,6 +12,7 @@ Nothing in it holds the home's own path, so it may be moved.
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,10 @@ from cacheclip.disk import (
     sealed,
 )
 from cacheclip.errors import InputError, StoreError
+from cacheclip.locks import lock
 from cacheclip.log import lines_left_out, read_log
+from cacheclip.places import try_writing
+from cacheclip.refusals import refusals
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
 from cacheclip.store.find import Log, choose, encoder_of, is_encoder, matching, missing
 from cacheclip.store.folders import dataset_folders, store_folders, there
@@ -41,6 +45,8 @@ from cacheclip.store.schema import KEY_FILE, SEAL, TEXT
 
 __all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
 
+RECORDS_LOCK = "labels.lock"  # in the folder of a data set: guards labels and draws
+RECORDS_WAIT = 600.0  # seconds that the records of a data set are waited for: an import is short
 ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
 
 
@@ -101,6 +107,29 @@ class Home:
                 where=f"{self.root} in {pictures}",
                 fix="choose a folder elsewhere with --home",
             )
+
+    def refuse_closed(self, dataset: str | None = None) -> None:
+        """Refuse a home that features cannot be written to, before the work that makes them.
+
+        Args:
+            dataset: the data set whose folder is tried too.
+
+        Raises:
+            StoreError: it, or what is there of it, takes no file.
+        """
+        names = ["stores", "memo", self._log.name]
+        if dataset is not None:
+            names.append(self.dataset_folder(dataset).relative_to(self.root).as_posix())
+        with refusals(self.root):
+            try_writing(self.root, names)
+
+    def holding(self, dataset: str) -> AbstractContextManager[None]:
+        """Hold the records of a data set, from the look at what is there to what is written.
+
+        Raises:
+            LockedError: another process holds them, and does not end.
+        """
+        return lock(self.dataset_folder(dataset) / RECORDS_LOCK, wait=RECORDS_WAIT)
 
     def dataset_folder(self, dataset: str) -> Path:
         """Where all of a data set lies."""

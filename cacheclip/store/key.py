@@ -324,7 +324,7 @@ def _is_key(key: Mapping[str, Any]) -> bool:
     """Whether these are the parts of a key, each of its kind."""
     encoder, layer, data = key["encoder"], key["layer"], key.get("data")
     names = [encoder["library"], encoder["name"], encoder["pretrained"], key["compute"]["dtype"]]
-    if not all(isinstance(name, str) for name in names) or key["store"]["dtype"] not in STORE_DTYPES:
+    if key["store"]["dtype"] not in STORE_DTYPES:
         return False
     if layer == TEXT:
         numbers = [key["text"]["classes"], key["text"]["prompts"]]
@@ -334,7 +334,7 @@ def _is_key(key: Mapping[str, Any]) -> bool:
     return (
         layer in (*LAYERS, TEXT)
         and all(type(number) is int and number > 0 for number in numbers)
-        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(text, str) for text in (*names, *texts))
     )
 
 

@@ -219,9 +219,7 @@ def read_rows(
     return norm, ok
 
 
-def good_rows(
-    norm: NDArray[np.float32], ok: NDArray[np.uint8], first: int
-) -> NDArray[np.bool_]:
+def good_rows(norm: NDArray[np.float32], ok: NDArray[np.uint8], first: int) -> NDArray[np.bool_]:
     """Which of n rows have a vector.
 
     Args:

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import digest, lock, publish_bytes, publish_json, read_json, sealed
+from cacheclip.disk import (
+    digest,
+    lock,
+    publish_bytes,
+    publish_json,
+    read_json,
+    sealed,
+    sweep,
+)
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
@@ -80,9 +88,7 @@ class TextStore:
         except (KeyError, TypeError, ValueError):
             raise hdf5.damaged(done, "not the record of this store", command) from None
         if not there(file):
-            raise StoreError(
-                "the file of text features is missing", where=str(file), fix=command
-            )
+            raise StoreError("the file of text features is missing", where=str(file), fix=command)
         size = file.stat().st_size
         if size != record.bytes:
             raise hdf5.damaged(file, f"{size:,} bytes, not {record.bytes:,}", command)
@@ -215,6 +221,7 @@ def write_text_store(
     }
     content = hdf5.content_sha256(arrays)
     with lock(path / LOCK_FILE):
+        sweep(path / STAGING_FOLDER)
         header = publish_header(path, key, info, home)
         if (path / DONE_FILE).exists() and (path / TEXT_FILE).exists():
             return TextStore.open(path, home)
