@@ -99,6 +99,9 @@ class Row:
     fewer: Annotated[str, "keep where some classes gave fewer images than shots, else error"] = (
         "error"
     )
+    labels_corrected: Annotated[
+        bool, "whether labels or class names were corrected by hand in labels.json"
+    ] = False
 
     @property
     def row_id(self) -> str:

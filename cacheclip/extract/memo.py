@@ -120,7 +120,7 @@ def _agrees(note: Note, stores: Sequence[Store], text: TextStore) -> bool:
     """
     for store in stores:
         store.check_ids()
-    whole = all(own.header.whole for own in (*stores, text))
+    whole = all(header.whole for header in (text.header, *(store.header for store in stores)))
     failed = sum(store.failed for store in stores if store.layer == "image")
     encoder = text.key["encoder"]
     told = {

@@ -107,9 +107,11 @@ class FeatureSet:
                 f"labels and class names of {self.dataset} were corrected by hand: {labels_file}; "
                 f"for those of the data: {hdf5.repair(labels_file, command)}"
             )
-        for store in [*self.images.values(), *([self.text] if self.text else [])]:
-            if not store.header.whole:
-                file = store.path / KEY_FILE
+        stores = [(store.header, store.path) for store in self.images.values()]
+        stores += [(self.text.header, self.text.path)] if self.text else []
+        for header, path in stores:
+            if not header.whole:
+                file = path / KEY_FILE
                 yield (
                     f"{file}: what it says of its making is not as it was written; to make it "
                     f"anew: {hdf5.repair(file, command)}"
@@ -123,9 +125,9 @@ class FeatureSet:
         Raises:
             StoreError: a shard is damaged.
         """
-        layers = {layer: own for (of, layer), own in self.images.items() if of == split}
-        layers["image"] = layers.pop("image", None) or self.store(split)  # the last word
-        return {failure.row: failure for own in layers.values() for failure in own.failures()}
+        others = [own for place, own in self.images.items() if place[0] == split != place[1]]
+        stores = [*others, self.store(split)]  # the image's word is the last
+        return {failure.row: failure for own in stores for failure in own.failures()}
 
 
 @dataclass(frozen=True)

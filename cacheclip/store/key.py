@@ -322,7 +322,7 @@ def _info(content: dict[str, Any], home: str) -> tuple[dict[str, Any], str, bool
 
 def _is_key(key: Mapping[str, Any]) -> bool:
     """Whether these are the parts of a key, each of its kind."""
-    encoder, layer, data = key["encoder"], key["layer"], key.get("data")
+    encoder, layer = key["encoder"], key["layer"]
     names = [encoder["library"], encoder["name"], encoder["pretrained"], key["compute"]["dtype"]]
     if key["store"]["dtype"] not in STORE_DTYPES:
         return False
@@ -330,7 +330,8 @@ def _is_key(key: Mapping[str, Any]) -> bool:
         numbers = [key["text"]["classes"], key["text"]["prompts"]]
         texts = [key["text"][name] for name in ("template", "classnames_sha256", "prompts_sha256")]
     else:
-        numbers, texts = [data["samples"]], [data["id"], data["split"], data["samples_sha256"]]
+        numbers = [key["data"]["samples"]]
+        texts = [key["data"][name] for name in ("id", "split", "samples_sha256")]
     return (
         layer in (*LAYERS, TEXT)
         and all(type(number) is int and number > 0 for number in numbers)

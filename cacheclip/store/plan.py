@@ -77,8 +77,9 @@ def _plan(content: Any) -> StorePlan | None:
     if not isinstance(content, dict) or seal_agrees(content) is False:
         return None
     rows_per_shard, batch = content.get("rows_per_shard"), content.get("encode_batch")
-    whole = type(rows_per_shard) is int and type(batch) is int and min(rows_per_shard, batch) > 0
-    return StorePlan(rows_per_shard, batch) if whole else None
+    if type(rows_per_shard) is not int or type(batch) is not int or min(rows_per_shard, batch) < 1:
+        return None
+    return StorePlan(rows_per_shard, batch)
 
 
 def _unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
