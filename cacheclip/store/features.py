@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cacheclip.disk import DamagedError
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5
 from cacheclip.store.given import read_draws
@@ -224,10 +225,12 @@ def candidates(
         home: `Home.option`.
 
     Raises:
+        DamagedError: the labels are of other samples than any features.
         StoreError: a folder cannot be looked into, or there are not as many labels as samples.
     """
     sets: dict[str, _Gathered] = {}
     broken: dict[Path, StoreError] = {}
+    unknown = list(labels.splits)
     for split, record in labels.splits.items():
         readable, unread = headers(folder / split, home)
         broken |= unread
@@ -236,6 +239,7 @@ def candidates(
             samples = (data.get("samples_sha256"), data.get("files_sha256"))
             if samples != (record.ids_sha256, record.files_sha256) or header.key["views"]:
                 continue
+            unknown = [name for name in unknown if name != split]
             if data["samples"] != len(record.labels):
                 raise _other_count(folder, split, header, len(record.labels))
             own = sets.setdefault(set_digest_of(header.key), _Gathered(header))
@@ -245,6 +249,12 @@ def candidates(
                 own.images[place] = Store.open(path, home)
             except StoreError as error:
                 own.problems[place] = error
+    if labels.corrected and unknown and not broken:  # corrections change labels, not samples
+        raise DamagedError(
+            f"these are not labels: no features are of the samples of split {unknown[0]}",
+            where=str(folder / LABELS_FILE),
+            fix="correct the file, or remove it and run `cacheclip extract` again",
+        )
     for own in sets.values():
         own.problems |= _unread_of(own.header, labels, folder, broken)
     written = headers(folder / NO_SPLIT, home)
@@ -343,9 +353,12 @@ def _text(
         and header.key["compute"] == key["compute"]
         and header.key["text"]["classnames_sha256"] == labels.classnames_sha256
     ]
-    for _, _, home, path in sorted(fitting, reverse=True):
+    lost: StoreError | None = None
+    for place, _, home, path in sorted(fitting, reverse=True):
         try:
             return TextStore.open(path, home)
-        except IncompleteStoreError:
-            continue  # a killed extraction left it; an older one may be whole
+        except IncompleteStoreError as error:  # a killed extraction left it; an older may be whole
+            lost = lost or (error if place >= 0 else None)
+    if lost is not None:  # it was whole once
+        raise lost
     return None

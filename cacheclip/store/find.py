@@ -77,7 +77,10 @@ def choose(
     sets = [candidate.features for candidate in whole if candidate.usable]
     twins = [own for own in sets if _twins(own, newest.features)]
     chosen = min(twins, key=lambda twin: PRECISIONS.index(twin.compute["dtype"]))
-    return replace(chosen, notices=_notices(chosen, sets, twins, named=dataset is not None))
+    notices = _notices(chosen, sets, twins, named=dataset is not None)
+    if newest.features.digest not in age and len(sets) > len(twins):
+        notices = ("no extraction is known to be the last: the log does not say", *notices)
+    return replace(chosen, notices=notices)
 
 
 def missing(

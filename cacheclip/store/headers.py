@@ -5,9 +5,9 @@ from pathlib import Path
 
 from cacheclip.errors import StoreError
 from cacheclip.store.folders import folders, there
-from cacheclip.store.key import Header, read_header
+from cacheclip.store.key import Header, NoKeyError, dataset_of, read_header
 from cacheclip.store.reader import IncompleteStoreError, Store
-from cacheclip.store.schema import KEY_FILE, TEXT
+from cacheclip.store.schema import DONE_FILE, KEY_FILE, TEXT
 
 
 def headers(folder: Path, home: str) -> tuple[list[tuple[Header, Path]], dict[Path, StoreError]]:
@@ -21,6 +21,8 @@ def headers(folder: Path, home: str) -> tuple[list[tuple[Header, Path]], dict[Pa
         try:
             if there(path / KEY_FILE):
                 found.append((read_header(path, home), path))
+            elif there(path / DONE_FILE):  # written long after the key, and deleted before it
+                broken[path] = NoKeyError(path, f"cacheclip extract --dataset {dataset_of(path)}")
         except StoreError as error:
             broken[path] = error
     return found, broken

@@ -37,6 +37,7 @@ from cacheclip.refusals import refusals
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
 from cacheclip.store.find import Log, choose, encoder_of, is_encoder, matching, missing
 from cacheclip.store.folders import dataset_folders, store_folders, there
+from cacheclip.store.hdf5 import repair
 from cacheclip.store.headers import begun, unread
 from cacheclip.store.key import Key, encoder_options, extract_command, made_anew, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
@@ -386,7 +387,8 @@ class Home:
         if not isinstance(error, DamagedError):
             return error
         if error.where == str(file):
-            fix = f"correct the file, or have it made anew: {self.command(dataset)}"
+            again = repair(file, self.command(dataset))
+            fix = f"correct the file, or have it made anew: {again}"
             return DamagedError(error.what, where=error.where, fix=fix)
         of_key = Path(error.where).name == KEY_FILE  # which alone could have told the command
         return made_anew(error, self.command(dataset)) if of_key else error

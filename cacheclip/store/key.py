@@ -389,8 +389,18 @@ def _publish(folder: Path, header: Header) -> None:
     publish_json(folder / KEY_FILE, content, staging=folder / STAGING_FOLDER)
 
 
+class NoKeyError(StoreError):
+    """A store without its key.json."""
+
+    def __init__(self, folder: Path, command: str) -> None:
+        what = "a file of this store is missing"
+        super().__init__(what, where=str(folder / KEY_FILE), fix=command)
+
+
 def made_anew(error: StoreError, command: str) -> StoreError:
     """The error of a key that cannot be read, with the command line that makes the store anew."""
+    if isinstance(error, NoKeyError):
+        return NoKeyError(Path(error.where).parent, command)
     if not isinstance(error, DamagedError):
         return error
     first = error.fix.partition(" && ")[0]
