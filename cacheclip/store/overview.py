@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cacheclip.errors import StoreError
 from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
-from cacheclip.store.scan import Found, labels_or_none, last_times, scanned, texts_of
+from cacheclip.store.scan import Found, labels_or_none, last_times, scan, scanned, texts_of
 from cacheclip.store.schema import LAYERS, TEXT
 
 SPLITS = ("train", "val", "test")
@@ -64,14 +64,13 @@ def problems(home: Home) -> list[str]:
     """A line for each file and folder that cannot be read, with the way back."""
     errors = home.closed()
     for dataset in home.datasets():
-        errors += home.unread(dataset)
-        stores = scanned(home, dataset)
-        errors += [own.problem for own in stores if own.header and own.problem]
-        if there(home.labels_file(dataset)):
-            try:
+        try:
+            of_stores = [store.problem for store in scan(home, dataset) if store.problem]
+            errors += [home.with_command(dataset, problem) for problem in of_stores]
+            if there(home.labels_file(dataset)):
                 home.labels(dataset)
-            except StoreError as error:
-                errors.append(home.with_command(dataset, error))
+        except StoreError as error:
+            errors.append(home.with_command(dataset, error))
     lines = [f"{error.where}: {error.what}; fix: {error.fix}" for error in errors]
     return [*dict.fromkeys(lines), *home.log_notices()]
 

@@ -10,7 +10,7 @@ from typing import Any
 from cacheclip.errors import StoreError
 from cacheclip.store.folders import store_folders, there
 from cacheclip.store.home import Home, Labels
-from cacheclip.store.key import Header, read_header, set_digest_of
+from cacheclip.store.key import Header, NoKeyError, read_header, set_digest_of
 from cacheclip.store.plan import read_plan
 from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, KEY_FILE, LAYERS, TEXT
 
@@ -126,9 +126,12 @@ def texts_of(texts: list[Found], images: list[Found], labels: Labels | None) -> 
 
 def _found(home: Home, path: Path) -> Found:
     try:
+        if not there(path / KEY_FILE):
+            lost = there(path / DONE_FILE)  # written long after the key, and deleted before it
+            return Found(path, None, 0, 0, NoKeyError(path, "") if lost else None)
         header = read_header(path, home.option)
     except StoreError as error:
-        return Found(path, None, 0, 0, error if there(path / KEY_FILE) else None)
+        return Found(path, None, 0, 0, error)
     if header.key["layer"] == TEXT:
         return Found(path, header, int((path / DONE_FILE).exists()), 1)
     done = len(list((path / DONE_FOLDER).glob("*.json")))

@@ -122,8 +122,8 @@ def trials(kind: Kind, root: Path, flips: int, fixes: int) -> Iterator[Trial]:
         kind: of what.
         root: a folder to work in.
         flips: bits to flip.
-        fixes: how many of the first damages found are mended as their message says; the files
-            that are damaged wholly are always mended.
+        fixes: how many of the first flips found are mended as their message says, and how many of
+            the files that are damaged wholly.
     """
     world = World.make(root)
     kind.prepare(world)
@@ -132,6 +132,7 @@ def trials(kind: Kind, root: Path, flips: int, fixes: int) -> Iterator[Trial]:
     world.restore()
     chance = random.Random(kind.name)
     files = world.files(kind.files)
+    mended = fixes
     for _ in range(flips):
         file = chance.choice(files)
         data = bytearray(world.kept[file])
@@ -141,8 +142,9 @@ def trials(kind: Kind, root: Path, flips: int, fixes: int) -> Iterator[Trial]:
         fixes -= trial.came == "found"
         yield trial
     for name, damage in WHOLLY.items():
-        for file in files:
-            yield _trial(kind, world, file, damage(world.kept[file]), right, name, mend=True)
+        for k, file in enumerate(files):
+            data = damage(world.kept[file])
+            yield _trial(kind, world, file, data, right, name, mend=k < mended)
 
 
 def _trial(

@@ -16,11 +16,12 @@ from cacheclip.errors import CacheclipError
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.store.about import about
 from cacheclip.store.home import Home
-from cacheclip.store.inventory import inventory
 from cacheclip.store.overview import overview, problems
 
 ROWS, DIM, NAMES = 24, 8, ("ant", "bee", "cow")
-SAID = re.compile("left out|does not say|by hand|not as it was written|made anew|fix: ")  # of damage, that is
+SAID = re.compile(
+    "left out|does not say|by hand|not as it was written|made anew|fix: "
+)  # of damage, that is
 COMMANDS = re.compile("(?:rm |mv |cacheclip ).*")
 
 
@@ -63,14 +64,19 @@ class World:
 
     def keep(self) -> None:
         """From now on this is how the home was."""
-        self.kept = {file: file.read_bytes() for file in self.home.root.rglob("*") if file.is_file()}
+        self.kept = {
+            file: file.read_bytes() for file in self.home.root.rglob("*") if file.is_file()
+        }
 
     def restore(self) -> None:
         """Give the home its files back, and no others."""
-        shutil.rmtree(self.home.root, ignore_errors=True)
+        for file in self.home.root.rglob("*"):
+            if file.is_file() and file not in self.kept:
+                file.unlink()
         for file, data in self.kept.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
+            if not file.exists() or file.read_bytes() != data:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
 
     def run(self, line: str) -> None:
         """Do what a fix says: `rm FILE && cacheclip COMMAND`, whatever is said before it."""
@@ -126,8 +132,7 @@ def look(world: World) -> Reading:
     """What `ls`, `info` and `fit` read of a home, without the training."""
     home = world.home
     said = problems(home)
-    lines = [entry.as_json() for entry in inventory(home)]
-    lines += [line.as_cells() for line in overview(home)]  # type: ignore[misc]
+    lines = [line.as_cells() for line in overview(home)]
     features = home.find()
     stores = []
     for place, store in sorted(features.images.items()):
