@@ -16,7 +16,8 @@ def headers(folder: Path, home: str) -> tuple[list[tuple[Header, Path]], dict[Pa
     Raises:
         StoreError: the folder cannot be looked into.
     """
-    found, broken = [], {}
+    found: list[tuple[Header, Path]] = []
+    broken: dict[Path, StoreError] = {}
     for path in folders(folder):
         try:
             if there(path / KEY_FILE):

@@ -143,8 +143,8 @@ def trials(kind: Kind, root: Path, flips: int, fixes: int) -> Iterator[Trial]:
         yield trial
     for name, damage in WHOLLY.items():
         for k, file in enumerate(files):
-            data = damage(world.kept[file])
-            yield _trial(kind, world, file, data, right, name, mend=k < mended)
+            damaged = damage(world.kept[file])
+            yield _trial(kind, world, file, damaged, right, name, mend=k < mended)
 
 
 def _trial(

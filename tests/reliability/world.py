@@ -19,9 +19,8 @@ from cacheclip.store.home import Home
 from cacheclip.store.overview import overview, problems
 
 ROWS, DIM, NAMES = 24, 8, ("ant", "bee", "cow")
-SAID = re.compile(
-    "left out|does not say|by hand|not as it was written|made anew|fix: "
-)  # of damage, that is
+# Words of a line that tells of damage.
+SAID = re.compile("left out|does not say|by hand|not as it was written|made anew|fix: ")
 COMMANDS = re.compile("(?:rm |mv |cacheclip ).*")
 
 
@@ -64,9 +63,8 @@ class World:
 
     def keep(self) -> None:
         """From now on this is how the home was."""
-        self.kept = {
-            file: file.read_bytes() for file in self.home.root.rglob("*") if file.is_file()
-        }
+        files = [file for file in self.home.root.rglob("*") if file.is_file()]
+        self.kept = {file: file.read_bytes() for file in files}
 
     def restore(self) -> None:
         """Give the home its files back, and no others."""
@@ -121,10 +119,7 @@ def run_command(words: list[str]) -> str:
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            cacheclip.main(words, standalone_mode=False)
-        except SystemExit as stop:
-            assert not stop.code, said.getvalue()
+        cacheclip.main(words, standalone_mode=False)
     return said.getvalue()
 
 
