@@ -89,7 +89,7 @@ def write_predictions(root: Path, row_id: str, predictions: Predictions) -> str:
     buffer = io.BytesIO()
     test_id = np.array(digest(predictions.ids)[:16])
     np.savez(buffer, test_id=test_id, format=np.array(FORMAT), **arrays)
-    publish_bytes(_arrays_path(root, row_id), buffer.getvalue())
+    publish_bytes(_arrays_path(root, row_id), buffer.getvalue(), option="--results")
     return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
@@ -109,7 +109,7 @@ def keep_ids(root: Path, ids: list[str], *, proved: bool = False) -> bool:
     there = path.exists()
     if there and (not proved or _holds(path, ids)):
         return False
-    publish_json(path, {"test_id": test_id, "ids": ids})
+    publish_json(path, {"test_id": test_id, "ids": ids}, option="--results")
     return there
 
 

@@ -59,12 +59,17 @@ class Bundle:
     learned: dict[str, float] = field(default_factory=dict)
     temperature: Annotated[float, "divides the logits", (1e-30, 1e30)] = 1.0
 
-    def write(self, path: Path) -> None:
-        """Publish the bundle at `path`."""
+    def write(self, path: Path, option: str = "--out") -> None:
+        """Publish the bundle at `path`.
+
+        Args:
+            path: where it goes.
+            option: what names that on the command line, for the message.
+        """
         head = {name: x.copy(order="C") for name, x in sorted(self.head.items())}
         about = {k: v for k, v in asdict(self).items() if k != "head"}
         whole = sealed({**about, "format": FORMAT, "tensors": _sha256(head)})
-        with publishing(path) as temporary:
+        with publishing(path, option=option) as temporary:
             temporary.write_bytes(save(head, {METADATA: canonical_json(whole)}))
 
     @classmethod

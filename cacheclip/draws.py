@@ -100,7 +100,7 @@ def keep_draw(folder: Path, draw: Draw, dataset: str) -> bool:
     there = file.exists()
     if there and _holds(file, draw):
         return False
-    publish_json(file, sealed({"dataset": dataset} | draw.record()))
+    publish_json(file, sealed({"dataset": dataset} | draw.record()), option="--results")
     return there
 
 

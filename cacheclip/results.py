@@ -108,6 +108,9 @@ class Row:
     calibrated_within: Annotated[
         float | None, "how far the mean confidence may be off, as these images are so many (95 %)"
     ] = None
+    labels_corrected: Annotated[
+        bool, "whether labels or class names were corrected by hand in labels.json"
+    ] = False
     predictions: Annotated[str | None, "SHA-256 of the file of what it answered"] = None
 
     @cached_property
@@ -203,5 +206,5 @@ def append(home: Path, rows: Sequence[Row]) -> int:
     """
     lines = (sealed({**row.as_json(), "format": FORMAT}) for row in rows)
     text = "\n".join(json.dumps(line, allow_nan=False) for line in lines)
-    append_line(home / LOG, text)
+    append_line(home / LOG, text, option="--results")
     return len(text) + 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cacheclip.disk import sha256_file
+from cacheclip.refusals import is_of_the_machine, unreadable
 
 PROBE = 4096  # bytes from the middle of a file that tell most files of one size apart
 
@@ -90,12 +91,12 @@ def same_content(hashes: Sequence[str]) -> list[list[int]]:
 def _probe(path: str, size: int) -> bytes | None:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
+    except OSError as error:
+        return _unread(error, path)
     try:
         return os.pread(file, PROBE, max(0, (size - PROBE) // 2))
-    except OSError:
-        return None
+    except OSError as error:
+        return _unread(error, path)
     finally:
         os.close(file)
 
@@ -103,5 +104,11 @@ def _probe(path: str, size: int) -> bytes | None:
 def _whole(path: str, _: int) -> bytes | None:
     try:
         return sha256_file(Path(path)).encode()
-    except OSError:
-        return None
+    except OSError as error:
+        return _unread(error, path)
+
+
+def _unread(error: OSError, path: str) -> None:
+    """A file that cannot be read is a copy of nothing; one that could be in a while is an error."""
+    if is_of_the_machine(error):
+        raise unreadable(error, Path(path)) from error

@@ -7,7 +7,7 @@ text and the logit scale. Another file of the same samples is another feature se
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip import __version__
+from cacheclip.disk import DamagedError
 from cacheclip.errors import InputError, StoreError
 from cacheclip.exchange.arrays import Arrays, checked
 from cacheclip.exchange.npz import read_npz
 from cacheclip.exchange.source import Source
 from cacheclip.store import hdf5
-from cacheclip.store.features import begun
+from cacheclip.store.folders import there
 from cacheclip.store.given import (
     DRAWS_FILE,
     GivenDraws,
@@ -29,6 +30,7 @@ from cacheclip.store.given import (
     read_draws,
     write_draws,
 )
+from cacheclip.store.headers import begun
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import (
     KEY_DIGITS,
@@ -120,24 +122,26 @@ def import_npz(
     path = file.expanduser().absolute()
     dataset = f"{IMPORTED}/{_name(path, name, home)}"
     command = extract_command(dataset, root=str(path), home=home.option)
+    home.refuse_closed(dataset)
     arrays = checked(read_npz(path), Source(str(path), command), logit_scale)
     own = _own_labels(dataset, arrays)
     asked = {"logit_scale": logit_scale}
-    labels, kept = _labels(own, path, home, asked)
-    work = _Import(path, home, arrays, labels, own.digest, asked, progress)
-    set_name = set_digest(**work.common, dataset=dataset)
-    text = work.text()
-    stores = [work.split(split, rows) for split, rows in arrays.rows().items()]
-    home.write_labels(labels)
-    draws, drawn = _draws(arrays, labels, home, command)
-    home.record_extraction(
-        dataset=dataset,
-        model=MODEL,
-        pretrained=work.common["encoder"]["pretrained"],
-        set_digest=set_name,
-        text_digest=None if text is None else text.digest,
-        root=path,
-    )
+    with home.holding(dataset):  # or two of one name would each find nothing there
+        labels, kept = _labels(own, path, home, asked)
+        work = _Import(path, home, arrays, labels, own.digest, asked, progress)
+        set_name = set_digest(**work.common, dataset=dataset)
+        text = work.text()
+        stores = [work.split(split, rows) for split, rows in arrays.rows().items()]
+        home.write_labels(labels)
+        draws, drawn = _draws(arrays, labels, home, command)
+        home.record_extraction(
+            dataset=dataset,
+            model=MODEL,
+            pretrained=work.common["encoder"]["pretrained"],
+            set_digest=set_name,
+            text_digest=None if text is None else text.digest,
+            root=path,
+        )
     nothing = () if work.written else ("all rows are there already: nothing to write",)
     return ImportReport(
         dataset=dataset,
@@ -317,10 +321,12 @@ def _labels(
     file = home.labels_file(own.dataset)
     try:
         kept = home.labels(own.dataset)
-    except StoreError as error:
-        if not file.exists():
-            return own, ()
+    except DamagedError as error:
         return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
+    except StoreError:
+        if there(file):
+            raise
+        return own, ()
     if kept.digest == own.digest:
         return own, ()
     name = f"{IMPORTED}/NAME"
@@ -334,7 +340,7 @@ def _labels(
     before = begun(home.dataset_folder(own.dataset), home.option)
     by_hand = any(one.header.info.get("labels") == own.digest for one in before)
     if by_hand and _sizes(kept) == _sizes(own):
-        return kept, (
+        return replace(kept, corrected=True), (
             f"{file} was corrected by hand and is kept; for the labels and class names of the "
             "import remove it and run the same command again",
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError, instead, some
-from cacheclip.store.features import PRECISIONS, Begun, Candidate, FeatureSet, not_accepted
+from cacheclip.store.features import PRECISIONS, Candidate, FeatureSet, not_accepted
+from cacheclip.store.headers import Begun
 from cacheclip.store.key import extract_command
 from cacheclip.store.labels import LABELS_FILE
 
@@ -76,7 +77,10 @@ def choose(
     sets = [candidate.features for candidate in whole if candidate.usable]
     twins = [own for own in sets if _twins(own, newest.features)]
     chosen = min(twins, key=lambda twin: PRECISIONS.index(twin.compute["dtype"]))
-    return replace(chosen, notices=_notices(chosen, sets, twins, named=dataset is not None))
+    notices = _notices(chosen, sets, twins, named=dataset is not None)
+    if newest.features.digest not in age and len(sets) > len(twins):
+        notices = ("no extraction is known to be the last: the log does not say", *notices)
+    return replace(chosen, notices=notices)
 
 
 def missing(
@@ -165,6 +169,14 @@ def _option(encoder: Mapping[str, Any], *, full: bool) -> str:
 
 def _name(encoder: Mapping[str, Any]) -> str:
     return f"{encoder['name']}@{encoder['pretrained']}"
+
+
+def encoder_of(line: Mapping[str, Any]) -> dict[str, str]:
+    """What a line of the log tells of the encoder; empty texts where it does not."""
+    return {
+        "name": str(line.get("model") or ""),
+        "pretrained": str(line.get("pretrained") or ""),
+    }
 
 
 def is_encoder(encoder: Mapping[str, Any], model: str | None, pretrained: str | None) -> bool:

@@ -11,13 +11,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import canonical_json, digest, publish_json, read_json, sha256_lines
+from cacheclip.disk import (
+    DamagedError,
+    canonical_json,
+    digest,
+    publish_json,
+    read_json,
+    seal_agrees,
+    sealed,
+    sha256_lines,
+)
 from cacheclip.errors import StoreError
+from cacheclip.store import hdf5
+from cacheclip.store.folders import there
 from cacheclip.store.schema import (
     FORMAT,
     IMPORTED,
     KEY_FILE,
     LAYERS,
+    SEAL,
     STAGING_FOLDER,
     STORE_DTYPES,
     TEXT,
@@ -231,12 +243,14 @@ class Header:
         info: versions, device, date; `root`, where the pictures lay, and `asked`, the options that
             `extract` was given, make its command line.
         home: `Home.option` of the home that the store lies in.
+        whole: False where `info` is not as it was written, so that its commands may be wrong.
     """
 
     key: Key
     digest: str
     info: dict[str, Any]
     home: str = ""
+    whole: bool = True
 
     @property
     def extract_command(self) -> str:
@@ -260,31 +274,69 @@ def read_header(folder: Path, home: str = "") -> Header:
         home: `Home.option`, for the command line that makes the store.
 
     Raises:
-        StoreError: there is none, or it is not as it was written.
+        DamagedError: it is not as it was written.
+        StoreError: there is none, or it may not be read.
     """
     file = folder / KEY_FILE
-    if not file.exists():
-        raise StoreError("there is no store here", where=str(folder), fix="cacheclip ls")
-    content = read_json(file)
+    again = hdf5.repair(file, f"cacheclip extract --dataset {dataset_of(folder)}{home}")
+    try:
+        content = read_json(file, fix=again)
+    except FileNotFoundError:
+        raise StoreError("there is no store here", where=str(folder), fix="cacheclip ls") from None
     try:
         version = content["format"]
-        header = Header(content["key"], content["digest"], dict(content["info"]), home)
-        whole = key_digest(header.key) == header.digest
-    except (KeyError, TypeError, ValueError):
+        header = Header(content["key"], content["digest"], *_info(content["info"], home))
+        whole = key_digest(header.key) == header.digest and _is_key(header.key)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         version, whole = FORMAT, False
     if version != FORMAT:
-        raise StoreError(
+        raise DamagedError(
             f"this store has format {version}, and this version of cacheclip reads {FORMAT}",
             where=str(file),
-            fix="use the version that wrote it",
+            fix=f"use the version that wrote it, or: {again}",
         )
     if not whole:
-        raise StoreError(
-            "the key does not have the digest it was written with",
-            where=str(file),
-            fix=f"rm {shlex.quote(str(file))}, then run `cacheclip extract` again",
+        raise DamagedError(
+            "the key does not have the digest it was written with", where=str(file), fix=again
         )
     return header
+
+
+def dataset_of(folder: Path) -> str:
+    """The id of the data set that a store's folder lies under."""
+    parts = folder.absolute().parent.parent.parts
+    first = max((k for k, part in enumerate(parts) if part == "stores"), default=len(parts) - 2)
+    return shlex.quote("/".join(parts[first + 1 :]))
+
+
+def _info(content: dict[str, Any], home: str) -> tuple[dict[str, Any], str, bool]:
+    """What key.json says to people, as far as it can be said, and whether it was written so."""
+    info = {name: value for name, value in content.items() if name != SEAL}
+    if not isinstance(info.get("asked", {}), dict):
+        del info["asked"]
+    for name in ("root", "dataset"):
+        if not isinstance(info.get(name, ""), str | None):
+            del info[name]
+    return info, home, seal_agrees(content) is not False
+
+
+def _is_key(key: Mapping[str, Any]) -> bool:
+    """Whether these are the parts of a key, each of its kind."""
+    encoder, layer = key["encoder"], key["layer"]
+    names = [encoder["library"], encoder["name"], encoder["pretrained"], key["compute"]["dtype"]]
+    if key["store"]["dtype"] not in STORE_DTYPES:
+        return False
+    if layer == TEXT:
+        numbers = [key["text"]["classes"], key["text"]["prompts"]]
+        texts = [key["text"][name] for name in ("template", "classnames_sha256", "prompts_sha256")]
+    else:
+        numbers = [key["data"]["samples"]]
+        texts = [key["data"][name] for name in ("id", "split", "samples_sha256")]
+    return (
+        layer in (*LAYERS, TEXT)
+        and all(type(number) is int and number > 0 for number in numbers)
+        and all(isinstance(text, str) for text in (*names, *texts))
+    )
 
 
 def publish_header(folder: Path, key: Key, info: Mapping[str, Any], home: str = "") -> Header:
@@ -299,18 +351,21 @@ def publish_header(folder: Path, key: Key, info: Mapping[str, Any], home: str = 
     Raises:
         StoreError: the folder belongs to another key.
     """
-    if (folder / KEY_FILE).exists():
+    new = Header(key, key_digest(key), dict(info), home)
+    if not there(folder / KEY_FILE):
+        _publish(folder, new)
+        return new
+    try:
         header = read_header(folder, home)
-        if header.digest != key_digest(key):
-            old = shlex.quote(str(folder))
-            raise StoreError(
-                "this folder belongs to another key",
-                where=str(folder / KEY_FILE),
-                fix=f"mv {old} {old}-old, then run the same command again",
-            )
-        return header
-    header = Header(key, key_digest(key), dict(info), home)
-    _publish(folder, header)
+    except DamagedError as error:
+        raise made_anew(error, new.extract_command) from None
+    if header.digest != new.digest:
+        old = shlex.quote(str(folder))
+        raise StoreError(
+            "this folder belongs to another key",
+            where=str(folder / KEY_FILE),
+            fix=f"mv {old} {old}-old, then run the same command again",
+        )
     return header
 
 
@@ -320,18 +375,33 @@ def update_header(folder: Path, header: Header, info: Mapping[str, Any]) -> Head
     The command line that it gives is that of the last extraction which went well.
     """
     now = {name: info[name] for name in ("asked", "root") if name in info}
-    if now.items() <= header.info.items():
+    if header.whole and now.items() <= header.info.items():
         return header
-    header = replace(header, info={**header.info, **now})
+    kept = header.info if header.whole else info
+    header = replace(header, info={**kept, **now}, whole=True)
     _publish(folder, header)
     return header
 
 
 def _publish(folder: Path, header: Header) -> None:
-    content = {"format": FORMAT, "key": header.key, "digest": header.digest, "info": header.info}
+    info = sealed(header.info)
+    content = {"format": FORMAT, "key": header.key, "digest": header.digest, "info": info}
     publish_json(folder / KEY_FILE, content, staging=folder / STAGING_FOLDER)
 
 
-def repair(file: Path, command: str) -> str:
-    """The command line that makes a damaged file of a store anew, and only that file."""
-    return f"rm {shlex.quote(str(file))} && {command}"
+class NoKeyError(StoreError):
+    """A store without its key.json."""
+
+    def __init__(self, folder: Path, command: str) -> None:
+        what = "a file of this store is missing"
+        super().__init__(what, where=str(folder / KEY_FILE), fix=command)
+
+
+def made_anew(error: StoreError, command: str) -> StoreError:
+    """The error of a key that cannot be read, with the command line that makes the store anew."""
+    if isinstance(error, NoKeyError):
+        return NoKeyError(Path(error.where).parent, command)
+    if not isinstance(error, DamagedError):
+        return error
+    first = error.fix.partition(" && ")[0]
+    return DamagedError(error.what, where=error.where, fix=f"{first} && {command}")

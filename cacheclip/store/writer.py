@@ -10,18 +10,28 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import lock, publish_bytes, publish_json, read_json
+from cacheclip.disk import (
+    DamagedError,
+    lock,
+    publish_bytes,
+    publish_json,
+    read_json,
+    sealed,
+    sha256_file,
+    sweep,
+)
 from cacheclip.errors import StoreError
+from cacheclip.refusals import RefusedError, refusals
 from cacheclip.store import hdf5, shard
 from cacheclip.store.key import (
     Header,
     Key,
     key_digest,
     publish_header,
-    repair,
     samples_sha256,
     update_header,
 )
+from cacheclip.store.plan import StorePlan, read_plan
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
     DONE_FILE,
@@ -35,7 +45,6 @@ from cacheclip.store.schema import (
     ShardRecord,
     ShardSpec,
     from_json,
-    plan_shards,
 )
 
 
@@ -51,6 +60,7 @@ class ImageStoreWriter:
         encode_batch: of the plan that holds; batches start at a shard's first row and the last one
             is padded, or low bits of the features differ.
         shards: all shards of the plan.
+        renewed: done records that were damaged, and were made anew from their shards.
     """
 
     def __init__(
@@ -87,6 +97,7 @@ class ImageStoreWriter:
         self.rows_per_shard = rows_per_shard
         self.encode_batch = encode_batch
         self.shards: tuple[ShardSpec, ...] = ()
+        self.renewed = 0
         self._header = Header(key, self.digest, dict(info), home)
         self._ids = ids
         self._files = files
@@ -97,8 +108,7 @@ class ImageStoreWriter:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(lock(self.path / LOCK_FILE))
-            for leftover in self._staging.glob("*"):  # nobody else can be writing these
-                leftover.unlink()
+            sweep(self._staging)
             self._begin()
             self._recover()
             self._held = stack.pop_all()
@@ -144,7 +154,8 @@ class ImageStoreWriter:
         except FileExistsError:
             # Where locks do not reach (some network disks), another writer was first; the record
             # must be that of the file which is there.
-            record = shard.verified(self.path / spec.file, spec, self._shard_ids(spec), self.digest)
+            record = self._verified(spec)
+        self._read_back(spec, record)
         self._note(spec, record)
         return record
 
@@ -174,6 +185,7 @@ class ImageStoreWriter:
         data, record = self._rounded(spec, features, failures, norm)
         self._drop(spec)  # a record must never be that of another file
         publish_bytes(self.path / spec.file, data, staging=self._staging)
+        self._read_back(spec, record)
         self._note(spec, record)
         return record
 
@@ -197,7 +209,7 @@ class ImageStoreWriter:
                 "failed": sum(record.failed for record in records),
                 "shards": [asdict(record) for record in records],
             }
-            publish_json(self.path / DONE_FILE, done, staging=self._staging)
+            publish_json(self.path / DONE_FILE, sealed(done), staging=self._staging)
         self._header = update_header(self.path, self._header, self._info)
         return Store.open(self.path, self._header.home)
 
@@ -231,33 +243,16 @@ class ImageStoreWriter:
             arrays |= hdf5.packed("stamp", self._files)
         image = hdf5.file_image(arrays, {"format": FORMAT, "key_digest": self.digest})
         ids_file = self.path / IDS_FILE
-        if not ids_file.exists() or ids_file.read_bytes() != image:
+        if not ids_file.is_file() or ids_file.read_bytes() != image:
             publish_bytes(ids_file, image, staging=self._staging)
-        file = self.path / PLAN_FILE
-        begun = read_json(file) if file.exists() else self._plan()
         try:
-            self.rows_per_shard, self.encode_batch = begun["rows_per_shard"], begun["encode_batch"]
-            self.shards = plan_shards(len(self._ids), self.rows_per_shard)
-            whole = begun == self._plan()
-        except (KeyError, TypeError, ValueError):
-            whole = False
-        if not whole:
-            fix = repair(file, self._header.extract_command)
-            raise hdf5.damaged(file, "not the plan of this store", fix)
-        if not file.exists():
-            publish_json(file, begun, staging=self._staging)
-
-    def _plan(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "key_digest": self.digest,
-            "rows": len(self._ids),
-            "rows_per_shard": self.rows_per_shard,
-            "encode_batch": self.encode_batch,
-            "shards": [asdict(spec) for spec in plan_shards(len(self._ids), self.rows_per_shard)],
-            "samples_sha256": self.key["data"]["samples_sha256"],
-            "ids": IDS_FILE,
-        }
+            plan = read_plan(self.path, self.key, self._header.extract_command)
+        except FileNotFoundError:
+            plan = StorePlan(self.rows_per_shard, self.encode_batch)
+            content = plan.content(self.key)
+            publish_json(self.path / PLAN_FILE, content, staging=self._staging)
+        self.rows_per_shard, self.encode_batch = plan.rows_per_shard, plan.encode_batch
+        self.shards = plan.shards(len(self._ids))
 
     def _recover(self) -> None:
         """Find out which shards are there, whoever wrote them and however that ended."""
@@ -272,15 +267,35 @@ class ImageStoreWriter:
             ):
                 self._records[spec.id] = record
                 continue
+            damaged = record is None and (self.path / spec.record).exists()
             self._drop(spec)
             if not file.exists():
                 continue
             try:
-                record = shard.verified(file, spec, self._shard_ids(spec), self.digest)
-            except StoreError:
+                record = self._verified(spec)
+            except DamagedError:
                 file.unlink()  # it is encoded anew
             else:
                 self._note(spec, record)
+                self.renewed += damaged
+
+    def _verified(self, spec: ShardSpec) -> ShardRecord:
+        """The record of a shard's file, all of which is read."""
+        ids, command = self._shard_ids(spec), self._header.extract_command
+        return shard.verified(self.path / spec.file, spec, ids, self.digest, command)
+
+    def _read_back(self, spec: ShardSpec, record: ShardRecord) -> None:
+        """See that a disk gives the shard that it was given, before it counts as done."""
+        file = self.path / spec.file
+        with refusals(file):
+            if sha256_file(file) == record.sha256:
+                return
+            file.unlink()
+        raise StoreError(
+            "the disk gave back other bytes than were written to it, so they were deleted",
+            where=str(file),
+            fix=f"look at the disk, then: {self._header.extract_command}",
+        )
 
     def _drop(self, spec: ShardSpec) -> None:
         """Take back that the store is complete, and then that this shard is done."""
@@ -290,11 +305,13 @@ class ImageStoreWriter:
     def _read_record(self, spec: ShardSpec) -> ShardRecord | None:
         try:
             return from_json(ShardRecord, read_json(self.path / spec.record))
+        except RefusedError:
+            raise  # nor could the shard be read
         except (FileNotFoundError, StoreError, TypeError):
             return None  # the shard itself has the last word
 
     def _note(self, spec: ShardSpec, record: ShardRecord) -> None:
-        publish_json(self.path / spec.record, asdict(record), staging=self._staging)
+        publish_json(self.path / spec.record, sealed(asdict(record)), staging=self._staging)
         self._records[spec.id] = record
 
 

@@ -75,6 +75,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         version=__version__,
         time="",
         fewer="keep" if drawn and drawn.short else "error",
+        labels_corrected=features.labels.corrected,
     )
 
 
