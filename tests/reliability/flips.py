@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cacheclip.extract import memo
+from tests.reliability import results
 from tests.reliability.world import Reading, World, found, look, look_anew
 
 WHOLLY: dict[str, Callable[[bytes], bytes | None]] = {
@@ -103,6 +104,12 @@ KINDS = (
     Kind("text.h5", "stores/npz/toys/-/*/text.h5"),
     Kind("memo", "memo/*.json", recalled, noted),
     Kind("extractions.jsonl", "extractions.jsonl"),
+    Kind("results.jsonl", "results.jsonl", results.rows, results.compared),
+    Kind("test ids", "tests/*.json", results.rows, results.compared),
+    Kind("predictions", "predictions/*.npz", results.answered, results.compared, results.compared),
+    Kind("predictions, rows", "predictions/*.npz", results.rows, results.compared),
+    Kind("draws", "draws/*.json", results.drawn, results.compared),
+    Kind("bundle", "bundles/*", results.classified, results.fitted, results.fitted),
 )
 
 
