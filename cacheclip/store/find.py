@@ -105,6 +105,9 @@ def missing(
         pretrained: its weights.
     """
     fitting = [one for one in stores if is_encoder(one.header.key["encoder"], model, pretrained)]
+    problems = [one.problem for one in fitting if one.problem is not None]
+    if problems:
+        return problems[0]
     if fitting:
         return _unfinished(fitting)
     asked = {"model": model, "pretrained": pretrained}

@@ -39,6 +39,7 @@ class Begun:
         done: finished shards.
         total: shards of its plan.
         failed: rows of the finished shards that have no vector.
+        problem: why it can be neither opened nor completed as it is.
     """
 
     header: Header
@@ -46,10 +47,11 @@ class Begun:
     done: int
     total: int
     failed: int
+    problem: StoreError | None = None
 
 
 def begun(folder: Path, home: str) -> list[Begun]:
-    """The image stores of a data set that can be opened or are not complete yet.
+    """The image stores of a data set whose key can be read.
 
     Args:
         folder: the data set's folder.
@@ -64,8 +66,8 @@ def begun(folder: Path, home: str) -> list[Begun]:
                 found.append(Begun(header, path, shards, shards, store.failed))
             except IncompleteStoreError as error:
                 found.append(Begun(header, path, error.done, error.total, error.failed))
-            except StoreError:
-                continue  # damaged: `extract` says so, and must
+            except StoreError as error:
+                found.append(Begun(header, path, 0, 0, 0, error))
     return found
 
 
