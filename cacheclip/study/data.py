@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cacheclip.answers import Classes, class_type
 from cacheclip.disk import digest
 from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
@@ -63,7 +62,7 @@ class SetData:
         return self._good_rows("test")[1]
 
     @cached_property
-    def zero_shot(self) -> NDArray[np.uint16] | None:
+    def zero_shot(self) -> Classes | None:
         """The class [n] that the text alone gives each good test picture; None without text."""
         if self.features.text is None:
             return None
@@ -71,7 +70,7 @@ class SetData:
         params = method.solve(self.task(ZeroShot, [None], [{}]))
         query = self.test_query(method)
         parts = [x[0].argmax(-1) for _, _, x in logits_in_parts(method, params, query, self.limit)]
-        return torch.cat(parts).cpu().numpy().astype(np.uint16)
+        return torch.cat(parts).cpu().numpy().astype(class_type(len(self.classnames)))
 
     @cached_property
     def _per_prompt(self) -> Tensor:

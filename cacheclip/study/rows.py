@@ -1,6 +1,6 @@
 """From outcomes to result rows, predictions and bundles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from cacheclip import __version__
+from cacheclip.answers import Predictions, write_predictions
 from cacheclip.bundle import Bundle
-from cacheclip.disk import digest, publish_json
-from cacheclip.draws import Draw
+from cacheclip.disk import digest
+from cacheclip.draws import Draw, keep_draw
 from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
-from cacheclip.results import PROTOCOL_VERSION, Predictions, Row, write_predictions
+from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.store.home import Home
+from cacheclip.study.calibration import Calibration
 from cacheclip.study.data import RANKED, SetData
 from cacheclip.study.plan import Block, Cell
 from cacheclip.study.race import Winner
@@ -95,12 +97,20 @@ def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         error=None if winner else str(outcome.result),
         learned=winner.method.learned(winner.params) if winner else None,
-        temperature=outcome.calibration.temperature if outcome.calibration else None,
-        n_calibration=outcome.calibration.n if outcome.calibration else 0,
-        calibrated_on=outcome.calibration.on if outcome.calibration else None,
+        **(_calibrated(outcome.calibration) if outcome.calibration else {}),
         border=race.border if winner else None,
         **(_tested(outcome.scores, classnames) if outcome.scores else {}),
     )
+
+
+def _calibrated(calibration: Calibration) -> dict[str, Any]:
+    """The fields of a row that its temperature decides."""
+    return {
+        "temperature": calibration.temperature,
+        "n_calibration": calibration.n,
+        "calibrated_on": calibration.on,
+        "calibrated_within": calibration.within,
+    }
 
 
 def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:
@@ -151,12 +161,17 @@ def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bun
     )
 
 
-def keep(home: Home, data: SetData, outcome: Outcome, row_id: str) -> None:
-    """Publish the draw, and the predictions that `results.predictions` reads."""
+def keep(
+    home: Home, data: SetData, outcome: Outcome, row: Row, notice: Callable[[str], None]
+) -> Row:
+    """Publish the draw, and the predictions that `answers.predictions` reads.
+
+    Returns:
+        The row with the digest of the predictions.
+    """
     draw, scores = outcome.draw, outcome.scores
-    if draw and not (path := home.root / "draws" / f"{draw.draw_id}.json").exists():
-        record = {"dataset": data.features.dataset} | draw.record()
-        publish_json(path, record, option="--results")
+    if draw and keep_draw(home.root / "draws", draw, data.features.dataset):
+        notice(f"draws/{draw.draw_id}.json was damaged and is made anew")
     if scores:
         answers = Predictions(
             predicted=scores.predicted[0],
@@ -166,7 +181,8 @@ def keep(home: Home, data: SetData, outcome: Outcome, row_id: str) -> None:
             true_rank=scores.true_rank[0],
             ids=data.test_ids,
         )
-        write_predictions(home.root, row_id, answers)
+        row = replace(row, predictions=write_predictions(home.root, row.row_id, answers))
+    return row
 
 
 def _splits_read(block: Block, data: SetData) -> list[str]:
