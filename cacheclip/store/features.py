@@ -9,9 +9,10 @@ from typing import Any
 from cacheclip.disk import DamagedError
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5
+from cacheclip.store.begun import headers
 from cacheclip.store.given import read_draws
-from cacheclip.store.headers import headers
-from cacheclip.store.key import Header, key_digest, made_anew, set_digest_of, store_name
+from cacheclip.store.header import Header, made_anew
+from cacheclip.store.key import key_digest, set_digest_of, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels
 from cacheclip.store.reader import IncompleteStoreError, Store
 from cacheclip.store.schema import IMPORTED, KEY_FILE, LAYERS, TEXT, Failure

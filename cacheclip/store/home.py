@@ -31,15 +31,17 @@ from cacheclip.disk import (
 )
 from cacheclip.errors import InputError, StoreError
 from cacheclip.locks import lock
-from cacheclip.log import lines_left_out, read_log
+from cacheclip.log import lines_left_out
 from cacheclip.places import try_writing
 from cacheclip.refusals import refusals
+from cacheclip.store.begun import begun, unread
+from cacheclip.store.extractions import encoder_of, read_extractions
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
-from cacheclip.store.find import Log, choose, encoder_of, is_encoder, matching, missing
+from cacheclip.store.find import Log, choose, is_encoder, matching, missing
 from cacheclip.store.folders import dataset_folders, store_folders, there
 from cacheclip.store.hdf5 import repair
-from cacheclip.store.headers import begun, unread
-from cacheclip.store.key import Key, encoder_options, extract_command, made_anew, store_name
+from cacheclip.store.header import made_anew
+from cacheclip.store.key import Key, encoder_options, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import KEY_FILE, SEAL, TEXT
@@ -49,14 +51,6 @@ __all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
 RECORDS_LOCK = "labels.lock"  # in the folder of a data set: guards labels and draws
 RECORDS_WAIT = 600.0  # seconds that the records of a data set are waited for: an import is short
 ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
-
-
-_TOLD = {"dataset": str, "set": str, "text": str | None, "root": str | None}
-
-
-def _is_extraction(line: Mapping[str, Any]) -> bool:
-    """Whether a line of the log is that of an extraction."""
-    return all(name in line and isinstance(line[name], kind) for name, kind in _TOLD.items())
 
 
 @dataclass(frozen=True)
@@ -248,13 +242,11 @@ class Home:
         Raises:
             StoreError: it may not be read.
         """
-        return [line for line in read_log(self._log)[0] if _is_extraction(line)]
+        return read_extractions(self._log)[0]
 
     def log_notices(self) -> list[str]:
         """What there is to say of lines of that log that are none: it only orders what is there."""
-        lines, left_out = read_log(self._log)
-        foreign = sum(not _is_extraction(line) for line in lines)
-        return lines_left_out(self._log, left_out + foreign)
+        return lines_left_out(self._log, read_extractions(self._log)[1])
 
     def last_extraction(self) -> dict[str, Any] | None:
         """The last line of that log."""

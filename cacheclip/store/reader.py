@@ -15,7 +15,8 @@ from cacheclip.disk import read_json, seal_agrees
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
-from cacheclip.store.key import Header, Key, files_sha256, read_header, samples_sha256
+from cacheclip.store.header import Header, read_header
+from cacheclip.store.key import Key, files_sha256, samples_sha256
 from cacheclip.store.plan import read_plan
 from cacheclip.store.schema import (
     DONE_FILE,

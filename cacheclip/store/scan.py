@@ -9,8 +9,9 @@ from typing import Any
 
 from cacheclip.errors import StoreError
 from cacheclip.store.folders import store_folders, there
+from cacheclip.store.header import Header, NoKeyError, read_header
 from cacheclip.store.home import Home, Labels
-from cacheclip.store.key import Header, NoKeyError, read_header, set_digest_of
+from cacheclip.store.key import set_digest_of
 from cacheclip.store.plan import read_plan
 from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, KEY_FILE, LAYERS, TEXT
 

@@ -24,7 +24,8 @@ from cacheclip.disk import (
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
-from cacheclip.store.key import Header, Key, publish_header, read_header
+from cacheclip.store.header import Header, publish_header, read_header
+from cacheclip.store.key import Key
 from cacheclip.store.reader import IncompleteStoreError
 from cacheclip.store.schema import (
     DONE_FILE,

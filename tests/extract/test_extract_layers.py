@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cacheclip.datasets.images import ImageError
+from cacheclip.datasets.images import ImageError, read_rgb
 from cacheclip.extract import decode
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run
@@ -20,12 +20,11 @@ def test_a_retry_that_was_cut_off_between_two_layers_is_completed(
     asked: Asked, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Home(tmp_path / "home")
-    real = decode.read_rgb
 
     def unreadable(source: Any, reading: Any) -> Any:
         if Path(source).name == "007.png":
             raise ImageError("decode", "the disk was busy")
-        return real(source, reading)
+        return read_rgb(source, reading)
 
     with monkeypatch.context() as broken:
         broken.setattr(decode, "read_rgb", unreadable)

@@ -47,7 +47,8 @@ def test_a_closed_folder_is_named(
     build.extract()
     folder = home.root / "stores" / below
     close(folder)
-    for read in (home.find, *([] if below else [home.datasets])):
+    reads: list[Callable[[], object]] = [home.find, *([] if below else [home.datasets])]
+    for read in reads:
         with pytest.raises(StoreError, match="no permission to look into") as caught:
             read()
         assert caught.value.where == str(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cacheclip.errors import StoreError
 from cacheclip.store.folders import folders, there
-from cacheclip.store.key import Header, NoKeyError, dataset_of, read_header
+from cacheclip.store.header import Header, NoKeyError, dataset_of, read_header
 from cacheclip.store.reader import IncompleteStoreError, Store
 from cacheclip.store.schema import DONE_FILE, KEY_FILE, TEXT
 
