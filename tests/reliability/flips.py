@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cacheclip.extract import memo
+from tests.reliability import left
 from tests.reliability.world import Reading, World, found, look, look_anew
 
 WHOLLY: dict[str, Callable[[bytes], bytes | None]] = {
@@ -42,7 +43,8 @@ class Kind:
         files: the files of that kind in a home, as a pattern.
         read: what commands make of the home.
         prepare: what is done to the home first.
-        again: makes anew what a fix cannot in this process; None where the fix itself is run.
+        again: makes the file anew as a fit does that the fix asks for; None where the fix is run.
+        make: what makes a home.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Kind:
     read: Callable[[World], Reading] = look
     prepare: Callable[[World], None] = lambda world: None
     again: Callable[[World], None] | None = None
+    make: Callable[[Path], World] = World.make
 
 
 def unfinished(world: World) -> None:
@@ -103,6 +106,11 @@ KINDS = (
     Kind("text.h5", "stores/npz/toys/-/*/text.h5"),
     Kind("memo", "memo/*.json", recalled, noted),
     Kind("extractions.jsonl", "extractions.jsonl"),
+    Kind("results.jsonl", "results.jsonl", left.read_rows, left.log, left.log, World),
+    Kind("predictions", "predictions/*.npz", left.read_answers, left.answer, left.answer, World),
+    Kind("test ids", "tests/*.json", left.read_answers, left.answer, left.answer_anew, World),
+    Kind("bundle", "bundles/*", left.read_bundle, left.bundle, left.bundle, World),
+    Kind("draw", "draws/*.json", left.kept_draw, left.draw, left.draw, World),
 )
 
 
@@ -125,7 +133,7 @@ def trials(kind: Kind, root: Path, flips: int, fixes: int) -> Iterator[Trial]:
         fixes: how many of the first flips found are mended as their message says, and how many of
             the files that are damaged wholly.
     """
-    world = World.make(root)
+    world = kind.make(root)
     kind.prepare(world)
     world.keep()
     right = kind.read(world).answers
