@@ -26,6 +26,7 @@ from cacheclip.disk import (
     canonical_json,
     publish_json,
     read_json,
+    repair,
     seal_agrees,
     sealed,
 )
@@ -39,7 +40,6 @@ from cacheclip.store.extractions import encoder_of, read_extractions
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
 from cacheclip.store.find import Log, choose, is_encoder, matching, missing
 from cacheclip.store.folders import dataset_folders, store_folders, there
-from cacheclip.store.hdf5 import repair
 from cacheclip.store.header import made_anew
 from cacheclip.store.key import Key, encoder_options, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
