@@ -22,6 +22,7 @@ from cacheclip.exchange.arrays import Arrays, checked
 from cacheclip.exchange.npz import read_npz
 from cacheclip.exchange.source import Source
 from cacheclip.store import hdf5
+from cacheclip.store.begun import begun
 from cacheclip.store.folders import there
 from cacheclip.store.given import (
     DRAWS_FILE,
@@ -30,7 +31,6 @@ from cacheclip.store.given import (
     read_draws,
     write_draws,
 )
-from cacheclip.store.headers import begun
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import (
     KEY_DIGITS,

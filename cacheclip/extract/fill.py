@@ -19,6 +19,7 @@ from cacheclip.extract.reuse import Reusable
 from cacheclip.extract.shard import SplitEncoder
 from cacheclip.extract.threads import batches_at_once
 from cacheclip.refusals import RefusedError
+from cacheclip.store.header import update_header
 from cacheclip.store.home import Home
 from cacheclip.store.key import (
     Key,
@@ -27,7 +28,6 @@ from cacheclip.store.key import (
     key_digest,
     set_digest,
     text_key,
-    update_header,
 )
 from cacheclip.store.plan import read_plan
 from cacheclip.store.reader import Store

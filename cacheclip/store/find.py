@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError, instead, some
+from cacheclip.store.begun import Begun
 from cacheclip.store.features import PRECISIONS, Candidate, FeatureSet, not_accepted
-from cacheclip.store.headers import Begun
 from cacheclip.store.key import extract_command
 from cacheclip.store.labels import LABELS_FILE
 
@@ -105,6 +105,9 @@ def missing(
         pretrained: its weights.
     """
     fitting = [one for one in stores if is_encoder(one.header.key["encoder"], model, pretrained)]
+    problems = [one.problem for one in fitting if one.problem is not None]
+    if problems:
+        return problems[0]
     if fitting:
         return _unfinished(fitting)
     asked = {"model": model, "pretrained": pretrained}
@@ -169,14 +172,6 @@ def _option(encoder: Mapping[str, Any], *, full: bool) -> str:
 
 def _name(encoder: Mapping[str, Any]) -> str:
     return f"{encoder['name']}@{encoder['pretrained']}"
-
-
-def encoder_of(line: Mapping[str, Any]) -> dict[str, str]:
-    """What a line of the log tells of the encoder; empty texts where it does not."""
-    return {
-        "name": str(line.get("model") or ""),
-        "pretrained": str(line.get("pretrained") or ""),
-    }
 
 
 def is_encoder(encoder: Mapping[str, Any], model: str | None, pretrained: str | None) -> bool:

@@ -26,20 +26,22 @@ from cacheclip.disk import (
     canonical_json,
     publish_json,
     read_json,
+    repair,
     seal_agrees,
     sealed,
 )
 from cacheclip.errors import InputError, StoreError
 from cacheclip.locks import lock
-from cacheclip.log import lines_left_out, read_log
+from cacheclip.log import lines_left_out
 from cacheclip.places import try_writing
 from cacheclip.refusals import refusals
+from cacheclip.store.begun import begun, unread
+from cacheclip.store.extractions import encoder_of, read_extractions
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
-from cacheclip.store.find import Log, choose, encoder_of, is_encoder, matching, missing
+from cacheclip.store.find import Log, choose, is_encoder, matching, missing
 from cacheclip.store.folders import dataset_folders, store_folders, there
-from cacheclip.store.hdf5 import repair
-from cacheclip.store.headers import begun, unread
-from cacheclip.store.key import Key, encoder_options, extract_command, made_anew, store_name
+from cacheclip.store.header import made_anew
+from cacheclip.store.key import Key, encoder_options, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import KEY_FILE, SEAL, TEXT
@@ -49,14 +51,6 @@ __all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
 RECORDS_LOCK = "labels.lock"  # in the folder of a data set: guards labels and draws
 RECORDS_WAIT = 600.0  # seconds that the records of a data set are waited for: an import is short
 ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
-
-
-_TOLD = {"dataset": str, "set": str, "text": str | None, "root": str | None}
-
-
-def _is_extraction(line: Mapping[str, Any]) -> bool:
-    """Whether a line of the log is that of an extraction."""
-    return all(name in line and isinstance(line[name], kind) for name, kind in _TOLD.items())
 
 
 @dataclass(frozen=True)
@@ -186,11 +180,22 @@ class Home:
         Raises:
             StoreError: the folder of all stores cannot be looked into.
         """
-        return self._looked_through()[0]
+        return self.looked_through()[0]
 
-    def closed(self) -> list[StoreError]:
-        """Why each folder of the stores that cannot be looked into cannot be."""
-        return self._looked_through()[1]
+    def looked_through(self) -> tuple[list[str], list[StoreError]]:
+        """The ids of all data sets, and why folders cannot be looked into.
+
+        Raises:
+            StoreError: the folder of all stores cannot be.
+        """
+        stores = self.root / "stores"
+        found, closed = [], []
+        for one in dataset_folders(stores, ID_DEPTH, labels=LABELS_FILE, key=KEY_FILE):
+            if isinstance(one, StoreError):
+                closed.append(one)
+            else:
+                found.append(one.relative_to(stores).as_posix())
+        return sorted(found), closed
 
     def stores_like(self, key: Key) -> list[Store]:
         """The complete stores of a data set that differ from `key` in split and samples alone."""
@@ -248,13 +253,11 @@ class Home:
         Raises:
             StoreError: it may not be read.
         """
-        return [line for line in read_log(self._log)[0] if _is_extraction(line)]
+        return list(read_extractions(self._log).lines)
 
     def log_notices(self) -> list[str]:
         """What there is to say of lines of that log that are none: it only orders what is there."""
-        lines, left_out = read_log(self._log)
-        foreign = sum(not _is_extraction(line) for line in lines)
-        return lines_left_out(self._log, left_out + foreign)
+        return lines_left_out(self._log, read_extractions(self._log).left_out)
 
     def last_extraction(self) -> dict[str, Any] | None:
         """The last line of that log."""
@@ -301,7 +304,7 @@ class Home:
             StoreError: nothing fits or it is incomplete; the fix is the command that makes it.
         """
         model, pretrained = encoder_options(model, pretrained)
-        log, (ids, closed) = self.extractions(), self._looked_through()
+        log, (ids, closed) = self.extractions(), self.looked_through()
         named = matching(dataset, ids, log)
         last = log[-1]["dataset"] if log else None
         if closed and (not named or (dataset is None and last not in ids)):
@@ -318,17 +321,6 @@ class Home:
             raise missing(self.root, ids, stores, option=self.option, **wanted)
         doubts = chosen.doubts(self.labels_file(chosen.dataset))
         return replace(chosen, notices=(*chosen.notices, *doubts, *self.log_notices()))
-
-    def _looked_through(self) -> tuple[list[str], list[StoreError]]:
-        """The ids of all data sets, and why folders cannot be looked into."""
-        stores = self.root / "stores"
-        found, closed = [], []
-        for one in dataset_folders(stores, ID_DEPTH, labels=LABELS_FILE, key=KEY_FILE):
-            if isinstance(one, StoreError):
-                closed.append(one)
-            else:
-                found.append(one.relative_to(stores).as_posix())
-        return sorted(found), closed
 
     @property
     def _log(self) -> Path:

@@ -24,7 +24,8 @@ from cacheclip.disk import (
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
-from cacheclip.store.key import Header, Key, publish_header, read_header
+from cacheclip.store.header import Header, publish_header, read_header
+from cacheclip.store.key import Key
 from cacheclip.store.reader import IncompleteStoreError
 from cacheclip.store.schema import (
     DONE_FILE,
@@ -82,7 +83,7 @@ class TextStore:
         done, file, command = path / DONE_FILE, path / TEXT_FILE, header.extract_command
         if not there(done):
             raise IncompleteStoreError(0, 1, where=str(path), fix=command)
-        content = read_json(done, fix=hdf5.repair(done, command))
+        content = read_json(done, command=command)
         try:
             record = _record(content, header)
         except (KeyError, TypeError, ValueError):

@@ -23,14 +23,8 @@ from cacheclip.disk import (
 from cacheclip.errors import StoreError
 from cacheclip.refusals import RefusedError, refusals
 from cacheclip.store import hdf5, shard
-from cacheclip.store.key import (
-    Header,
-    Key,
-    key_digest,
-    publish_header,
-    samples_sha256,
-    update_header,
-)
+from cacheclip.store.header import Header, publish_header, update_header
+from cacheclip.store.key import Key, key_digest, samples_sha256
 from cacheclip.store.plan import StorePlan, read_plan
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (

@@ -38,12 +38,6 @@ def rows(world: World) -> Reading:
     return Reading([found, answers], said)
 
 
-def answered(world: World) -> Reading:
-    """What somebody reads of the predictions alone."""
-    whole = [predictions(world.home, row_id) for row_id in _kept(world)]
-    return Reading([[_plain(getattr(x, f.name)) for f in fields(x)] for x in whole])
-
-
 def drawn(world: World) -> Reading:
     """The records of the draws, once other rows of them were made."""
     other = Request(("linear-probe",), (1, 2), (1, 2), select="fixed", on_existing="redo")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cacheclip.errors import StoreError
 from cacheclip.store.folders import folders, there
-from cacheclip.store.key import Header, NoKeyError, dataset_of, read_header
+from cacheclip.store.header import Header, NoKeyError, dataset_of, read_header
 from cacheclip.store.reader import IncompleteStoreError, Store
 from cacheclip.store.schema import DONE_FILE, KEY_FILE, TEXT
 
@@ -39,6 +39,7 @@ class Begun:
         done: finished shards.
         total: shards of its plan.
         failed: rows of the finished shards that have no vector.
+        problem: why it can be neither opened nor completed as it is.
     """
 
     header: Header
@@ -46,10 +47,11 @@ class Begun:
     done: int
     total: int
     failed: int
+    problem: StoreError | None = None
 
 
 def begun(folder: Path, home: str) -> list[Begun]:
-    """The image stores of a data set that can be opened or are not complete yet.
+    """The image stores of a data set whose key can be read.
 
     Args:
         folder: the data set's folder.
@@ -59,13 +61,13 @@ def begun(folder: Path, home: str) -> list[Begun]:
     for header, path in _readable(folder, home)[0]:
         if header.key["layer"] != TEXT:
             try:
-                store = Store.open(path, home)
+                store = Store.open(path, home, header)
                 shards = len(store.records)
                 found.append(Begun(header, path, shards, shards, store.failed))
             except IncompleteStoreError as error:
                 found.append(Begun(header, path, error.done, error.total, error.failed))
-            except StoreError:
-                continue  # damaged: `extract` says so, and must
+            except StoreError as error:
+                found.append(Begun(header, path, 0, 0, 0, error))
     return found
 
 
