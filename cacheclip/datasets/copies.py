@@ -92,11 +92,13 @@ def _probe(path: str, size: int) -> bytes | None:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        return _unread(error, path)
+        _refuse_machine(error, path)
+        return None
     try:
         return os.pread(file, PROBE, max(0, (size - PROBE) // 2))
     except OSError as error:
-        return _unread(error, path)
+        _refuse_machine(error, path)
+        return None
     finally:
         os.close(file)
 
@@ -105,10 +107,11 @@ def _whole(path: str, _: int) -> bytes | None:
     try:
         return sha256_file(Path(path)).encode()
     except OSError as error:
-        return _unread(error, path)
+        _refuse_machine(error, path)
+        return None
 
 
-def _unread(error: OSError, path: str) -> None:
-    """A file that cannot be read is a copy of nothing; one that could be in a while is an error."""
+def _refuse_machine(error: OSError, path: str) -> None:
+    """What cannot be read is a copy of nothing, but not what could be read in a while."""
     if is_of_the_machine(error):
         raise unreadable(error, Path(path)) from error
