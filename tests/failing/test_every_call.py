@@ -32,7 +32,7 @@ KINDS = ("open", "read", "write", "short", "fsync", "link", "rename", "flock", "
 ALL = os.environ.get("CACHECLIP_EVERY_CALL") == "1"
 CHANGING = {
     *("time", "created", "seconds", "stack_seconds", "digest", "asked", "notices"),
-    *("encoded", "written", "reused"),
+    *("encoded", "written", "reused", "stack_size"),
 }
 LOGS = ("results.jsonl", "extractions.jsonl")
 FIT = ("fit", "--method", "nearest-mean", "--shots", "1", "--select", "fixed", "--json")
@@ -99,7 +99,7 @@ class World:
     """Pictures, arrays, and the home of a command before it runs."""
 
     def __init__(self, root: Path) -> None:
-        self.home, self._before = root / "home", root / "before"
+        self.home, self._before, self._own = root / "home", root / "before", root / "own"
         self.pictures, self.arrays = root / "pictures", root / "toys.npz"
         random = np.random.default_rng(0)
         for k in range(8):
@@ -153,6 +153,7 @@ class World:
         shutil.rmtree(self.home, ignore_errors=True)
         if self._before.exists():
             shutil.copytree(self._before, self.home)
+        shutil.rmtree(self._own, ignore_errors=True)
         if command == "fit":
             self._bundle.unlink(missing_ok=True)
         self._prepared = self._stamps()
@@ -189,6 +190,7 @@ def world(machine: Any, sums: Any) -> Iterator[World]:
         for module in ("cacheclip.extract.run", "cacheclip.predict"):
             patch.setattr(importlib.import_module(module), "load", lambda spec: sums)
         patch.setattr(sys, "argv", [])
+        patch.setenv("XDG_DATA_HOME", str(Path(machine.root) / "own"))
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         yield World(Path(machine.root))
@@ -205,7 +207,7 @@ def fail_once(machine: Any, world: World, command: str, kind: str, nth: int, num
     machine.disarm()
     if not machine.struck:
         return "done"
-    said = f"{kind} {nth} {errno.errorcode[number]}: "
+    said = f"{kind} {nth} {errno.errorcode[number]} of {machine.struck}: "
     if answer.bug or answer.code not in (0, 3, 4, 5):
         return f"{said}exit {answer.code} {answer.err} {answer.bug}"
     damaged = " failed (" in answer.err or "could not be read" in answer.err
