@@ -186,9 +186,9 @@ import sys
 from pathlib import Path
 from cacheclip.disk import append_line, publish_bytes
 from cacheclip.errors import StoreError
-for write in (lambda: publish_bytes(Path("file"), b"x" * 9000), lambda: append_line(Path("log"), "x" * 9000)):
+for write, name, what in ((publish_bytes, "file", bytes(9000)), (append_line, "log", "x" * 9000)):
     try:
-        write()
+        write(Path(name), what)
     except StoreError as error:
         print(error.what)
 print(Path("log").read_text() == "")
