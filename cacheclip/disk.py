@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shlex
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,10 @@ def digest(obj: Any) -> str:
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
 
 
+class DamagedError(StoreError):
+    """A file that is not as it was written; what made it can make it anew."""
+
+
 def sealed(obj: dict[str, Any]) -> dict[str, Any]:
     """`obj`, whose keys are text, with the digest of all the rest as its last key, "digest"."""
     rest = {key: value for key, value in obj.items() if key != "digest"}
@@ -75,7 +80,7 @@ def check_seal(obj: dict[str, Any], path: Path, *, fix: str) -> bool:
     """
     agrees = seal_agrees(obj)
     if agrees is False:
-        raise StoreError(
+        raise DamagedError(
             "this file is damaged: its digest is not that of what it holds",
             where=str(path),
             fix=fix,
@@ -207,25 +212,32 @@ def sweep(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, fix: str | None = None) -> Any:
     """What a JSON file holds.
 
+    Args:
+        path: the file.
+        fix: the command that brings it back where it is damaged.
+
     Raises:
-        StoreError: it is not JSON.
+        DamagedError: it is not JSON.
         RefusedError: it cannot be read, and may be well.
         FileNotFoundError: there is no such file.
     """
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ValueError("not a regular file")  # reading a pipe would never end
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise
     except OSError as error:
         raise unreadable(error, path) from error
-    except ValueError:
-        raise StoreError(
+    except (ValueError, RecursionError):  # a RecursionError is of lists in lists in lists
+        raise DamagedError(
             "this file is not JSON",
             where=str(path),
-            fix=f"rm {shlex.quote(str(path))}; what made it makes it anew",
+            fix=fix or f"rm {shlex.quote(str(path))}; what made it makes it anew",
         ) from None
 
 

@@ -91,8 +91,9 @@ def command(
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
+    from cacheclip.answers import predictions
     from cacheclip.errors import CacheclipError
-    from cacheclip.results import LOG, predictions
+    from cacheclip.results import LOG
     from cacheclip.store.home import Home
     from cacheclip.store.results_place import results_home
 
@@ -109,7 +110,7 @@ def command(
         methods=methods or DEFAULT_METHODS,
         shots=shots,
         fewer=fewer,
-        seeds=tuple(range(1, seeds + 1)),
+        seeds=range(1, seeds + 1),
         select=select,
         set=set_,
         recipe=recipe,

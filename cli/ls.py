@@ -18,10 +18,11 @@ def command(verbose: bool, home: Path | None, as_json: bool) -> None:
     """
     from cacheclip.store.home import Home
     from cacheclip.store.inventory import inventory
-    from cacheclip.store.overview import HEADERS, overview
+    from cacheclip.store.overview import HEADERS, overview, problems
     from cacheclip.store.prune import unused
 
     place = Home.resolve(home)
+    output.talk(*problems(place))
     if as_json:
         output.data([entry.as_json() for entry in inventory(place)])
         return

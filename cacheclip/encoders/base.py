@@ -32,6 +32,8 @@ class EncoderSpec:
         device: `cpu`, `cuda`, `cuda:1`; None takes the GPU where there is one.
         precision: `fp32`, `fp16` or `bf16`; None takes fp32 on the CPU, on a GPU fp16, and bf16
             where fp16 overflows.
+        fetch: whether a model of the hub may be fetched that is not in its local cache. What the
+            catalogue of open_clip names may be fetched anyway.
     """
 
     model: str
@@ -39,6 +41,7 @@ class EncoderSpec:
     preprocess_from: str | Mapping[str, object] | None = None
     device: str | None = None
     precision: str | None = None
+    fetch: bool = True
 
 
 class Encoder(Protocol):

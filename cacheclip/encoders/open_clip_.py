@@ -71,7 +71,8 @@ def load(spec: EncoderSpec) -> "OpenClipEncoder":
     if spec.pretrained is not None and not from_file:
         _refuse_missing_file(spec.pretrained)
     probe = hub.Probe()
-    if not from_file and not spec.model.startswith(LOCAL_DIR):
+    asked_for = spec.fetch or not spec.model.startswith(HF_HUB)
+    if not from_file and asked_for and not spec.model.startswith(LOCAL_DIR):
         probe.start()  # it looks while open_clip is imported
     open_clip = _import()
     if spec.model.startswith(LOCAL_DIR):
@@ -226,7 +227,7 @@ def _from_hub(open_clip: Any, spec: EncoderSpec, probe: hub.Probe) -> Source:
     refuse_preprocess_from(spec)
     fetch = open_clip.pretrained.download_pretrained_from_hf
     name = spec.model.removeprefix(HF_HUB)
-    online = probe.online()
+    online = spec.fetch and probe.online()
     if not online:
         hub.force_offline()
     try:
@@ -234,6 +235,12 @@ def _from_hub(open_clip: Any, spec: EncoderSpec, probe: hub.Probe) -> Source:
             described = Path(fetch(name, filename=CONFIG_FILE))
             checkpoint = Path(fetch(name))
     except FileNotFoundError as error:
+        if not spec.fetch:
+            raise hub.NoWeightsError(
+                f"{spec.model} is not on this machine, and nobody here asked to fetch it",
+                where=f"{hub.endpoint()}/{name}: {CONFIG_FILE} and the weights beside it",
+                fix=f"if you trust {name}, run the same command again with --fetch",
+            ) from error
         why = first_line(error) if online else f"{hub.endpoint()} cannot be reached"
         raise hub.NoWeightsError(
             f"{spec.model} is not on this machine and could not be fetched: {why}",

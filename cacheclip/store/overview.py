@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from cacheclip.errors import StoreError
+from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
-from cacheclip.store.scan import Found, labels_or_none, last_times, scan, texts_of
+from cacheclip.store.scan import Found, labels_or_none, last_times, scan, scanned, texts_of
 from cacheclip.store.schema import LAYERS, TEXT
 
 SPLITS = ("train", "val", "test")
@@ -45,7 +47,7 @@ def overview(home: Home) -> list[Line]:
     lines = []
     for dataset in home.datasets():
         labels, times = labels_or_none(home, dataset), last_times(home, dataset)
-        stores = scan(home, dataset)
+        stores = scanned(home, dataset)
         texts = [store for store in stores if store.layer == TEXT]
         sets: dict[str, list[Found]] = {}
         for store in stores:
@@ -56,6 +58,21 @@ def overview(home: Home) -> list[Line]:
             own = list(texts_of(texts, images, None))
             lines.append(_line(dataset, images, own, labels, times.get(digest), newest=newest))
     return lines
+
+
+def problems(home: Home) -> list[str]:
+    """A line for each file and folder that cannot be read, with the way back."""
+    errors = home.closed()
+    for dataset in home.datasets():
+        try:
+            of_stores = [store.problem for store in scan(home, dataset) if store.problem]
+            errors += [home.with_command(dataset, problem) for problem in of_stores]
+            if there(home.labels_file(dataset)):
+                home.labels(dataset)
+        except StoreError as error:
+            errors.append(home.with_command(dataset, error))
+    lines = [f"{error.where}: {error.what}; fix: {error.fix}" for error in errors]
+    return [*dict.fromkeys(lines), *home.log_notices()]
 
 
 def _line(

@@ -11,7 +11,7 @@ from cacheclip.places import try_writing
 from cacheclip.refusals import CLOSED, refused
 from cacheclip.store.home import Home
 
-WRITTEN = ("results.jsonl", "predictions", "tests", "draws", "bundles")  # in a home
+WRITTEN = ("results.jsonl", "predictions", "tests", "draws", "bundles", "locks")  # in a home
 
 
 def results_home(home: Home, chosen: Path | None = None) -> tuple[Home, tuple[str, ...]]:
