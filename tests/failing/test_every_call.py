@@ -9,6 +9,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -80,7 +81,7 @@ def content(home: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in sorted(home.rglob("*")):
         name = file.relative_to(home).as_posix()
-        if file.is_dir() or file.name in ("lock", "labels.lock") or name.startswith("memo/"):
+        if file.is_dir() or re.search(r"(^memo/.*|\block)$", name):
             continue
         if name in LOGS:
             lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -210,7 +211,7 @@ def fail_once(machine: Any, world: World, command: str, kind: str, nth: int, num
     said = f"{kind} {nth} {errno.errorcode[number]} of {machine.struck}: "
     if answer.bug or answer.code not in (0, 3, 4, 5):
         return f"{said}exit {answer.code} {answer.err} {answer.bug}"
-    damaged = " failed (" in answer.err or "could not be read" in answer.err
+    damaged = re.search(r" failed \(| rows failed:|could not be read", answer.err) is not None
     if answer.code and not damaged and not answer.is_three_lines():
         return f"{said}not three lines: {answer.err}"
     if torn := world.torn():
