@@ -132,7 +132,7 @@ def _sha256(head: dict[str, NDArray[Any]]) -> str:
 def _wrong_tensor(head: dict[str, NDArray[Any]]) -> str | None:
     """A tensor that no method of ours has made."""
     for name, x in head.items():
-        if x.dtype not in (np.float32, np.int64) or not np.isfinite(x).all():
+        if x.dtype not in (np.float32, np.float64, np.int64) or not np.isfinite(x).all():
             return f"tensor {name}"
     return None
 

@@ -51,6 +51,17 @@ class DamagedError(StoreError):
     """A file that is not as it was written; what made it can make it anew."""
 
 
+def repair(file: Path, command: str) -> str:
+    """The command line that makes a damaged file anew, and only that file.
+
+    Args:
+        file: the file.
+        command: what makes it once it is not there.
+    """
+    remove = "rm -r" if file.is_dir() else "rm"
+    return f"{remove} {shlex.quote(str(file))} && {command}"
+
+
 def sealed(obj: dict[str, Any]) -> dict[str, Any]:
     """`obj`, whose keys are text, with the digest of all the rest as its last key, "digest"."""
     rest = {key: value for key, value in obj.items() if key != "digest"}
@@ -212,12 +223,12 @@ def sweep(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def read_json(path: Path, *, fix: str | None = None) -> Any:
+def read_json(path: Path, *, command: str | None = None) -> Any:
     """What a JSON file holds.
 
     Args:
         path: the file.
-        fix: the command that brings it back where it is damaged.
+        command: what makes it anew once it is not there.
 
     Raises:
         DamagedError: it is not JSON.
@@ -234,10 +245,11 @@ def read_json(path: Path, *, fix: str | None = None) -> Any:
     except OSError as error:
         raise unreadable(error, path) from error
     except (ValueError, RecursionError):  # a RecursionError is of lists in lists in lists
+        anew = f"rm {shlex.quote(str(path))}; what made it makes it anew"
         raise DamagedError(
             "this file is not JSON",
             where=str(path),
-            fix=fix or f"rm {shlex.quote(str(path))}; what made it makes it anew",
+            fix=repair(path, command) if command else anew,
         ) from None
 
 

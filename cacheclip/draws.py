@@ -6,6 +6,7 @@ same seed, and no library's generator can change it.
 """
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,9 +31,9 @@ class Pool:
     ids: Sequence[str]
     labels: Sequence[int]
     rows: Sequence[int]
-    _ranked: dict[int, list[list[int]]] = field(default_factory=dict, repr=False, compare=False)
+    _ranked: dict[int, list[Sequence[int]]] = field(default_factory=dict, repr=False, compare=False)
 
-    def ranked(self, seed: int, n_classes: int) -> list[list[int]]:
+    def ranked(self, seed: int, n_classes: int) -> list[Sequence[int]]:
         """Positions in the pool, one list a class, by rank of sha256(seed, id)."""
         if seed not in self._ranked:
             by_class: list[list[tuple[bytes, int]]] = [[] for _ in range(n_classes)]
@@ -40,7 +41,8 @@ class Pool:
                 if label >= 0:  # -1 marks an unlabelled image
                     rank = hashlib.sha256(f"{seed}\n{name}".encode()).digest()
                     by_class[label].append((rank, k))
-            self._ranked[seed] = [[k for _, k in sorted(members)] for members in by_class]
+            ranked = ([k for _, k in sorted(members)] for members in by_class)
+            self._ranked[seed] = [array("q", own) for own in ranked]  # seeds may be many
         return self._ranked[seed]
 
 

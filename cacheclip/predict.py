@@ -172,8 +172,8 @@ def open_encoder(
             model=model or wanted["name"],
             pretrained=weights,
             preprocess_from=bundle.preprocess if from_file else None,
-            fetch=fetch,
-        )
+        ),
+        fetch=fetch,
     )
     differing = [
         f"{name} {wanted[name]!s:.20} != {encoder.identity[name]!s:.20}"

@@ -124,9 +124,12 @@ def command(
     printed: list[dict[str, Any]] = []
     steps: list[str] = []
     errors: list[CacheclipError] = []
+    of_log: set[str] = set()
     for comparison in comparisons:
         output.talk(*comparison.data.features.notices, *comparison.refusals)
-        output.talk(*comparison.shortages, *comparison.notices)
+        fresh = [line for line in comparison.notices if line not in of_log]
+        of_log |= {line for line in fresh if line.startswith(LOG)}  # all sets share one
+        output.talk(*comparison.shortages, *fresh)
         output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
         output.talk(*(comparison.memory_plan() if verbose else ()))
         with output.progress() as advance:

@@ -110,7 +110,8 @@ def test_a_field_of_another_type_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "x", [np.array([1, np.nan], np.float32), np.array([np.inf], np.float32), np.zeros(2)]
+    "x",
+    [np.array([1, np.nan], np.float32), np.array([np.inf], np.float32), np.zeros(2, np.float16)],
 )
 def test_a_tensor_that_is_not_finite_or_of_another_type_is_refused(tmp_path: Path, x: Any) -> None:
     with pytest.raises(InputError, match="damaged: tensor weight"):

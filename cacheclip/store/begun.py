@@ -61,7 +61,7 @@ def begun(folder: Path, home: str) -> list[Begun]:
     for header, path in _readable(folder, home)[0]:
         if header.key["layer"] != TEXT:
             try:
-                store = Store.open(path, home)
+                store = Store.open(path, home, header)
                 shards = len(store.records)
                 found.append(Begun(header, path, shards, shards, store.failed))
             except IncompleteStoreError as error:

@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import DamagedError
+from cacheclip.disk import DamagedError, repair
 from cacheclip.errors import StoreError
-from cacheclip.store import hdf5
 from cacheclip.store.begun import headers
 from cacheclip.store.given import read_draws
 from cacheclip.store.header import Header, made_anew
@@ -107,7 +106,7 @@ class FeatureSet:
         if self.labels.corrected:
             yield (
                 f"labels and class names of {self.dataset} were corrected by hand: {labels_file}; "
-                f"for those of the data: {hdf5.repair(labels_file, command)}"
+                f"for those of the data: {repair(labels_file, command)}"
             )
         stores = [(store.header, store.path) for store in self.images.values()]
         stores += [(self.text.header, self.text.path)] if self.text else []
@@ -116,7 +115,7 @@ class FeatureSet:
                 file = path / KEY_FILE
                 yield (
                     f"{file}: what it says of its making is not as it was written; to make it "
-                    f"anew: {hdf5.repair(file, command)}"
+                    f"anew: {repair(file, command)}"
                 )
 
     def failures(self, split: str) -> dict[int, Failure]:
@@ -247,7 +246,7 @@ def candidates(
             own.header = own.header if own.header.whole else header
             place = (split, header.key["layer"])
             try:
-                own.images[place] = Store.open(path, home)
+                own.images[place] = Store.open(path, home, header)
             except StoreError as error:
                 own.problems[place] = error
     if labels.corrected and unknown and not broken:  # corrections change labels, not samples
@@ -270,7 +269,7 @@ def _other_count(folder: Path, split: str, header: Header, count: int) -> StoreE
     return StoreError(
         f"{count} labels for the {header.key['data']['samples']} pictures of split {split}",
         where=str(file),
-        fix=f"correct the file, or: {hdf5.repair(file, command)}",
+        fix=f"correct the file, or: {repair(file, command)}",
     )
 
 

@@ -1,6 +1,7 @@
 """Looking into folders: one that is closed to us is not one that is empty."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,9 @@ from pathlib import Path
 
 from cacheclip.errors import StoreError
 from cacheclip.refusals import RefusedError, unreadable
+from cacheclip.store.schema import LAYERS, TEXT
+
+_STORE = re.compile(rf"({'|'.join((*LAYERS, TEXT))})-[0-9a-f]{{12}}")
 
 
 def folders(path: Path) -> list[Path]:
@@ -63,7 +67,13 @@ def store_folders(dataset: Path) -> list[Path]:
     Raises:
         StoreError: one of those above them cannot be looked into.
     """
-    return [store for split in folders(dataset) for store in folders(split)]
+    splits = [split for split in folders(dataset) if not is_store(split)]
+    return [store for split in splits for store in folders(split)]
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder has the name of a store."""
+    return _STORE.fullmatch(folder.name) is not None
 
 
 def dataset_folders(
@@ -87,7 +97,7 @@ def dataset_folders(
             try:
                 if there(path / labels) or any(there(s / key) for s in store_folders(path)):
                     yield path
-                below += folders(path) if left else []
+                below += [own for own in folders(path) if not is_store(own)] if left else []
             except StoreError as error:
                 yield error
         level = below

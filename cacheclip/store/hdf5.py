@@ -8,7 +8,6 @@ is an error or changes nothing.
 import hashlib
 import os
 import re
-import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import DamagedError
+from cacheclip.disk import DamagedError, repair
 from cacheclip.errors import StoreError
 from cacheclip.refusals import unreadable
 
@@ -128,12 +127,6 @@ def damaged(path: Path, why: str, command: str) -> DamagedError:
     return DamagedError(
         f"this file is damaged: {first}", where=str(path), fix=repair(path, command)
     )
-
-
-def repair(file: Path, command: str) -> str:
-    """The command line that makes a damaged file of a store anew, and only that file."""
-    remove = "rm -r" if file.is_dir() else "rm"
-    return f"{remove} {shlex.quote(str(file))} && {command}"
 
 
 def read(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import DamagedError, publish_json, read_json, seal_agrees, sealed
+from cacheclip.disk import DamagedError, publish_json, read_json, repair, seal_agrees, sealed
 from cacheclip.errors import StoreError
-from cacheclip.store import hdf5
 from cacheclip.store.folders import there
 from cacheclip.store.key import Key, extract_command, key_digest
 from cacheclip.store.schema import (
@@ -67,11 +66,12 @@ def read_header(folder: Path, home: str = "") -> Header:
         StoreError: there is none, or it may not be read.
     """
     file = folder / KEY_FILE
-    again = hdf5.repair(file, f"cacheclip extract --dataset {dataset_of(folder)}{home}")
     try:
-        content = read_json(file, fix=again)
+        content = read_json(file)
     except FileNotFoundError:
         raise StoreError("there is no store here", where=str(folder), fix="cacheclip ls") from None
+    except DamagedError as error:
+        raise DamagedError(error.what, where=error.where, fix=_again(file, home)) from None
     try:
         version = content["format"]
         header = Header(content["key"], content["digest"], *_info(content["info"], home))
@@ -82,13 +82,19 @@ def read_header(folder: Path, home: str = "") -> Header:
         raise DamagedError(
             f"this store has format {version}, and this version of cacheclip reads {FORMAT}",
             where=str(file),
-            fix=f"use the version that wrote it, or: {again}",
+            fix=f"use the version that wrote it, or: {_again(file, home)}",
         )
     if not whole:
         raise DamagedError(
-            "the key does not have the digest it was written with", where=str(file), fix=again
+            "the key does not have the digest it was written with",
+            where=str(file),
+            fix=_again(file, home),
         )
     return header
+
+
+def _again(file: Path, home: str) -> str:
+    return repair(file, f"cacheclip extract --dataset {dataset_of(file.parent)}{home}")
 
 
 def dataset_of(folder: Path) -> str:

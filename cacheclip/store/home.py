@@ -26,6 +26,7 @@ from cacheclip.disk import (
     canonical_json,
     publish_json,
     read_json,
+    repair,
     seal_agrees,
     sealed,
 )
@@ -39,7 +40,6 @@ from cacheclip.store.extractions import encoder_of, read_extractions
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
 from cacheclip.store.find import Log, choose, is_encoder, matching, missing
 from cacheclip.store.folders import dataset_folders, store_folders, there
-from cacheclip.store.hdf5 import repair
 from cacheclip.store.header import made_anew
 from cacheclip.store.key import Key, encoder_options, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
@@ -180,11 +180,22 @@ class Home:
         Raises:
             StoreError: the folder of all stores cannot be looked into.
         """
-        return self._looked_through()[0]
+        return self.looked_through()[0]
 
-    def closed(self) -> list[StoreError]:
-        """Why each folder of the stores that cannot be looked into cannot be."""
-        return self._looked_through()[1]
+    def looked_through(self) -> tuple[list[str], list[StoreError]]:
+        """The ids of all data sets, and why folders cannot be looked into.
+
+        Raises:
+            StoreError: the folder of all stores cannot be.
+        """
+        stores = self.root / "stores"
+        found, closed = [], []
+        for one in dataset_folders(stores, ID_DEPTH, labels=LABELS_FILE, key=KEY_FILE):
+            if isinstance(one, StoreError):
+                closed.append(one)
+            else:
+                found.append(one.relative_to(stores).as_posix())
+        return sorted(found), closed
 
     def stores_like(self, key: Key) -> list[Store]:
         """The complete stores of a data set that differ from `key` in split and samples alone."""
@@ -242,11 +253,11 @@ class Home:
         Raises:
             StoreError: it may not be read.
         """
-        return read_extractions(self._log)[0]
+        return list(read_extractions(self._log).lines)
 
     def log_notices(self) -> list[str]:
         """What there is to say of lines of that log that are none: it only orders what is there."""
-        return lines_left_out(self._log, read_extractions(self._log)[1])
+        return lines_left_out(self._log, read_extractions(self._log).left_out)
 
     def last_extraction(self) -> dict[str, Any] | None:
         """The last line of that log."""
@@ -293,7 +304,7 @@ class Home:
             StoreError: nothing fits or it is incomplete; the fix is the command that makes it.
         """
         model, pretrained = encoder_options(model, pretrained)
-        log, (ids, closed) = self.extractions(), self._looked_through()
+        log, (ids, closed) = self.extractions(), self.looked_through()
         named = matching(dataset, ids, log)
         last = log[-1]["dataset"] if log else None
         if closed and (not named or (dataset is None and last not in ids)):
@@ -310,17 +321,6 @@ class Home:
             raise missing(self.root, ids, stores, option=self.option, **wanted)
         doubts = chosen.doubts(self.labels_file(chosen.dataset))
         return replace(chosen, notices=(*chosen.notices, *doubts, *self.log_notices()))
-
-    def _looked_through(self) -> tuple[list[str], list[StoreError]]:
-        """The ids of all data sets, and why folders cannot be looked into."""
-        stores = self.root / "stores"
-        found, closed = [], []
-        for one in dataset_folders(stores, ID_DEPTH, labels=LABELS_FILE, key=KEY_FILE):
-            if isinstance(one, StoreError):
-                closed.append(one)
-            else:
-                found.append(one.relative_to(stores).as_posix())
-        return sorted(found), closed
 
     @property
     def _log(self) -> Path:

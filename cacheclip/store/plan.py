@@ -66,7 +66,7 @@ def read_plan(folder: Path, key: Key, command: str) -> StorePlan:
         DamagedError: it is not the plan of this store.
     """
     file = folder / PLAN_FILE
-    content = read_json(file, fix=hdf5.repair(file, command))
+    content = read_json(file, command=command)
     plan = _plan(content)
     if plan is None or not plan.fits(content, key):
         raise hdf5.damaged(file, "not the plan of this store", command)

@@ -76,7 +76,7 @@ class Store:
     records: tuple[ShardRecord, ...]
 
     @classmethod
-    def open(cls, path: Path, home: str = "") -> "Store":
+    def open(cls, path: Path, home: str = "", header: Header | None = None) -> "Store":
         """Open a store without opening its shards: their sizes are checked, not their contents.
 
         Nor is the file of ids opened, which `check_ids` does.
@@ -84,18 +84,19 @@ class Store:
         Args:
             path: its folder.
             home: `Home.option`, for the commands in error messages.
+            header: its key.json, where that was read before.
 
         Raises:
             IncompleteStoreError: shards are missing that nobody has finished yet.
             StoreError: no store, not this format, or a file that is missing or of another size.
         """
-        header = read_header(path, home)
+        header = header or read_header(path, home)
         file, command = path / DONE_FILE, header.extract_command
         if not there(file):
             done, failed = _finished(path)
             total = _planned(path, header)
             raise IncompleteStoreError(done, total, failed, where=str(path), fix=command)
-        content = read_json(file, fix=hdf5.repair(file, command))
+        content = read_json(file, command=command)
         try:
             records = _records(content, header)
         except (KeyError, TypeError, ValueError):

@@ -1,6 +1,5 @@
 """Every store of a data set, finished or not, and how it stands to the labels and the log."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError
-from cacheclip.store.folders import store_folders, there
+from cacheclip.store.folders import is_store, store_folders, there
 from cacheclip.store.header import Header, NoKeyError, read_header
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import set_digest_of
 from cacheclip.store.plan import read_plan
-from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, KEY_FILE, LAYERS, TEXT
-
-_STORE = re.compile(rf"({'|'.join((*LAYERS, TEXT))})-[0-9a-f]{{12}}")
+from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, KEY_FILE, TEXT
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def scan(home: Home, dataset: str) -> list[Found]:
         StoreError: a folder cannot be looked into.
     """
     paths = store_folders(home.dataset_folder(dataset))
-    return [_found(home, path) for path in paths if _STORE.fullmatch(path.name)]
+    return [_found(home, path) for path in paths if is_store(path)]
 
 
 def scanned(home: Home, dataset: str) -> list[Found]:

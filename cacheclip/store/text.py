@@ -83,7 +83,7 @@ class TextStore:
         done, file, command = path / DONE_FILE, path / TEXT_FILE, header.extract_command
         if not there(done):
             raise IncompleteStoreError(0, 1, where=str(path), fix=command)
-        content = read_json(done, fix=hdf5.repair(done, command))
+        content = read_json(done, command=command)
         try:
             record = _record(content, header)
         except (KeyError, TypeError, ValueError):

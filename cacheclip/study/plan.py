@@ -16,7 +16,7 @@ from cacheclip.methods.base import SEARCH, Method, Settings
 from cacheclip.select.base import Policy
 from cacheclip.study.settings import Choices
 
-MOST_RUNS = 1_000_000  # each takes some kB before it runs
+MOST_RUNS = 300_000  # each takes some kB before it runs
 
 
 @dataclass(frozen=True)

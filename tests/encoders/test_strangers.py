@@ -23,7 +23,7 @@ def test_a_hub_model_that_nobody_asked_for_is_not_even_looked_up(
 
     monkeypatch.setattr(hub.Probe, "start", look)
     with pytest.raises(MachineError, match="nobody here asked to fetch it") as caught:
-        load(EncoderSpec("hf-hub:nobody/nothing", "0123", fetch=False))
+        load(EncoderSpec("hf-hub:nobody/nothing", "0123"), fetch=False)
     assert "nobody/nothing: open_clip_config.json and the weights" in caught.value.where
     assert "--fetch" in caught.value.fix
     assert os.environ["HF_HUB_OFFLINE"] == "1"

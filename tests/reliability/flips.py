@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cacheclip.extract import memo
+from tests.reliability import left, results
 from tests.reliability.world import Reading, World, found, look, look_anew
 
 WHOLLY: dict[str, Callable[[bytes], bytes | None]] = {
@@ -42,7 +43,8 @@ class Kind:
         files: the files of that kind in a home, as a pattern.
         read: what commands make of the home.
         prepare: what is done to the home first.
-        again: makes anew what a fix cannot in this process; None where the fix itself is run.
+        again: makes the file anew as a fit does that the fix asks for; None where the fix is run.
+        make: what makes a home.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Kind:
     read: Callable[[World], Reading] = look
     prepare: Callable[[World], None] = lambda world: None
     again: Callable[[World], None] | None = None
+    make: Callable[[Path], World] = World.make
 
 
 def unfinished(world: World) -> None:
@@ -103,6 +106,19 @@ KINDS = (
     Kind("text.h5", "stores/npz/toys/-/*/text.h5"),
     Kind("memo", "memo/*.json", recalled, noted),
     Kind("extractions.jsonl", "extractions.jsonl"),
+    Kind("results.jsonl", "results.jsonl", left.read_rows, left.log, left.log, World),
+    Kind("predictions", "predictions/*.npz", left.read_answers, left.answer, left.answer, World),
+    Kind("test ids", "tests/*.json", left.read_answers, left.answer, left.answer_anew, World),
+    Kind("bundle", "bundles/*", left.read_bundle, left.bundle, left.bundle, World),
+    Kind("draw", "draws/*.json", left.kept_draw, left.draw, left.draw, World),
+)
+# The same files as whole comparisons and answers read them, which costs more.
+WHOLE = (
+    Kind("results.jsonl, compared", "results.jsonl", results.rows, results.compared),
+    Kind("test ids, compared", "tests/*.json", results.rows, results.compared),
+    Kind("predictions, compared", "predictions/*.npz", results.rows, results.compared),
+    Kind("draws, compared", "draws/*.json", results.drawn, results.compared),
+    Kind("bundle, answered", "bundles/*", results.classified, results.fitted, results.fitted),
 )
 
 
@@ -125,7 +141,7 @@ def trials(kind: Kind, root: Path, flips: int, fixes: int) -> Iterator[Trial]:
         fixes: how many of the first flips found are mended as their message says, and how many of
             the files that are damaged wholly.
     """
-    world = World.make(root)
+    world = kind.make(root)
     kind.prepare(world)
     world.keep()
     right = kind.read(world).answers
@@ -190,10 +206,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flips", type=int, default=1000, help="of each kind of file")
     parser.add_argument("--fixes", type=int, default=20, help="of each kind, run as they are named")
-    parser.add_argument("--kind", choices=[kind.name for kind in KINDS], action="append")
+    parser.add_argument("--kind", choices=[kind.name for kind in (*KINDS, *WHOLE)], action="append")
     asked = parser.parse_args()
     faults = 0
-    for kind in KINDS:
+    for kind in (*KINDS, *WHOLE):
         if asked.kind and kind.name not in asked.kind:
             continue
         with tempfile.TemporaryDirectory() as folder:

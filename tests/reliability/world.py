@@ -16,7 +16,7 @@ from cacheclip.errors import CacheclipError
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.store.about import about
 from cacheclip.store.home import Home
-from cacheclip.store.overview import overview, problems
+from cacheclip.store.overview import overview
 
 ROWS, DIM, NAMES = 24, 8, ("ant", "bee", "cow")
 # Words of a line that tells of damage.
@@ -126,8 +126,9 @@ def run_command(words: list[str]) -> str:
 def look(world: World) -> Reading:
     """What `ls`, `info` and `fit` read of a home, without the training."""
     home = world.home
-    said = problems(home)
-    lines = [line.as_cells() for line in overview(home)]
+    listed = overview(home)
+    said = listed.problems
+    lines = [line.as_cells() for line in listed.lines]
     features = home.find()
     stores = []
     for place, store in sorted(features.images.items()):

@@ -12,9 +12,11 @@ import pytest
 
 from cacheclip.disk import sealed
 from cacheclip.errors import StoreError
-from cacheclip.store import hdf5, inventory, overview
+from cacheclip.store import hdf5
 from cacheclip.store.home import Home
+from cacheclip.store.inventory import inventory
 from cacheclip.store.key import key_digest
+from cacheclip.store.overview import overview
 from cacheclip.store.schema import Failure
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def test_a_closed_folder_is_named(
         assert caught.value.fix.startswith("chmod u+rwx ")
     if below:
         assert home.find("digits").dataset == "digits"
-        assert any(line.startswith(f"{folder}: ") for line in overview.problems(home))
+        assert any(line.startswith(f"{folder}: ") for line in overview(home).problems)
 
 
 def test_a_text_key_that_cannot_be_read_does_not_make_a_set_without_text(
@@ -73,7 +75,7 @@ def test_a_text_key_that_cannot_be_read_does_not_make_a_set_without_text(
         assert caught.value.where == str(file)
         assert caught.value.fix.endswith(COMMAND)
         assert caught.value.fix.startswith(f"rm {file} && " if text else "cacheclip ")
-        assert any(line.startswith(f"{file}: ") for line in overview.problems(home))
+        assert any(line.startswith(f"{file}: ") for line in overview(home).problems)
 
 
 def test_a_set_all_of_whose_keys_are_lost_does_not_give_way_to_another(
@@ -125,9 +127,9 @@ def test_a_plan_that_was_changed_is_named_by_every_reader(
     with pytest.raises(StoreError, match="not the plan") as caught:
         home.find()
     assert caught.value.fix == f"rm {file} && {COMMAND}"
-    (entry,) = inventory.inventory(home)
+    (entry,) = inventory(home)
     assert (entry.shards_done, entry.path) == (2, str(file.parent))
-    assert any(line.startswith(f"{file}: ") for line in overview.problems(home))
+    assert any(line.startswith(f"{file}: ") for line in overview(home).problems)
     file.unlink()
     made.write(file.parent)
 
@@ -267,4 +269,4 @@ def test_lines_of_the_log_that_are_none_are_left_out_and_said(build: "Builder", 
     found = home.find()
     assert found.digest == digest
     assert found.notices[-1] == "extractions.jsonl: 6 lines cannot be read and are left out"
-    assert overview.problems(home) == [found.notices[-1]]
+    assert overview(home).problems == [found.notices[-1]]

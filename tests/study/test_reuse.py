@@ -197,7 +197,7 @@ def test_rows_that_came_meanwhile_are_not_made_again(home: Home) -> None:
     ids=["seeds", "settings"],
 )
 def test_more_runs_than_can_be_planned_are_refused(home: Home, request_: Request) -> None:
-    with pytest.raises(UsageError, match="a comparison makes 1,000,000 at most"):
+    with pytest.raises(UsageError, match="a comparison makes 300,000 at most"):
         Comparison(request_, home.find(), home)
 
 
