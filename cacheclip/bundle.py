@@ -109,6 +109,10 @@ class Bundle:
 def _contents(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """What the file says of itself, and its tensors."""
     try:
+        path.open("rb").close()  # safetensors has no number for what the system says
+    except OSError as error:
+        raise unreadable(error, path) from error
+    try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {})[METADATA])
             canonical_json(about)  # it may hold what JSON does not
