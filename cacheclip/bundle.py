@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 from cacheclip.disk import canonical_json, publishing, seal_agrees, sealed
 from cacheclip.errors import UPGRADE, InputError
+from cacheclip.refusals import unreadable
 from cacheclip.typed import wrong_field
 
 FORMAT = 2
