@@ -132,6 +132,9 @@ class Comparison:
             p.place: there[p.row.row_id] for own in planned for p in own if p.row.row_id in there
         }
         self._missing = [[p for p in own if p.row.row_id not in there] for own in planned]
+        for block, own in zip(self.blocks, self._missing, strict=True):
+            used = [p.draw for p in own if isinstance(p.draw, Draw)]
+            self.data.expect(used, chooses=block.policy.selects)
 
     @property
     def plan(self) -> str:
