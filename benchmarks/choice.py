@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
+
 from cacheclip.bench.clip_like import HELD_OUT, TUNING, clip_like
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run as extract
 from cacheclip.methods import base as methods
-from cacheclip.results import Row
+from cacheclip.results import Row, predictions
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
 
@@ -34,7 +36,7 @@ Cells = dict[tuple[str, str, str, int], list[Row]]  # policy, set, method, shots
 
 
 def main() -> None:
-    """Run, then print three tables."""
+    """Run, then print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tuning", action="store_true")
     parser.add_argument("--methods", default=",".join(METHODS))
@@ -48,9 +50,11 @@ def main() -> None:
             for policy in POLICIES:
                 cells |= _run(home, name, chosen, policy, asked.seeds)
             print(f"{name} done", file=sys.stderr)
-    _print_gains(cells, chosen)
-    _print_losses(cells)
-    _print_calibration(cells, chosen)
+        _print_gains(cells, chosen)
+        _print_losses(cells)
+        _print_calibration(cells, chosen)
+        for name in dict.fromkeys(name for _, name, *_ in cells):
+            _print_reliability(home, cells, chosen, name)
 
 
 def _sets(home: Home, synthetic: tuple[int, ...]) -> Iterator[str]:
@@ -116,28 +120,56 @@ def _print_losses(cells: Cells) -> None:
 
 def _print_calibration(cells: Cells, chosen: tuple[str, ...]) -> None:
     print("\nCalibration error on test pictures, mean over sets (worst cell), 4 shots and more;")
-    print(f"the goal is {ECE}, or that the row says there was too little:\n")
-    print("| policy | method | as the logits come | calibrated | too little | holds |")
+    print(f"the goal is {ECE}, or that the rows know their mean confidence no better than that:\n")
+    print("| policy | method | as the logits come | calibrated | cells above | holds |")
     print("|---|---|---:|---:|---:|---|")
     for policy in POLICIES:
         for method in chosen:
-            own = [
-                rows
-                for (p, _, m, shots), rows in cells.items()
-                if (p, m) == (policy, method) and shots >= 4
-            ]
+            own = _calibrated(cells, policy, method)
             raw = [mean(r.ece_test_raw or 0.0 for r in rows) for rows in own]
-            warm = [
-                mean(r.ece_test or 0.0 for r in rows if r.temperature)
-                for rows in own
-                if any(r.temperature for r in rows)
-            ]
-            little = sum(r.temperature is None for rows in own for r in rows)
+            warm = [mean(r.ece_test or 0.0 for r in rows) for rows in own]
+            above = [rows for rows, error in zip(own, warm, strict=True) if error > ECE]
+            silent = [rows for rows in above if mean(map(_unknown, rows)) <= ECE]
             print(
                 f"| {policy} | {method} | {mean(raw):.3f} ({max(raw):.3f}) | "
-                f"{mean(warm):.3f} ({max(warm):.3f}) | {little} of {sum(map(len, own))} | "
-                f"{'yes' if max(warm) <= ECE else 'NO'} |"
+                f"{mean(warm):.3f} ({max(warm):.3f}) | {len(above)} of {len(own)} | "
+                f"{'NO' if silent else 'yes'} |"
             )
+
+
+def _unknown(row: Row) -> float:
+    """How far a row says that its mean confidence may be off; 1 where it has no temperature."""
+    return 1.0 if row.calibrated_within is None else row.calibrated_within
+
+
+def _calibrated(cells: Cells, policy: str, method: str, name: str | None = None) -> list[list[Row]]:
+    """The cells with enough shots, of one set or all."""
+    return [
+        rows
+        for (p, own, m, shots), rows in cells.items()
+        if (p, m) == (policy, method) and shots >= 4 and name in (None, own)
+    ]
+
+
+def _print_reliability(home: Home, cells: Cells, chosen: tuple[str, ...], name: str) -> None:
+    """Of the answers given with a confidence, how many % are right (how many there are)."""
+    print(f"\n{name}: % right by confidence, default policy, 4 shots and more, all draws\n")
+    print("| confidence |", " | ".join(chosen), "|")
+    print("|---|", "---:|" * len(chosen), sep="")
+    columns = []
+    for method in chosen:
+        told = [
+            predictions(home, row.row_id)
+            for rows in _calibrated(cells, "default", method, name)
+            for row in rows
+        ]
+        top_p = np.concatenate([t.top_p for t in told]).astype(float)
+        right = np.concatenate([t.predicted == t.label for t in told])
+        tenth = np.minimum((10 * top_p).astype(int), 9)
+        columns.append([right[tenth == k] for k in range(10)])
+    for k in range(10):
+        shown = [f"{100 * x[k].mean():.0f} ({len(x[k])})" if len(x[k]) else "-" for x in columns]
+        print(f"| {10 * k}-{10 * k + 10} % |", " | ".join(shown), "|")
 
 
 def _top1(rows: list[Row]) -> float:

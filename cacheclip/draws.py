@@ -143,17 +143,7 @@ def few_shot(
         raise _too_few(short, len(classnames), wanted, where)
     support = [k for ranked in by_class for k in ranked[:wanted].tolist()]
     chosen = _validation(val, len(classnames), wanted, seed)
-    return Draw(
-        shots=shots,
-        seed=seed,
-        support=tuple(train.rows[k] for k in support),
-        support_labels=tuple(train.labels[k] for k in support),
-        support_ids=tuple(train.ids[k] for k in support),
-        val=tuple(val.rows[k] for k in chosen),
-        val_labels=tuple(val.labels[k] for k in chosen),
-        val_ids=tuple(val.ids[k] for k in chosen),
-        short=tuple(short),
-    )
+    return replace(_draw(train, support, val, chosen, shots, seed), short=tuple(short))
 
 
 def in_words(short: Sequence[tuple[str, int]]) -> str:
@@ -207,13 +197,19 @@ def given(
             where=where,
             fix="use --draw ranked, or import the arrays with other draws",
         )
-    chosen = _validation(val, len(classnames), shots, seed)
+    return _draw(train, there, val, _validation(val, len(classnames), shots, seed), shots, seed)
+
+
+def _draw(
+    train: Pool, support: Sequence[int], val: Pool, chosen: Sequence[int], shots: Shots, seed: int
+) -> Draw:
+    """The draw of these positions in both pools."""
     return Draw(
         shots=shots,
         seed=seed,
-        support=tuple(train.rows[k] for k in there),
-        support_labels=tuple(train.labels[k] for k in there),
-        support_ids=tuple(train.ids[k] for k in there),
+        support=tuple(train.rows[k] for k in support),
+        support_labels=tuple(train.labels[k] for k in support),
+        support_ids=tuple(train.ids[k] for k in support),
         val=tuple(val.rows[k] for k in chosen),
         val_labels=tuple(val.labels[k] for k in chosen),
         val_ids=tuple(val.ids[k] for k in chosen),

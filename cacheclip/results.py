@@ -99,6 +99,9 @@ class Row:
     fewer: Annotated[str, "keep where some classes gave fewer images than shots, else error"] = (
         "error"
     )
+    calibrated_within: Annotated[
+        float | None, "how far the mean confidence may be off, as these images are so many (95 %)"
+    ] = None
 
     @property
     def row_id(self) -> str:

@@ -195,7 +195,15 @@ def _id(path: str, folder: Path) -> str:
     if "\\" in path and "/" not in path and not (folder / path).exists():
         path = path.replace("\\", "/")  # written on Windows
     relative = os.path.relpath(os.path.normpath(folder / path), folder)
-    return "" if relative == "." or relative.split("/")[0] == ".." else relative
+    if _leaves(relative) and os.path.isabs(path):  # noqa: PTH117  (it may be there by another name)
+        above, name = os.path.split(path)
+        relative = os.path.relpath(f"{os.path.realpath(above)}/{name}", os.path.realpath(folder))
+    return "" if _leaves(relative) else relative
+
+
+def _leaves(relative: str) -> bool:
+    """Whether a relative path leads to no file in the folder where it starts."""
+    return relative == "." or relative.split("/")[0] == ".."
 
 
 def _refuse_paths(file: Path, rows: Sequence[_Row]) -> None:

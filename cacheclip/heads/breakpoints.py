@@ -61,20 +61,6 @@ class Margins:
         return lower, upper
 
 
-def best_alpha(zero_shot: Tensor, votes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The alpha at which most pictures are right, and how many they are.
-
-    Args:
-        zero_shot: Z [.., n, C].
-        votes: A [.., n, C], with any leading axes before those of Z.
-        labels: [.., n] int64.
-
-    Returns:
-        alpha [..] and int64 hits [..], over the leading axes of the votes; see `most_overlap`.
-    """
-    return or_zero(*most_overlap(*Margins(zero_shot, labels).ends(votes)), zero_shot, labels)
-
-
 def or_zero(
     alpha: Tensor, hits: Tensor, zero_shot: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from cacheclip.draws import Draw
 from cacheclip.engine import stack as engine
 from cacheclip.heads.temperature import true_confidence
 from cacheclip.methods.base import Trained
+from cacheclip.metrics import hits, wilson
 from cacheclip.study.data import SetData
 from cacheclip.study.race import Race, Winner
 
@@ -32,6 +33,7 @@ class Calibration:
     temperature: float
     n: int
     on: str
+    within: float  # half of the 95 % interval of the share of them that is right
 
 
 def calibrate(winner: Winner, race: Race, draw: Draw | None, data: SetData) -> Calibration | None:
@@ -42,7 +44,7 @@ def calibrate(winner: Winner, race: Race, draw: Draw | None, data: SetData) -> C
     that leaves few, the settings are fitted anew on parts of the support, and the rest counts too.
     """
     pool = data.pool("val")
-    chose = set(draw.val) if draw is not None and race.front is not None else set()
+    chose = set(draw.val) if draw is not None and race.decided else set()
     unused = [k for k, row in enumerate(pool.rows) if row not in chose and pool.labels[k] >= 0]
     if len(unused) >= LEAST:
         rows, labels = [pool.rows[k] for k in unused], [pool.labels[k] for k in unused]
@@ -116,4 +118,7 @@ def _calibration(found: Sequence[Answers], on: str) -> Calibration | None:
     if len(labels) < LEAST:
         return None
     logits = torch.cat([logits for logits, _ in found], 1)
-    return Calibration(float(true_confidence(logits, labels)), len(labels), on)
+    low, high = wilson(int(hits(logits, labels)) / len(labels), len(labels))
+    return Calibration(
+        float(true_confidence(logits, labels)), len(labels), on, within=(high - low) / 2
+    )

@@ -10,6 +10,7 @@ from cacheclip.study.table import Table, honest, percent, short
 
 ZERO_SHOT = "zero-shot"
 ENOUGH = 50  # test pictures for a calibration error
+WIDE = 0.1  # how far the mean confidence may be off before a fit says so
 
 
 def table(fitted: Fitted) -> Table:
@@ -56,7 +57,12 @@ def probabilities(row: Row) -> str:
         error = f", error {row.ece_test:.2f} on the test pictures" if measured else ""
         return f"probabilities: too few labelled pictures to calibrate on{error}"
     error = f", error {row.ece_test:.2f} on the test pictures ({row.ece_test_raw:.2f} before)"
-    return f"probabilities: calibrated on {row.n_calibration} pictures{error if measured else ''}"
+    few = ""
+    if (row.calibrated_within or 0.0) > WIDE:
+        few = f", too few to know their mean better than ±{row.calibrated_within:.2f}"
+    return (
+        f"probabilities: calibrated on {row.n_calibration} pictures{few}{error if measured else ''}"
+    )
 
 
 def settings(fitted: Fitted) -> str:

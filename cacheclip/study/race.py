@@ -75,6 +75,11 @@ class Race:
         return self.points[self.chosen[0]][self.chosen[1]] if self.points and self.chosen else None
 
     @property
+    def decided(self) -> bool:
+        """Whether validation pictures had anything to choose between."""
+        return sum(map(len, self.points.values())) > 1
+
+    @property
     def border(self) -> list[str]:
         """The settings that were chosen at the far end of several values; zero-shot is none."""
         if self.winner is None or not self.points:

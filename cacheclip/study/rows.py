@@ -17,6 +17,7 @@ from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Predictions, Row, write_predictions
 from cacheclip.store.home import Home
+from cacheclip.study.calibration import Calibration
 from cacheclip.study.data import RANKED, SetData
 from cacheclip.study.plan import Block, Cell
 from cacheclip.study.race import Winner
@@ -94,12 +95,20 @@ def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         error=None if winner else str(outcome.result),
         learned=winner.method.learned(winner.params) if winner else None,
-        temperature=outcome.calibration.temperature if outcome.calibration else None,
-        n_calibration=outcome.calibration.n if outcome.calibration else 0,
-        calibrated_on=outcome.calibration.on if outcome.calibration else None,
+        **(_calibrated(outcome.calibration) if outcome.calibration else {}),
         border=race.border if winner else None,
         **(_tested(outcome.scores, classnames) if outcome.scores else {}),
     )
+
+
+def _calibrated(calibration: Calibration) -> dict[str, Any]:
+    """The fields of a row that its temperature decides."""
+    return {
+        "temperature": calibration.temperature,
+        "n_calibration": calibration.n,
+        "calibrated_on": calibration.on,
+        "calibrated_within": calibration.within,
+    }
 
 
 def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:

@@ -76,6 +76,35 @@ def test_absolute_paths_below_the_folder_and_a_table_given_by_prefix(tmp_path: P
     assert resolve(f"csv/{file}", data_root=Path("nowhere")).id == "csv/my birds"
 
 
+def test_absolute_paths_under_another_name_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").symlink_to(tmp_path / "there")
+    for written, given in (("there", "here"), ("here", "there")):
+        rows = [f"{tmp_path}/{written}/{line}" for line in listed()]
+        file = table(tmp_path / given, ["path,label", *rows])
+        assert load(file).splits["train"].ids[0].startswith("pictures/")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("path,label\npictures/a0.png,caf\xe9\n".encode("latin-1"), "not UTF-8 text (line 2)"),
+        ("path,label\npictures/a0.png,a\n".encode("utf-16"), "iconv -f UTF-16"),
+        (b"path,label\npictures/a0.png,a\n", "only one class, 'a'"),
+        (b"path,label\n", "no rows below the header"),
+        (b"path,label,split\npictures/a0.png,a,maybe\n", "have a split that is none"),
+    ],
+)
+def test_tables_that_are_none_are_refused_by_what_they_are(
+    tmp_path: Path, text: bytes, says: str
+) -> None:
+    file = table(tmp_path, [])
+    file.write_bytes(text)
+    with pytest.raises(InputError) as caught:
+        load(file)
+    assert says in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
@@ -119,12 +148,17 @@ def test_the_recipes_of_the_guide_make_tables_that_are_read(
     labels = {f"{c}{k}": i for i, c in enumerate("ab") for k in range(6)}
     for name in labels:
         picture(tmp_path / "fiftyone" / "data" / f"{name}.jpg")
-    about = {"classes": ["ant", "bee"], "labels": labels}
+    for k, folder in enumerate("xy"):  # the same name in two folders, and one without a label
+        picture(tmp_path / "fiftyone" / "data" / folder / "0.png")
+        labels[f"{folder}/0"] = k
+    about = {"classes": ["ant", "bee"], "labels": labels | {"nothing": None}}
     (tmp_path / "fiftyone" / "labels.json").write_text(json.dumps(about))
     exec(fiftyone, {})
     assert load(tmp_path / "fiftyone" / "labels.csv").classnames == ("ant", "bee")
     for k in range(12):
-        own = picture(tmp_path / "shards" / "00000" / f"{k:09}.jpg")
+        end = ".webp" if k % 3 else ".jpg"
+        own = picture(tmp_path / "shards" / "00000" / f"{k:09}{end}")
         own.with_suffix(".json").write_text(json.dumps({"caption": "bee" if k % 2 else "ant"}))
     exec(shards, {})
     assert load(tmp_path / "shards" / "labels.csv").classnames == ("ant", "bee")
+    assert len((tmp_path / "shards" / "labels.csv").read_text().splitlines()) == 13

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cacheclip.heads.breakpoints import MOST, Margins, best_alpha, most_overlap
+from cacheclip.heads.breakpoints import MOST, Margins, most_overlap, or_zero
 
 SIZES = [(1, 2, 1), (1, 5, 3), (7, 2, 2), (20, 20, 2), (33, 9, 3)]  # pictures, classes, votes
 KINDS = ["random", "whole", "no votes", "equal votes", "twin classes", "against"]
@@ -27,6 +27,10 @@ def problem(kind: str, n: int, C: int, P: int, dtype: torch.dtype) -> tuple[Tens
     if kind == "against":  # the best alpha is below 0
         votes = -5 * torch.nn.functional.one_hot(labels, C) * votes + 1e-3 * votes
     return zero_shot.to(dtype), votes.to(dtype), labels
+
+
+def best_alpha(zero_shot: Tensor, votes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    return or_zero(*most_overlap(*Margins(zero_shot, labels).ends(votes)), zero_shot, labels)
 
 
 def hits(zero_shot: Tensor, votes: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:

@@ -41,26 +41,32 @@ def rows(home: Home, select: str | None, shots: int = 4) -> dict[str, Row]:
 
 
 @pytest.mark.parametrize(
-    ("select", "on", "n"),
+    ("select", "unused"),
     [
-        ("fixed", calibration.UNUSED, 80),
-        ("fewshot-val", calibration.UNUSED, 40),  # four of eight a class chose
-        ("full-val", calibration.HALVES, 80),
-        (None, calibration.HALVES, 80),  # the default of arrays of one's own
+        ("fixed", 80),
+        ("fewshot-val", 40),  # four of eight a class chose
+        ("full-val", 0),
+        (None, 0),  # the default of arrays of one's own
     ],
 )
 def test_probabilities_come_true_on_pictures_that_chose_nothing(
-    synthetic: Home, select: str | None, on: str, n: int
+    synthetic: Home, select: str | None, unused: int
 ) -> None:
     made = rows(synthetic, select)
     assert mean(row.ece_test or 0.0 for row in made.values()) <= 0.1
     for name, row in made.items():
-        if name == "zero-shot":
+        if name in ("zero-shot", "nearest-mean"):  # there was nothing to choose
             assert (row.calibrated_on, row.n_calibration) == (calibration.UNUSED, 80)
-        elif name == "nearest-mean" or select in ("fixed", "fewshot-val"):
-            assert row.calibrated_on
-            assert row.calibrated_on.startswith(on)
-            assert row.n_calibration >= n
+        elif unused:
+            assert (row.calibrated_on, row.n_calibration) == (calibration.UNUSED, unused)
+        else:
+            assert row.calibrated_on in (
+                calibration.HALVES,
+                calibration.LEFT_OUT,
+                f"{calibration.HALVES}; {calibration.LEFT_OUT}",
+            )
+        assert row.calibrated_within is not None
+        assert row.calibrated_within <= 1 / row.n_calibration**0.5
         assert row.temperature
         assert row.ece_test is not None
         assert row.ece_test <= 0.2  # a share of 40 pictures is known to 0.15
