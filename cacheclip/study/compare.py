@@ -140,6 +140,9 @@ class Comparison:
         self.reused = len(there)
         self._done: dict[int, Row] = {}
         self._missing = [self._without(there, own) for own in planned]
+        for block, own in zip(self.blocks, self._missing, strict=True):
+            used = [p.draw for p in own if isinstance(p.draw, Draw)]
+            self.data.expect(used, chooses=block.policy.selects)
 
     @property
     def plan(self) -> str:
