@@ -54,11 +54,16 @@ class Bundle:
     learned: dict[str, float] = field(default_factory=dict)
     temperature: float = 1.0
 
-    def write(self, path: Path) -> None:
-        """Publish the bundle at `path`."""
+    def write(self, path: Path, option: str = "--out") -> None:
+        """Publish the bundle at `path`.
+
+        Args:
+            path: where it goes.
+            option: what names that on the command line, for the message.
+        """
         about = {k: v for k, v in asdict(self).items() if k != "head"} | {"format": FORMAT}
         head = {name: x.copy(order="C") for name, x in sorted(self.head.items())}
-        with publishing(path) as temporary:
+        with publishing(path, option=option) as temporary:
             temporary.write_bytes(save(head, {METADATA: canonical_json(about)}))
 
     @classmethod

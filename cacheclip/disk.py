@@ -5,36 +5,31 @@ synced, renamed, and the folder synced after it.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shlex
-import socket
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import StoreError
+from cacheclip.locks import LockedError as LockedError  # disk is the door to the locks too
+from cacheclip.locks import lock as lock
+from cacheclip.locks import open_in_place, refuse_link, take
+from cacheclip.refusals import make_folder, refusals, unreadable
 
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-_REFUSALS = {
-    errno.ENOSPC: ("no space left on the disk", "free some space, then run the same command again"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
-    errno.EACCES: ("no permission to write", "choose a folder of your own with --home"),
-    errno.EPERM: ("no permission to write", "choose a folder of your own with --home"),
-    errno.EROFS: ("the disk is read-only", "choose another folder with --home"),
-    errno.EIO: ("the disk reports an error", "look at the disk, or choose another with --home"),
-    errno.ENOENT: ("a folder of this path is not there any more", "run the same command again"),
-    errno.ENOTDIR: ("a part of this path is a file", "choose another folder with --home"),
-    errno.EISDIR: ("there is a folder of this name", "move it away, or choose another name"),
-    errno.ENAMETOOLONG: ("this path is too long", "choose a shorter one, or another --home"),
-}
-_LOCK_POLL = 0.05  # seconds between two tries for a lock that somebody holds
+_NO_HARD_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
+)
+_NO_FOLDER_SYNC = frozenset(
+    {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+    | {errno.EISDIR, errno.EACCES, errno.EPERM}
+)
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # .NAME.PID.HEX.tmp
 
 
 def canonical_json(obj: Any) -> str:
@@ -49,6 +44,43 @@ def canonical_json(obj: Any) -> str:
 def digest(obj: Any) -> str:
     """SHA-256 of the canonical JSON of `obj`, 64 hex digits."""
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+
+def sealed(obj: dict[str, Any]) -> dict[str, Any]:
+    """`obj`, whose keys are text, with the digest of all the rest as its last key, "digest"."""
+    rest = {key: value for key, value in obj.items() if key != "digest"}
+    return {**rest, "digest": digest(rest)}
+
+
+def seal_agrees(obj: dict[str, Any]) -> bool | None:
+    """Whether what was read is what was sealed; None where nobody sealed it."""
+    if "digest" not in obj:
+        return None
+    try:
+        return bool(sealed(obj)["digest"] == obj["digest"])
+    except (ValueError, RecursionError):  # a number that is not finite, or lists in lists in lists
+        return False
+
+
+def check_seal(obj: dict[str, Any], path: Path, *, fix: str) -> bool:
+    """Whether what was read from `path` is proved to be what was sealed; False without a seal.
+
+    Args:
+        obj: what was read.
+        path: the file it is from.
+        fix: the command that brings the file back.
+
+    Raises:
+        StoreError: the digest is that of something else.
+    """
+    agrees = seal_agrees(obj)
+    if agrees is False:
+        raise StoreError(
+            "this file is damaged: its digest is not that of what it holds",
+            where=str(path),
+            fix=fix,
+        )
+    return agrees is True
 
 
 def sha256_file(path: Path) -> str:
@@ -73,7 +105,11 @@ def sha256_lines(lines: Iterable[str]) -> str:
 
 @contextmanager
 def publishing(
-    path: Path, *, exclusive: bool = False, staging: Path | None = None
+    path: Path,
+    *,
+    exclusive: bool = False,
+    staging: Path | None = None,
+    option: str = "--home",
 ) -> Iterator[Path]:
     """Give a path to write a new file at; when the block ends well, the file appears at `path`.
 
@@ -85,72 +121,106 @@ def publishing(
         exclusive: never replace a file: the first to publish wins.
         staging: the folder, on the same file system, for the unfinished file. By default it lies
             beside `path`.
+        option: what names the folder on the command line, for the message.
 
     Raises:
         FileExistsError: `exclusive`, and there is a file at `path` already.
-        StoreError: the disk is full or refuses the file.
+        StoreError: the disk is full or refuses the file, or `staging` is a link.
     """
     folder = staging or path.parent
-    temporary = folder / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    temporary = folder / temporary_name(path.name)
     try:
-        with _refusals(path):
-            _make_folder(path.parent)
-            _make_folder(folder)
+        with refusals(path, option):
+            make_folder(path.parent)
+            if staging is not None:
+                refuse_link(staging)
+                make_folder(staging)
             yield temporary
             _sync(temporary)
             if exclusive:
                 _link(temporary, path)
             else:
                 temporary.replace(path)
-            _sync(path.parent)
+            _sync_folder(path.parent)
     finally:
         with suppress(OSError):  # on a disk that fails, the first error is the one that counts
             temporary.unlink(missing_ok=True)
 
 
 def publish_bytes(
-    path: Path, data: bytes, *, exclusive: bool = False, staging: Path | None = None
+    path: Path,
+    data: bytes,
+    *,
+    exclusive: bool = False,
+    staging: Path | None = None,
+    option: str = "--home",
 ) -> None:
     """Publish a file of these bytes; see `publishing`."""
     with (
-        publishing(path, exclusive=exclusive, staging=staging) as temporary,
+        publishing(path, exclusive=exclusive, staging=staging, option=option) as temporary,
         temporary.open("xb") as file,
     ):
         file.write(data)
 
 
-def publish_text(path: Path, text: str, *, staging: Path | None = None) -> None:
+def publish_text(
+    path: Path, text: str, *, staging: Path | None = None, option: str = "--home"
+) -> None:
     """Publish a text file in UTF-8."""
-    publish_bytes(path, text.encode(), staging=staging)
+    publish_bytes(path, text.encode(), staging=staging, option=option)
 
 
-def publish_json(path: Path, obj: Any, *, staging: Path | None = None) -> None:
+def publish_json(
+    path: Path, obj: Any, *, staging: Path | None = None, option: str = "--home"
+) -> None:
     """Publish a JSON file for people to read: indented, keys in the order given."""
     text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False)
-    publish_text(path, text + "\n", staging=staging)
+    publish_text(path, text + "\n", staging=staging, option=option)
+
+
+def temporary_name(name: str) -> str:
+    """What a file is called until it is finished; `leftovers` knows such names."""
+    return f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The files in a folder that killed writers left unfinished: ours by name, none by a link."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(
+            folder / entry.name
+            for entry in entries
+            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+        )
+
+
+def sweep(folder: Path) -> None:
+    """Take away what killed writers left in a folder whose lock the caller holds.
+
+    Raises:
+        StoreError: the folder is a link.
+    """
+    with refusals(folder):
+        refuse_link(folder)
+        for file in leftovers(folder):
+            file.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-        StoreError: it is not JSON, or may not be read.
+        StoreError: it is not JSON.
+        RefusedError: it cannot be read, and may be well.
         FileNotFoundError: there is no such file.
     """
     try:
         return json.loads(path.read_bytes())
-    except PermissionError:
-        raise StoreError(
-            "no permission to read", where=str(path), fix=f"chmod u+r {shlex.quote(str(path))}"
-        ) from None
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreError(
-            f"this file cannot be read: {error.strerror}",
-            where=str(path),
-            fix="look at the disk and the path, then run the same command again",
-        ) from error
+        raise unreadable(error, path) from error
     except ValueError:
         raise StoreError(
             "this file is not JSON",
@@ -159,173 +229,55 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add a line to a log in one write, synced; several processes may do so at once.
+def append_line(path: Path, line: str, *, option: str = "--home") -> None:
+    """Add a line to a log, synced, whole or not at all; several processes may do so at once.
 
     Raises:
-        StoreError: the disk is full or refuses the file.
+        StoreError: the disk is full or refuses the file, or it is a link.
     """
-    with _refusals(path):
-        _make_folder(path.parent)
-        log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    with refusals(path, option):
+        make_folder(path.parent)
+        log = open_in_place(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
-            fcntl.flock(log, fcntl.LOCK_EX)
+            take(log)
             size = os.fstat(log).st_size
             if size and os.pread(log, 1, size - 1) != b"\n":
                 line = "\n" + line  # a writer that died within its line must not spoil ours
-            os.write(log, f"{line}\n".encode())
-            os.fsync(log)
+            _append(log, f"{line}\n".encode(), size)
         finally:
             os.close(log)
 
 
-def refuse_place(
-    path: Path,
-    option: str,
-    suffixes: Sequence[str] = (),
-    ours: Callable[[Path], bool] = lambda file: True,
-) -> None:
-    """Refuse a place where no file can be, or where another's is, before the work it is for.
-
-    Args:
-        path: where the file is to be.
-        option: what named it.
-        suffixes: what its name may end in, "" for a name without one; none for anything.
-        ours: whether a file that is there already is one that may be replaced.
-
-    Raises:
-        InputError: the folder cannot be made or written to, the place is a folder, the name ends
-            in something else, or the file there is not ours.
-    """
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(
-            f"cannot write there: the name must end in {' or '.join(filter(None, suffixes))}",
-            where=f"{option} {path}",
-            fix=f"{option} {shlex.quote(str(path.with_suffix(suffixes[0])))}",
-        )
+def _append(log: int, data: bytes, size: int) -> None:
+    """Write behind the end of a log of `size` bytes, or leave it as it was."""
+    written = 0
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(
-            f"cannot write there: {why}",
-            where=f"{option} {path}",
-            fix=f"give another {option} FILE",
-        ) from None
-    if path.is_dir():
-        raise InputError(
-            "cannot write there: it is a folder", where=f"{option} {path}", fix="give a file's name"
-        )
-    if path.exists() and not (path.is_file() and ours(path)):
-        raise InputError(
-            "cannot write there: what is there was not written by this command",
-            where=f"{option} {path}",
-            fix=f"give another {option} FILE, or move that away",
-        )
-
-
-class LockedError(StoreError):
-    """Somebody else holds a lock; the message names who."""
-
-
-@contextmanager
-def lock(path: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold the advisory lock `path` during the block; it is gone with the process, even killed.
-
-    Args:
-        path: the lock file; it stays afterwards, for only the lock on it counts.
-        wait: seconds to wait for whoever holds it.
-
-    Raises:
-        LockedError: somebody else holds it.
-        StoreError: the disk is full or refuses the file.
-    """
-    with _refusals(path):
-        _make_folder(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    _held.add(descriptor)
-    try:
-        _acquire(descriptor, path, time.monotonic() + wait)
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
-        }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, canonical_json(holder).encode(), 0)
-        yield
-    finally:
-        _close(descriptor)
-
-
-_held: set[int] = set()  # descriptors of the locks of this process
-
-
-def _close(descriptor: int) -> None:
-    if descriptor in _held:  # not in a forked child, where the number may be another file's by now
-        _held.remove(descriptor)
-        os.close(descriptor)
-
-
-def _close_in_child() -> None:
-    """A lock is shared with forked children: one that outlives us must not keep it."""
-    for descriptor in tuple(_held):
-        _close(descriptor)
-
-
-os.register_at_fork(after_in_child=_close_in_child)
-
-
-def _acquire(descriptor: int, path: Path, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise _held_by(descriptor, path) from None
-            time.sleep(_LOCK_POLL)
-        else:
-            return
-
-
-def _held_by(descriptor: int, path: Path) -> LockedError:
-    try:
-        holder = json.loads(os.pread(descriptor, 1000, 0))
-        since = datetime.fromisoformat(holder["since"]).strftime("%H:%M")
-        who = f"pid {holder['pid']} on {holder['host']} since {since}"
-    except (ValueError, KeyError, TypeError):
-        who = "another process that has just begun"
-    return LockedError(
-        f"held by {who}", where=str(path), fix="wait until it ends, then run the same command again"
-    )
-
-
-@contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    """Say in our words what the system says of a disk that is full or closed to us."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _REFUSALS:
-            raise
-        what, fix = _REFUSALS[error.errno]
-        raise StoreError(what, where=str(path), fix=fix) from error
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:  # unlike that of a file to publish, this one is the user's to see
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+        while written < len(data):  # a disk that is nearly full takes a part
+            written += os.write(log, data[written:])
+        os.fsync(log)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one that counts
+            if os.fstat(log).st_size == size + written:  # where locks are missing, nobody after us
+                os.ftruncate(log, size)
+        raise
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Wait until a file is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    """Wait until a folder's list of names is on the disk, where the disk can say so."""
+    try:
+        _sync(path)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def _link(temporary: Path, path: Path) -> None:

@@ -159,7 +159,8 @@ def rows(home: Path, row_ids: Collection[str]) -> dict[str, Row]:
 
 def append(home: Path, rows: Sequence[Row]) -> None:
     """Add rows to the log of a home folder in one write; nothing is ever overwritten."""
-    append_line(home / LOG, "\n".join(json.dumps(row.as_json(), allow_nan=False) for row in rows))
+    lines = "\n".join(json.dumps(row.as_json(), allow_nan=False) for row in rows)
+    append_line(home / LOG, lines, option="--results")
 
 
 class Rooted(Protocol):
@@ -208,9 +209,10 @@ def write_predictions(root: Path, row_id: str, predictions: Predictions) -> None
     """Publish what a row answered; pictures that other rows were tested on are there already."""
     test_id = digest(predictions.ids)[:16]
     if not (path := _ids_path(root, test_id)).exists():
-        publish_json(path, {"test_id": test_id, "ids": predictions.ids})
+        publish_json(path, {"test_id": test_id, "ids": predictions.ids}, option="--results")
     arrays = {name: getattr(predictions, name).astype(kind) for name, kind in _ARRAYS.items()}
-    with publishing(_arrays_path(root, row_id)) as temporary, temporary.open("wb") as file:
+    place = _arrays_path(root, row_id)
+    with publishing(place, option="--results") as temporary, temporary.open("wb") as file:
         np.savez(file, test_id=np.array(test_id), **arrays)
 
 

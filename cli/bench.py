@@ -55,7 +55,8 @@ def command(
     from cacheclip.bench import plot
     from cacheclip.bench.harness import cells
     from cacheclip.bench.record import find_device, is_record, run
-    from cacheclip.disk import publish_json, refuse_place
+    from cacheclip.disk import publish_json
+    from cacheclip.places import refuse_place
 
     if record_file:
         refuse_place(record_file, "--json", (".json",), is_record)
@@ -68,7 +69,7 @@ def command(
     output.talk(f"{record.machine['device']}, {record.machine['threads']} threads")
     output.table(*cells(record.results))
     if record_file:
-        publish_json(record_file, record.as_json())
+        publish_json(record_file, record.as_json(), option="--json")
         output.talk(f"record: {record_file}")
     if plot_file:
         plot.draw(record, plot_file)

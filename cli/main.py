@@ -9,7 +9,7 @@ from keyword import iskeyword
 
 import click
 
-from cacheclip import __version__
+from cacheclip import __version__, refusals
 from cacheclip.cli import output
 from cacheclip.errors import CacheclipError, instead
 
@@ -97,10 +97,12 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `cacheclip ls | head` is no error
+    _open_closed_streams()
+    refusals.tell = output.talk
     try:
         code = _run()
     except click.ClickException as error:
-        error.show()
+        output.show(error)
         _as_json(error.format_message(), *_asked_of(error), error.exit_code)
         code = error.exit_code
     except CacheclipError as error:
@@ -121,22 +123,20 @@ def _run() -> int:
     except SystemExit as stop:  # part of the answer is that all of it went wrong
         output.settle()
         code = stop.code
-    except OSError as error:
-        if not _is_of_stdout():
-            raise
+    except OSError as error:  # of help pages, which click prints, or of the machine; no bug of ours
+        if error.filename is not None or output.takes_more():
+            raise refusals.escaped(error) from error
         output.refuse(error)
         code = None
     output.settle()
     return code if isinstance(code, int) else 0
 
 
-def _is_of_stdout() -> bool:
-    """Whether stdout takes no more: asked by a line end, which an error of ours may well begin."""
-    try:
-        click.echo()
-    except OSError:
-        return True
-    return False
+def _open_closed_streams() -> None:
+    """Lead streams that were closed nowhere, or the next file opened would take their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  (until the end)
 
 
 def _command_name() -> str:

@@ -44,6 +44,23 @@ def talk(*lines: str) -> None:
             _give_up(STDERR)  # a full disk behind stderr must not cost the answer
 
 
+def show(error: click.ClickException) -> None:
+    """Print a usage error in click's own form."""
+    try:
+        error.show()
+    except OSError:
+        _give_up(STDERR)
+
+
+def takes_more() -> bool:
+    """Whether stdout takes more: asked by a line end, which an error of ours may well begin."""
+    try:
+        click.echo()
+    except OSError:
+        return False
+    return True
+
+
 def settle() -> None:
     """Flush the answer.
 

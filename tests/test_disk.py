@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,33 @@ def test_two_lists_of_lines_never_share_a_digest() -> None:
     assert disk.sha256_lines(["ab", "c"]) != disk.sha256_lines(["a", "bc"])
     with pytest.raises(ValueError, match="line feed"):
         disk.sha256_lines(["a\nb"])
+
+
+def test_a_seal_proves_what_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    disk.publish_json(path, disk.sealed({"b": [1.5, None], "a": "é"}))
+    read = disk.read_json(path)
+    assert list(read) == ["b", "a", "digest"]
+    assert disk.check_seal(read, path, fix="make it anew")
+    assert disk.sealed(read) == read  # a seal is no part of what is sealed
+
+
+def test_a_file_without_a_seal_is_read_and_not_proved(tmp_path: Path) -> None:
+    assert disk.seal_agrees({"a": 1}) is None
+    assert not disk.check_seal({"a": 1}, tmp_path / "a.json", fix="make it anew")
+
+
+@pytest.mark.parametrize("now", [{"a": 2}, {"a": float("nan")}, {"b": 1}, {"a": 1, "b": 1}])
+def test_what_is_not_what_was_sealed_names_its_file(tmp_path: Path, now: dict[str, Any]) -> None:
+    damaged = now | {"digest": disk.digest({"a": 1})}
+    assert disk.seal_agrees(damaged) is False
+    with pytest.raises(StoreError, match="digest") as caught:
+        disk.check_seal(damaged, tmp_path / "a.json", fix="make it anew")
+    assert (caught.value.where, caught.value.fix) == (str(tmp_path / "a.json"), "make it anew")
+
+
+def test_a_seal_that_is_no_text_does_not_agree() -> None:
+    assert disk.seal_agrees({"a": 1, "digest": [1]}) is False
 
 
 def test_a_file_appears_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cacheclip.disk import sha256_file
+from cacheclip.refusals import is_of_the_machine, unreadable
 
 PROBE = 4096  # bytes from the middle of a file that tell most files of one size apart
 
@@ -90,11 +91,13 @@ def same_content(hashes: Sequence[str]) -> list[list[int]]:
 def _probe(path: str, size: int) -> bytes | None:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        _refuse_machine(error, path)
         return None
     try:
         return os.pread(file, PROBE, max(0, (size - PROBE) // 2))
-    except OSError:
+    except OSError as error:
+        _refuse_machine(error, path)
         return None
     finally:
         os.close(file)
@@ -103,5 +106,12 @@ def _probe(path: str, size: int) -> bytes | None:
 def _whole(path: str, _: int) -> bytes | None:
     try:
         return sha256_file(Path(path)).encode()
-    except OSError:
+    except OSError as error:
+        _refuse_machine(error, path)
         return None
+
+
+def _refuse_machine(error: OSError, path: str) -> None:
+    """What cannot be read is a copy of nothing, but not what could be read in a while."""
+    if is_of_the_machine(error):
+        raise unreadable(error, Path(path)) from error

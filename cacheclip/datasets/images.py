@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from cacheclip.datasets import levels
 from cacheclip.datasets.base import Source
 from cacheclip.datasets.suffixes import INSTALL_HEIF, has_heif
+from cacheclip.refusals import is_of_the_machine, unreadable
 
 Code: TypeAlias = Literal["missing", "decode", "truncated", "toolarge", "other"]
 
@@ -117,6 +118,7 @@ def read_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
         ImageError: "missing" (no such file), "truncated" (the file ends early), "decode" (no
             picture that can be read), "toolarge" (over MAX_BYTES or MAX_PIXELS, or a strip over
             MAX_ASPECT) or "other" (no regular file, or reading failed).
+        RefusedError: the machine gives no file now, whichever it is.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -169,6 +171,8 @@ def _read_bytes(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", "no such file") from error
     except (OSError, ValueError) as error:  # a path that no file can have is a ValueError
+        if isinstance(error, OSError) and is_of_the_machine(error):
+            raise unreadable(error, path) from error  # no fault of the picture
         raise ImageError("other", getattr(error, "strerror", None) or str(error)) from error
     if data is None or len(data) > MAX_BYTES:
         raise ImageError("toolarge", f"{info.st_size:,} bytes, limit {MAX_BYTES:,}")

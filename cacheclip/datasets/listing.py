@@ -1,5 +1,6 @@
 """What lies below a folder: its pictures, and the files that are none."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -73,8 +74,10 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False  # a link to itself
 
 
 def _may_be_opened(entry: "os.DirEntry[str]") -> bool:

@@ -20,6 +20,7 @@ from cacheclip.errors import InputError, StoreError
 from cacheclip.exchange.arrays import Arrays, checked
 from cacheclip.exchange.npz import read_npz
 from cacheclip.exchange.source import Source
+from cacheclip.refusals import RefusedError
 from cacheclip.store import hdf5
 from cacheclip.store.features import begun
 from cacheclip.store.given import (
@@ -120,24 +121,26 @@ def import_npz(
     path = file.expanduser().absolute()
     dataset = f"{IMPORTED}/{_name(path, name, home)}"
     command = extract_command(dataset, root=str(path), home=home.option)
+    home.refuse_closed(dataset)
     arrays = checked(read_npz(path), Source(str(path), command), logit_scale)
     own = _own_labels(dataset, arrays)
     asked = {"logit_scale": logit_scale}
-    labels, kept = _labels(own, path, home, asked)
-    work = _Import(path, home, arrays, labels, own.digest, asked, progress)
-    set_name = set_digest(**work.common, dataset=dataset)
-    text = work.text()
-    stores = [work.split(split, rows) for split, rows in arrays.rows().items()]
-    home.write_labels(labels)
-    draws, drawn = _draws(arrays, labels, home, command)
-    home.record_extraction(
-        dataset=dataset,
-        model=MODEL,
-        pretrained=work.common["encoder"]["pretrained"],
-        set_digest=set_name,
-        text_digest=None if text is None else text.digest,
-        root=path,
-    )
+    with home.holding(dataset):  # or two of one name would each find nothing there
+        labels, kept = _labels(own, path, home, asked)
+        work = _Import(path, home, arrays, labels, own.digest, asked, progress)
+        set_name = set_digest(**work.common, dataset=dataset)
+        text = work.text()
+        stores = [work.split(split, rows) for split, rows in arrays.rows().items()]
+        home.write_labels(labels)
+        draws, drawn = _draws(arrays, labels, home, command)
+        home.record_extraction(
+            dataset=dataset,
+            model=MODEL,
+            pretrained=work.common["encoder"]["pretrained"],
+            set_digest=set_name,
+            text_digest=None if text is None else text.digest,
+            root=path,
+        )
     nothing = () if work.written else ("all rows are there already: nothing to write",)
     return ImportReport(
         dataset=dataset,
@@ -317,6 +320,8 @@ def _labels(
     file = home.labels_file(own.dataset)
     try:
         kept = home.labels(own.dataset)
+    except RefusedError:
+        raise  # they may be well
     except StoreError as error:
         if not file.exists():
             return own, ()

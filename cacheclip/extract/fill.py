@@ -19,6 +19,7 @@ from cacheclip.extract.plan import Plan, Progress
 from cacheclip.extract.reuse import Reusable
 from cacheclip.extract.shard import SplitEncoder
 from cacheclip.extract.threads import batches_at_once
+from cacheclip.refusals import RefusedError
 from cacheclip.store.home import Home
 from cacheclip.store.key import (
     Key,
@@ -131,6 +132,8 @@ class Extraction:
         path = self._home.text_path(self._plan.dataset.id, key_digest(key))
         try:
             return TextStore.open(path, self._home.option)
+        except RefusedError:
+            raise  # it may be well
         except StoreError:
             pass  # not there, or not whole: it is written anew
         width = max(map(len, prompts.prompts))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cacheclip.datasets.base import DataSet, Split
 from cacheclip.errors import StoreError
 from cacheclip.prompts.classnames import listed
+from cacheclip.refusals import RefusedError
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import extract_command, files_sha256, samples_sha256
 
@@ -45,6 +46,8 @@ def labels_of(
     file = home.labels_file(dataset.id)
     try:
         kept = home.labels(dataset.id)
+    except RefusedError:
+        raise  # they may be well
     except StoreError as error:
         if not file.exists():
             return own, ()

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from cacheclip.extract.reading import KEPT, reading_of
 from cacheclip.prompts.classnames import listed, read_classnames, spoken, spoken_apart
 from cacheclip.prompts.ensemble import PromptSet, prompt_set
 from cacheclip.prompts.templates import FAMILIES
+from cacheclip.refusals import RefusedError
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import encoder_options, samples_sha256
 
@@ -88,6 +89,7 @@ class Plan:
     request: ExtractRequest
     dataset: DataSet
     labels: Labels
+    names: Sequence[str] | None  # of the classes, where the user gave some
     prompts: PromptSet
     encoder: EncoderSpec
     reading: Reading
@@ -177,6 +179,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         request=request,
         dataset=dataset,
         labels=labels,
+        names=names,
         prompts=prompts,
         encoder=EncoderSpec(
             model=_absolute_folder(model),
@@ -301,6 +304,8 @@ def _refuse_other_list(dataset: DataSet, home: Home) -> None:
         return
     try:
         labels = home.labels(dataset.id)
+    except RefusedError:
+        raise  # they may be well
     except StoreError:
         return  # lost or broken: they are made anew, of whatever pictures
     known = {name: split.ids_sha256 for name, split in labels.splits.items()}

@@ -8,12 +8,14 @@ from typing import Any
 
 from cacheclip.encoders.base import NANO, Encoder, load
 from cacheclip.encoders.hub import NoWeightsError
+from cacheclip.errors import StoreError
 from cacheclip.extract import memo
 from cacheclip.extract.fill import FAILURES_SHOWN, Extraction
+from cacheclip.extract.labelling import labels_of
 from cacheclip.extract.memo import Note
 from cacheclip.extract.plan import ExtractRequest, Plan, Progress, make_plan
 from cacheclip.extract.reading import low_range
-from cacheclip.store.home import Home
+from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import extract_command
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import named
@@ -76,7 +78,9 @@ def run(
         StoreError: a store is locked by another process, or damaged.
     """
     started = time.monotonic()
+    home.refuse_closed()
     plan = make_plan(request, home)
+    home.refuse_closed(plan.dataset.id)
     key = memo.memo_digest(plan)
     note = memo.recall(home, key, plan)
     encoded = 0
@@ -107,7 +111,7 @@ def run(
     if note.failed:
         names = "; ".join(_failed(home, note)[:FAILURES_SHOWN])
         say(f"{note.failed} of {plan.rows} pictures failed ({names}); --retry-failed tries again")
-    _record(plan, home, note)
+    say(*_record(plan, home, note))
     return ExtractReport(
         dataset=plan.dataset.id,
         model=note.model,
@@ -143,9 +147,17 @@ def _failed(home: Home, note: Note) -> list[str]:
     return [line for store in images for line in named(store.failures(), store.ids())]
 
 
-def _record(plan: Plan, home: Home, note: Note) -> None:
-    """Make the set usable and the last one; labels first, for the log is what people go by."""
-    home.write_labels(plan.labels)
+def _record(plan: Plan, home: Home, note: Note) -> list[str]:
+    """Make the set usable and the last one; labels first, for the log is what people go by.
+
+    Hours may lie between the plan and this, so the labels that are there are looked at again.
+
+    Returns:
+        What there is to say of labels that others have written in the meantime.
+    """
+    with home.holding(plan.dataset.id):
+        labels, kept = _labels_now(plan, home)
+        home.write_labels(labels)
     home.record_extraction(
         dataset=plan.dataset.id,
         model=note.model,
@@ -154,3 +166,13 @@ def _record(plan: Plan, home: Home, note: Note) -> None:
         text_digest=note.text_digest,
         root=plan.dataset.root,
     )
+    return [line for line in kept if line not in plan.notices]
+
+
+def _labels_now(plan: Plan, home: Home) -> tuple[Labels, tuple[str, ...]]:
+    try:
+        if home.labels(plan.dataset.id) == plan.labels:
+            return plan.labels, ()
+    except StoreError:
+        pass  # none are there, or they are put aside
+    return labels_of(plan.dataset, home, plan.names)

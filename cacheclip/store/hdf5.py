@@ -6,7 +6,8 @@ is an error or changes nothing.
 """
 
 import hashlib
-import shlex
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.errors import StoreError
+from cacheclip.refusals import unreadable
 
 Arrays = Mapping[str, NDArray[Any]]
 
 # Newer formats cannot be opened by HDF5 1.12, older ones have headers without checksums.
 _LIBVER = ("v110", "v110")
 _CHUNK_BYTES = 1 << 20
+_SYSTEM_SAID = re.compile(r"\berrno = (\d+)")
 _DAMAGE = (
     *(OSError, RuntimeError, KeyError, ValueError),
     *(TypeError, AttributeError, OverflowError, MemoryError),
@@ -85,6 +88,7 @@ def checked(path: Path, fix: str) -> Iterator[h5py.File]:
 
     Raises:
         StoreError: the file is missing or damaged.
+        RefusedError: the system does not give it; it may be well.
     """
     try:
         # Nothing under a final name is ever written to, so no lock is needed; without the chunk
@@ -93,11 +97,17 @@ def checked(path: Path, fix: str) -> Iterator[h5py.File]:
             yield file
     except FileNotFoundError:
         raise StoreError("a file of this store is missing", where=str(path), fix=fix) from None
-    except PermissionError:
-        fix = f"chmod u+r {shlex.quote(str(path))}"
-        raise StoreError("no permission to read", where=str(path), fix=fix) from None
     except _DAMAGE as error:
+        if (number := _errno(error)) is not None:
+            raise unreadable(OSError(number, os.strerror(number)), path) from error
         raise damaged(path, str(error), fix) from error
+
+
+def _errno(error: Exception) -> int | None:
+    """What the system answered, which HDF5 tells in the middle of its own words, or not at all."""
+    number = getattr(error, "errno", None)
+    told = _SYSTEM_SAID.search(str(error))
+    return number if number is not None or told is None else int(told[1])
 
 
 def damaged(path: Path, why: str, fix: str) -> StoreError:

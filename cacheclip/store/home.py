@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ import platformdirs
 
 from cacheclip.disk import append_line, canonical_json, publish_json, read_json
 from cacheclip.errors import InputError, StoreError
+from cacheclip.locks import lock
+from cacheclip.places import try_writing
+from cacheclip.refusals import RefusedError, refusals
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, begun, candidates
 from cacheclip.store.find import choose, matching, missing
 from cacheclip.store.key import Key, encoder_options, extract_command, store_name
@@ -31,6 +35,8 @@ from cacheclip.store.schema import KEY_FILE, TEXT
 
 __all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
 
+RECORDS_LOCK = "labels.lock"  # in the folder of a data set: guards labels and draws
+RECORDS_WAIT = 600.0  # seconds that the records of a data set are waited for: an import is short
 ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
 
 
@@ -84,6 +90,29 @@ class Home:
                 fix="choose a folder elsewhere with --home",
             )
 
+    def refuse_closed(self, dataset: str | None = None) -> None:
+        """Refuse a home that features cannot be written to, before the work that makes them.
+
+        Args:
+            dataset: the data set whose folder is tried too.
+
+        Raises:
+            StoreError: it, or what is there of it, takes no file.
+        """
+        names = ["stores", "memo", self._log.name]
+        if dataset is not None:
+            names.append(self.dataset_folder(dataset).relative_to(self.root).as_posix())
+        with refusals(self.root):
+            try_writing(self.root, names)
+
+    def holding(self, dataset: str) -> AbstractContextManager[None]:
+        """Hold the records of a data set, from the look at what is there to what is written.
+
+        Raises:
+            LockedError: another process holds them, and does not end.
+        """
+        return lock(self.dataset_folder(dataset) / RECORDS_LOCK, wait=RECORDS_WAIT)
+
     def dataset_folder(self, dataset: str) -> Path:
         """Where all of a data set lies."""
         parts = dataset.split("/")
@@ -112,6 +141,8 @@ class Home:
         try:
             if self.labels(labels.dataset) == labels:
                 return
+        except RefusedError:
+            raise  # they may be well
         except StoreError:
             if file.exists():
                 file.replace(file.with_name(f"{file.name}.broken"))

@@ -1,19 +1,17 @@
 """What nothing in a home refers to any more."""
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cacheclip.disk import read_json
+from cacheclip.disk import leftovers, read_json
 from cacheclip.errors import StoreError
 from cacheclip.store.home import Home
-from cacheclip.store.remove import STAGED, Part
+from cacheclip.store.remove import Part
 from cacheclip.store.scan import Found, labels_or_none, last_times, scan, texts_of
 from cacheclip.store.schema import STAGING_FOLDER, TEXT
 
 STALE = 3600.0  # seconds after which nobody is still writing a file that no lock guards
-_STAGED = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
 
 
 def unused(home: Home) -> list[Part]:
@@ -57,27 +55,22 @@ def _of_dataset(home: Home, dataset: str) -> Iterator[Part]:
                 yield Part(text.path, "text of no set", text.bytes, dataset, text.path)
                 old.append(text)
     for store in stores:
-        staging = store.path / STAGING_FOLDER
-        if store in old or staging.is_symlink():
+        if store in old:
             continue
-        for file in _staged(staging):
+        for file in leftovers(store.path / STAGING_FOLDER):
             yield Part(file, "half-written", file.lstat().st_size, dataset, store.path)
 
 
 def _half_written(home: Home) -> Iterator[Part]:
     """Such files outside stores, where no lock tells whether their writer lives."""
-    names = ("memo", "predictions", "draws", "bundles")
+    names = ("memo", "predictions", "tests", "draws", "bundles")
     folders = [home.root, *(home.root / name for name in names)]
     folders += [home.dataset_folder(dataset) for dataset in home.datasets()]
     for folder in folders:
-        for file in _staged(folder):
+        for file in leftovers(folder):
             info = file.lstat()
             if time.time() - info.st_mtime > STALE:
                 yield Part(file, "half-written", info.st_size)
-
-
-def _staged(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.glob(STAGED)) if _STAGED.fullmatch(file.name)]
 
 
 def _notes(home: Home, gone: set[Path]) -> Iterator[Part]:

@@ -6,11 +6,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cacheclip.disk import LockedError, lock
+from cacheclip.disk import LockedError, leftovers, lock
 from cacheclip.errors import StoreError, UsageError
+from cacheclip.refusals import refusals
 from cacheclip.store.find import is_encoder, matching
 from cacheclip.store.given import DRAWS_FILE
-from cacheclip.store.home import Home
+from cacheclip.store.home import RECORDS_LOCK, Home
 from cacheclip.store.key import encoder_options
 from cacheclip.store.labels import LABELS_FILE
 from cacheclip.store.scan import scan
@@ -25,8 +26,6 @@ from cacheclip.store.schema import (
     TEXT,
     TEXT_FILE,
 )
-
-STAGED = ".*.tmp"
 
 
 @dataclass(frozen=True)
@@ -133,13 +132,19 @@ def remove(home: Home, parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
     Raises:
         StoreError: the disk refuses.
     """
-    with ExitStack() as held:
+    guards = {part.store / LOCK_FILE: part.dataset for part in parts if part.store}
+    records = {
+        home.dataset_folder(part.dataset) / RECORDS_LOCK: part.dataset
+        for part in parts
+        if part.dataset and not part.store
+    }
+    with refusals(home.root), ExitStack() as held:
         busy: dict[str | None, list[str]] = {}
-        for store, dataset in {part.store: part.dataset for part in parts if part.store}.items():
+        for guard, dataset in (guards | records).items():
             try:
-                held.enter_context(lock(store / LOCK_FILE))
+                held.enter_context(lock(guard))
             except LockedError as error:
-                place = store.relative_to(home.root)
+                place = guard.parent.relative_to(home.root)
                 busy.setdefault(dataset, []).append(f"left alone: {place}, {error.what}")
         free = [part for part in parts if part.dataset is None or part.dataset not in busy]
         for part in free:
@@ -151,6 +156,9 @@ def remove(home: Home, parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
                     file.unlink(missing_ok=True)
             else:
                 part.path.unlink(missing_ok=True)
+        for guard, dataset in records.items():
+            if dataset not in busy:
+                guard.unlink(missing_ok=True)
         for part in free:
             if part.path == part.store:
                 (part.path / LOCK_FILE).unlink(missing_ok=True)
@@ -160,9 +168,9 @@ def remove(home: Home, parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
 
 def _files(store: Path) -> Iterator[Path]:
     """The files of a store in the order in which they go, all but its lock."""
-    for folder, pattern in ((DONE_FOLDER, "*.json"), (STAGING_FOLDER, STAGED)):
-        if not (store / folder).is_symlink():
-            yield from (store / folder).glob(pattern)
+    if not (store / DONE_FOLDER).is_symlink():
+        yield from (store / DONE_FOLDER).glob("*.json")
+    yield from leftovers(store / STAGING_FOLDER)
     yield from store.glob("shard-*.h5")
     yield from (store / name for name in (TEXT_FILE, PLAN_FILE, IDS_FILE, KEY_FILE))
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import platformdirs
 
 from cacheclip.errors import InputError, StoreError
+from cacheclip.places import try_writing
+from cacheclip.refusals import CLOSED, refused
 from cacheclip.store.home import Home
 
-WRITTEN = ("", "results.jsonl", "predictions", "draws", "bundles")  # in a home
+WRITTEN = ("results.jsonl", "predictions", "tests", "draws", "bundles")  # in a home
 
 
 def results_home(home: Home, chosen: Path | None = None) -> tuple[Home, tuple[str, ...]]:
@@ -24,7 +26,8 @@ def results_home(home: Home, chosen: Path | None = None) -> tuple[Home, tuple[st
 
     Raises:
         InputError: the folder chosen cannot be written to.
-        StoreError: nothing was chosen, and neither of the two can be written to.
+        StoreError: nothing was chosen, and neither of the two can be written to; or the disk is
+            full.
     """
     if chosen is not None:
         root = chosen.expanduser().absolute()
@@ -49,7 +52,19 @@ def results_home(home: Home, chosen: Path | None = None) -> tuple[Home, tuple[st
 
 
 def writable(root: Path) -> bool:
-    """Whether results can be written to a folder, which need not exist yet."""
+    """Whether results may be written to a folder, which need not exist yet; it is tried.
+
+    Raises:
+        StoreError: they may, and the disk does not take them, or a log is a link.
+    """
     there = next(path for path in (root, *root.parents) if path.exists())
-    places = [root / name for name in WRITTEN] if there == root else [there]
-    return there.is_dir() and all(os.access(path, os.W_OK) for path in places if path.exists())
+    places = [root / name for name in ("", *WRITTEN)] if there == root else [there]
+    if not there.is_dir() or not all(os.access(p, os.W_OK) for p in places if p.exists()):
+        return False
+    try:
+        try_writing(root, WRITTEN)
+    except OSError as error:
+        if error.errno in CLOSED:
+            return False
+        raise refused(error, root, "--results") from error
+    return True

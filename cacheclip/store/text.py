@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import digest, lock, publish_bytes, publish_json, read_json
+from cacheclip.disk import digest, lock, publish_bytes, publish_json, read_json, sweep
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
 from cacheclip.store.key import Header, Key, publish_header, read_header, repair
@@ -195,6 +195,7 @@ def write_text_store(
     }
     content = hdf5.content_sha256(arrays)
     with lock(path / LOCK_FILE):
+        sweep(path / STAGING_FOLDER)
         header = publish_header(path, key, info, home)
         if (path / DONE_FILE).exists() and (path / TEXT_FILE).exists():
             return TextStore.open(path, home)

@@ -10,8 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import lock, publish_bytes, publish_json, read_json
+from cacheclip.disk import lock, publish_bytes, publish_json, read_json, sha256_file, sweep
 from cacheclip.errors import StoreError
+from cacheclip.refusals import RefusedError, refusals
 from cacheclip.store import hdf5, shard
 from cacheclip.store.key import (
     Header,
@@ -97,8 +98,7 @@ class ImageStoreWriter:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(lock(self.path / LOCK_FILE))
-            for leftover in self._staging.glob("*"):  # nobody else can be writing these
-                leftover.unlink()
+            sweep(self._staging)
             self._begin()
             self._recover()
             self._held = stack.pop_all()
@@ -145,6 +145,7 @@ class ImageStoreWriter:
             # Where locks do not reach (some network disks), another writer was first; the record
             # must be that of the file which is there.
             record = shard.verified(self.path / spec.file, spec, self._shard_ids(spec), self.digest)
+        self._read_back(spec, record)
         self._note(spec, record)
         return record
 
@@ -174,6 +175,7 @@ class ImageStoreWriter:
         data, record = self._rounded(spec, features, failures, norm)
         self._drop(spec)  # a record must never be that of another file
         publish_bytes(self.path / spec.file, data, staging=self._staging)
+        self._read_back(spec, record)
         self._note(spec, record)
         return record
 
@@ -277,10 +279,25 @@ class ImageStoreWriter:
                 continue
             try:
                 record = shard.verified(file, spec, self._shard_ids(spec), self.digest)
+            except RefusedError:
+                raise  # it may be well
             except StoreError:
                 file.unlink()  # it is encoded anew
             else:
                 self._note(spec, record)
+
+    def _read_back(self, spec: ShardSpec, record: ShardRecord) -> None:
+        """See that a disk gives the shard that it was given, before it counts as done."""
+        file = self.path / spec.file
+        with refusals(file):
+            if sha256_file(file) == record.sha256:
+                return
+            file.unlink()
+        raise StoreError(
+            "the disk gave back other bytes than were written to it, so they were deleted",
+            where=str(file),
+            fix=f"look at the disk, then: {self._header.extract_command}",
+        )
 
     def _drop(self, spec: ShardSpec) -> None:
         """Take back that the store is complete, and then that this shard is done."""
@@ -290,6 +307,8 @@ class ImageStoreWriter:
     def _read_record(self, spec: ShardSpec) -> ShardRecord | None:
         try:
             return from_json(ShardRecord, read_json(self.path / spec.record))
+        except RefusedError:
+            raise  # nor could the shard be read
         except (FileNotFoundError, StoreError, TypeError):
             return None  # the shard itself has the last word
 

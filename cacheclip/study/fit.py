@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from cacheclip.bundle import SUFFIX, is_bundle
-from cacheclip.disk import refuse_place
 from cacheclip.draws import ALL
 from cacheclip.errors import CacheclipError, UsageError
 from cacheclip.methods.base import Settings
+from cacheclip.places import refuse_place
 from cacheclip.results import Row
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows
@@ -102,7 +102,7 @@ def fit(
             learned_from = int(made.provenance["n_train"])
         else:
             made = rows.bundle(block, outcome, outcome.result, comparison.data)
-        made.write(path)
+        made.write(path, "--out" if out else "--results")
     data, scores = comparison.data, outcome.scores
     n_each = np.bincount(scores.label, minlength=len(data.classnames))
     return Fitted(

@@ -163,7 +163,8 @@ def keep(home: Home, data: SetData, outcome: Outcome, row_id: str) -> None:
     """Publish the draw, and the predictions that `results.predictions` reads."""
     draw, scores = outcome.draw, outcome.scores
     if draw and not (path := home.root / "draws" / f"{draw.draw_id}.json").exists():
-        publish_json(path, {"dataset": data.features.dataset} | draw.record())
+        record = {"dataset": data.features.dataset} | draw.record()
+        publish_json(path, record, option="--results")
     if scores:
         answers = Predictions(
             predicted=scores.predicted[0],

@@ -323,6 +323,7 @@ def test_an_interrupt_exits_with_130_and_no_traceback(world: Any, tmp_path: Path
         [sys.executable, "-m", "cacheclip", *long, "--home", str(world.home)],
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup's goes on to us
     ) as running:
         assert running.stderr
         for line in running.stderr:

@@ -49,6 +49,7 @@ def test_a_stopped_comparison_keeps_its_rows_and_makes_only_the_rest(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup's goes on to us
     )
     while running.poll() is None and len(logged(home)) < 2 * AT_ONCE:
         time.sleep(0.01)
