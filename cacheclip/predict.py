@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.bundle import Bundle
-from cacheclip.datasets.images import ImageError, Reading, read_rgb
+from cacheclip.datasets.images import ImageError, Reading, using_rgb
 from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
 from cacheclip.errors import InputError, MachineError, StoreError
 from cacheclip.methods import base as methods
@@ -233,7 +233,7 @@ def predict(
         errors: dict[int, str] = {}
         for k, path in enumerate(part):
             try:
-                pixels[k] = encoder.transform(read_rgb(path, reading))
+                pixels[k] = using_rgb(path, encoder.transform, reading)
             except ImageError as error:
                 errors[k] = str(error)
         answers: dict[int, Top] = {}
