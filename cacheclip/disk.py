@@ -221,7 +221,7 @@ def read_json(path: Path) -> Any:
         raise
     except OSError as error:
         raise unreadable(error, path) from error
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of lists in lists in lists
         raise StoreError(
             "this file is not JSON",
             where=str(path),

@@ -24,7 +24,7 @@ from cacheclip.cli import options, output
 )
 @click.option(
     "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.FilePath(file_okay=False),
     default=Path("data"),
     show_default=True,
     envvar="CACHECLIP_DATA",
@@ -39,7 +39,7 @@ from cacheclip.cli import options, output
 )
 @click.option(
     "--classnames",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FilePath(dir_okay=False),
     metavar="FILE",
     help="Names for the classes: a line each in their order, or JSON {folder: name}.",
 )

@@ -15,8 +15,8 @@ STDIN = Path("-")
 
 
 @click.command("predict")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("bundle", type=options.FilePath())
+@click.argument("images", type=options.FilePath(), nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes named.")
 @click.option("--raw", is_flag=True, help="Scores of the method in place of probabilities.")
 @click.option("--csv", "in_csv", is_flag=True, help="Print a table with commas.")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cacheclip import regular
 from cacheclip.datasets.base import TABLES, DataSet, Request
 from cacheclip.datasets.class_folders import WANTED, read_layout
 from cacheclip.datasets.copies import FileInfo, file_info
@@ -65,10 +66,10 @@ def load(request: Request) -> DataSet:
 
 def _root(name: str) -> Path:
     """The folder of "folder/PATH"; PATH may itself begin with a folder called "folder"."""
-    path = Path(name.removeprefix("folder/")).expanduser()
-    if not path.is_dir() and Path(name).is_dir():
+    path = regular.expanded(name.removeprefix("folder/"))
+    if not os.path.isdir(path) and os.path.isdir(name):  # noqa: PTH112  (Path's raises)
         path = Path(name)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112
         raise InputError(
             f"there is no folder {str(path)!r}",
             where=str(path.absolute()),
@@ -82,8 +83,9 @@ def dataset_name(root: Path, own: str, alias: str | None) -> str:
     """The NAME in a data set's id: the alias, else its own.
 
     Raises:
-        InputError: it cannot be one.
+        InputError: it cannot be one, or the path is no text.
     """
+    regular.refuse_no_text(root)
     name = own if alias is None else alias
     if not can_be_name(name):
         raise InputError(

@@ -8,7 +8,6 @@ torchvision's loaders read it, which apply no EXIF orientation; other pictures a
 import io
 import logging
 import os
-import stat
 import struct
 import threading
 import warnings
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from cacheclip import regular
 from cacheclip.datasets import levels
 from cacheclip.datasets.base import MAX_BYTES as MAX_BYTES
 from cacheclip.datasets.base import Source
@@ -209,13 +209,13 @@ def _bytes(source: Path | bytes) -> bytes:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        _refuse_irregular(path.stat())  # before it is opened, which may set a device to work
-        with open(path, "rb", opener=_without_waiting) as file:  # noqa: PTH123
+        with regular.opened(path) as file:
             info = os.fstat(file.fileno())
-            _refuse_irregular(info)  # it may be another by now
             data = file.read(MAX_BYTES + 1) if info.st_size <= MAX_BYTES else None
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", "no such file") from error
+    except regular.IrregularError as error:
+        raise ImageError("other", "not a regular file") from error
     except (OSError, ValueError) as error:  # a path that no file can have is a ValueError
         if isinstance(error, OSError) and is_of_the_machine(error):
             raise unreadable(error, path) from error  # no fault of the picture
@@ -223,16 +223,6 @@ def _read_bytes(path: Path) -> bytes:
     if data is None or len(data) > MAX_BYTES:
         raise ImageError("toolarge", f"{info.st_size:,} bytes, limit {MAX_BYTES:,}")
     return data
-
-
-def _refuse_irregular(info: os.stat_result) -> None:
-    if not stat.S_ISREG(info.st_mode):
-        raise ImageError("other", "not a regular file")
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; of a pipe, do not wait for a writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _open(data: bytes) -> Image.Image:
