@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from cacheclip.answers import predictions
     from cacheclip.bundle import Bundle
     from cacheclip.errors import CacheclipError
     from cacheclip.exchange.import_npz import import_npz
     from cacheclip.extract.plan import ExtractRequest
     from cacheclip.extract.run import run as extract
     from cacheclip.predict import open_encoder, predict
-    from cacheclip.results import predictions
     from cacheclip.store.home import Home
     from cacheclip.study.compare import Comparison, Request
     from cacheclip.study.fit import fit
@@ -38,7 +38,7 @@ _WHERE = {
     "import_npz": "exchange.import_npz",
     "open_encoder": "predict",
     "predict": "predict",
-    "predictions": "results",
+    "predictions": "answers",
 }
 __all__ = [
     "Bundle",

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shlex
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ _NO_FOLDER_SYNC = frozenset(
     {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
     | {errno.EISDIR, errno.EACCES, errno.EPERM}
 )
-_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # .NAME.PID.HEX.tmp
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]+\.tmp")  # .NAME.PID.HEX.tmp
 
 
 def canonical_json(obj: Any) -> str:
@@ -44,6 +45,21 @@ def canonical_json(obj: Any) -> str:
 def digest(obj: Any) -> str:
     """SHA-256 of the canonical JSON of `obj`, 64 hex digits."""
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+
+class DamagedError(StoreError):
+    """A file that is not as it was written; what made it can make it anew."""
+
+
+def repair(file: Path, command: str) -> str:
+    """The command line that makes a damaged file anew, and only that file.
+
+    Args:
+        file: the file.
+        command: what makes it once it is not there.
+    """
+    remove = "rm -r" if file.is_dir() else "rm"
+    return f"{remove} {shlex.quote(str(file))} && {command}"
 
 
 def sealed(obj: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +91,7 @@ def check_seal(obj: dict[str, Any], path: Path, *, fix: str) -> bool:
     """
     agrees = seal_agrees(obj)
     if agrees is False:
-        raise StoreError(
+        raise DamagedError(
             "this file is damaged: its digest is not that of what it holds",
             where=str(path),
             fix=fix,
@@ -207,25 +223,33 @@ def sweep(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, command: str | None = None) -> Any:
     """What a JSON file holds.
 
+    Args:
+        path: the file.
+        command: what makes it anew once it is not there.
+
     Raises:
-        StoreError: it is not JSON.
+        DamagedError: it is not JSON.
         RefusedError: it cannot be read, and may be well.
         FileNotFoundError: there is no such file.
     """
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ValueError("not a regular file")  # reading a pipe would never end
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise
     except OSError as error:
         raise unreadable(error, path) from error
-    except (ValueError, RecursionError):  # the latter of lists in lists in lists
-        raise StoreError(
+    except (ValueError, RecursionError):  # a RecursionError is of lists in lists in lists
+        anew = f"rm {shlex.quote(str(path))}; what made it makes it anew"
+        raise DamagedError(
             "this file is not JSON",
             where=str(path),
-            fix=f"rm {shlex.quote(str(path))}; what made it makes it anew",
+            fix=repair(path, command) if command else anew,
         ) from None
 
 

@@ -6,14 +6,17 @@ same seed, and no library's generator can change it.
 """
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from cacheclip.disk import digest
-from cacheclip.errors import InputError
+from cacheclip.disk import digest, publish_json, read_json, seal_agrees, sealed
+from cacheclip.errors import InputError, StoreError
 
+FORMAT = 1  # of a record of a draw
 VAL_SHOTS = 4  # CoOp's min(K, 4) validation images a class
 ALL: Literal["all"] = "all"
 
@@ -28,9 +31,9 @@ class Pool:
     ids: Sequence[str]
     labels: Sequence[int]
     rows: Sequence[int]
-    _ranked: dict[int, list[list[int]]] = field(default_factory=dict, repr=False, compare=False)
+    _ranked: dict[int, list[Sequence[int]]] = field(default_factory=dict, repr=False, compare=False)
 
-    def ranked(self, seed: int, n_classes: int) -> list[list[int]]:
+    def ranked(self, seed: int, n_classes: int) -> list[Sequence[int]]:
         """Positions in the pool, one list a class, by rank of sha256(seed, id)."""
         if seed not in self._ranked:
             by_class: list[list[tuple[bytes, int]]] = [[] for _ in range(n_classes)]
@@ -38,7 +41,8 @@ class Pool:
                 if label >= 0:  # -1 marks an unlabelled image
                     rank = hashlib.sha256(f"{seed}\n{name}".encode()).digest()
                     by_class[label].append((rank, k))
-            self._ranked[seed] = [[k for _, k in sorted(members)] for members in by_class]
+            ranked = ([k for _, k in sorted(members)] for members in by_class)
+            self._ranked[seed] = [array("q", own) for own in ranked]  # seeds may be many
         return self._ranked[seed]
 
 
@@ -74,15 +78,44 @@ class Draw:
             val_ids=tuple(val.ids[k] for k in held),
         )
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         """The draw as `draws/<draw_id>.json` keeps it."""
         return {
+            "format": FORMAT,
             "draw_id": self.draw_id,
             "shots": self.shots,
             "seed": self.seed,
             "support": list(self.support_ids),
             "val": list(self.val_ids),
         }
+
+
+def keep_draw(folder: Path, draw: Draw, dataset: str) -> bool:
+    """Publish a draw as `<draw_id>.json` in a folder, unless it is there.
+
+    Two draws of the same pictures are one file, whatever shots or seed they go by.
+
+    Returns:
+        Whether what was there was damaged.
+    """
+    file = folder / f"{draw.draw_id}.json"
+    there = file.exists()
+    if there and _holds(file, draw):
+        return False
+    publish_json(file, sealed({"dataset": dataset} | draw.record()), option="--results")
+    return there
+
+
+def _holds(file: Path, draw: Draw) -> bool:
+    """Whether a file is a record of these pictures, by this version or a newer one."""
+    try:
+        content = read_json(file)
+    except StoreError:
+        return False
+    if not isinstance(content, dict) or seal_agrees(content) is False:
+        return False
+    pictures = [content.get(name) for name in ("support", "val")]
+    return pictures == [list(draw.support_ids), list(draw.val_ids)]
 
 
 def few_shot(

@@ -20,6 +20,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+UPGRADE = "pip install --upgrade cacheclip"  # the fix of what a newer version wrote
 SHOWN = 8  # names of a list that a message holds
 # Control characters, line ends, overrides of the direction of writing, and bytes that are no text.
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -2,6 +2,7 @@
 
 from math import sqrt
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def per_class(
-    right: NDArray[np.bool_], labels: NDArray[np.uint16], n_classes: int
+    right: NDArray[np.bool_], labels: NDArray[np.unsignedinteger[Any]], n_classes: int
 ) -> NDArray[np.int64]:
     """Each class's pictures, and how many of them are right: [C, 2]."""
     return np.stack(
@@ -97,7 +98,7 @@ def per_class(
     )
 
 
-def macro(right: NDArray[np.bool_], labels: NDArray[np.uint16]) -> float:
+def macro(right: NDArray[np.bool_], labels: NDArray[np.unsignedinteger[Any]]) -> float:
     """The mean recall of the classes that have pictures: each class counts the same."""
     counts = per_class(right, labels, int(labels.max()) + 1)
     counts = counts[counts[:, 0] > 0]

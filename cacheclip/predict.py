@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from cacheclip.bundle import Bundle
+from cacheclip.classifier import Classifier
 from cacheclip.datasets.images import ImageError, Reading, using_rgb
 from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
 from cacheclip.errors import InputError, MachineError, StoreError
-from cacheclip.methods import base as methods
-from cacheclip.methods.base import Method
 from cacheclip.metrics import wilson
 from cacheclip.store.schema import IMPORTED
 from cacheclip.task import Query, unit
@@ -132,7 +131,7 @@ def as_csv(answers: Sequence[Answer], value: str = PROBABILITY) -> str:
 
 
 def open_encoder(
-    bundle: Bundle, model: str | None = None, pretrained: str | None = None
+    bundle: Bundle, model: str | None = None, pretrained: str | None = None, *, fetch: bool = False
 ) -> Encoder:
     """The encoder that the bundle names.
 
@@ -140,17 +139,22 @@ def open_encoder(
         bundle: names model, weights and preprocessing.
         model: where a model that is a folder lies now, `local-dir:PATH`.
         pretrained: where weights that are a file lie now.
+        fetch: whether a model of the hub that the bundle names may be fetched: anybody may have
+            written the bundle, and anybody the model.
 
     Raises:
-        InputError: the bundle's features were imported, so there is no encoder.
+        InputError: the bundle's features were imported, so there is no encoder; or the bundle does
+            not fit its method.
         StoreError: the encoder found is not the one that made the bundle's features.
-        MachineError: its weights file is not where it was said to be.
+        MachineError: its weights file is not where it was said to be, or the model is not on this
+            machine.
     """
+    Classifier(bundle)
     wanted = bundle.encoder
     if wanted["library"] == IMPORTED:
         raise InputError(
             "this bundle was fitted on imported features, and no encoder is known that makes them",
-            where=f"data set {bundle.provenance['dataset']}, features {wanted['pretrained']}",
+            where=f"data set {bundle.provenance.get('dataset')}, features {wanted['pretrained']}",
             fix="encode pictures here and fit again: cacheclip extract --dataset FOLDER",
         )
     if model is not None and model != wanted["name"] and not _same_folder(model, wanted["name"]):
@@ -168,7 +172,8 @@ def open_encoder(
             model=model or wanted["name"],
             pretrained=weights,
             preprocess_from=bundle.preprocess if from_file else None,
-        )
+        ),
+        fetch=fetch,
     )
     differing = [
         f"{name} {wanted[name]!s:.20} != {encoder.identity[name]!s:.20}"
@@ -222,11 +227,10 @@ def predict(
         raw: give the method's scores in place of probabilities.
 
     Raises:
-        InputError: this version of cacheclip has another version of the bundle's method.
+        InputError: the bundle does not fit its method, or that is of another version here.
     """
-    method = _method(bundle)
+    classifier = Classifier(bundle)
     reading = reading_of(bundle)
-    params = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
     for first in range(0, len(images), BATCH):
         part = images[first : first + BATCH]
         pixels: dict[int, Tensor] = {}
@@ -239,7 +243,7 @@ def predict(
         answers: dict[int, Top] = {}
         if pixels:
             query = _query(bundle, encoder, torch.stack(list(pixels.values())))
-            tops = _ranked(bundle, method.logits(params, query)[0], top_k, raw=raw)
+            tops = _ranked(bundle, classifier.logits(query), top_k, raw=raw)
             answers = dict(zip(pixels, tops, strict=True))
         for k, path in enumerate(part):
             yield Answer(str(path), answers.get(k, ()), errors.get(k))
@@ -248,23 +252,6 @@ def predict(
 def probabilities(bundle: Bundle, logits: Tensor) -> Tensor:
     """What a bundle's logits [B, C] are worth: one probability a class, [B, C]."""
     return (logits / bundle.temperature).softmax(-1)
-
-
-def _method(bundle: Bundle) -> Method:
-    """The method that reads the bundle's head.
-
-    Raises:
-        InputError: this version of cacheclip has another version of the method.
-    """
-    found = methods.get(bundle.method)
-    if found.version != bundle.method_version:
-        raise InputError(
-            f"the bundle holds version {bundle.method_version} of {bundle.method}, and this "
-            f"cacheclip has version {found.version}",
-            where="the bundle",
-            fix="run `cacheclip fit` again",
-        )
-    return found(**bundle.static)
 
 
 def _query(bundle: Bundle, encoder: Encoder, pixels: Tensor) -> Query:

@@ -1,25 +1,21 @@
-"""The one definition of a result row, the log that rows are appended to, and their predictions.
-
-`results.jsonl` holds the rows, `predictions/<row_id>.npz` what a row answered for each test
-picture, and `tests/<test_id>.json` the ids of these pictures, which many rows share.
-"""
+"""The one definition of a result row, and the log that rows are appended to: `results.jsonl`."""
 
 import json
-import shlex
-import zipfile
-import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Protocol, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cacheclip.disk import append_line, digest, publish_json, publishing, read_json
-from cacheclip.errors import StoreError
+from cacheclip.disk import append_line, digest, sealed
+from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.log import lines_left_out, read_log
+from cacheclip.typed import wrong_field
 
 PROTOCOL_VERSION = 1
+FORMAT = 1  # of a line of the log
+SHARE, COUNT = (0.0, 1.0), (0, inf)  # least and greatest value of a field
 LOG = "results.jsonl"  # in the home folder
 
 
@@ -48,48 +44,58 @@ class Row:
     test_id: Annotated[str, "hash of the ordered test ids"]
     views: Annotated[str | None, "views read beside the plain one"]
     keys: Annotated[str | None, "views that a key/value cache is made of"]
-    n_classes: Annotated[int, "classes"]
-    n_train: Annotated[int, "support images"]
-    n_val: Annotated[int, "validation images that the choice read"]
-    n_test: Annotated[int, "test images"]
-    n_failed: Annotated[int, "images of the splits read that could not be encoded"]
-    top1_val: Annotated[float | None, "validation accuracy of what was chosen"]
-    top1_test: Annotated[float | None, "test accuracy"]
+    n_classes: Annotated[int, "classes", COUNT]
+    n_train: Annotated[int, "support images", COUNT]
+    n_val: Annotated[int, "validation images that the choice read", COUNT]
+    n_test: Annotated[int, "test images", (1, inf)]
+    n_failed: Annotated[int, "images of the splits read that could not be encoded", COUNT]
+    top1_val: Annotated[float | None, "validation accuracy of what was chosen", SHARE]
+    top1_test: Annotated[float | None, "test accuracy", SHARE]
     curve: Annotated[list[dict[str, Any]] | None, "each candidate's hparams and top1_val"]
     store_key: Annotated[str, "digest of the stores this row read"]
     stores: Annotated[dict[str, str], "store -> key digest"]
     labels: Annotated[str, "digest of labels and class names"]
     protocol_version: Annotated[int, "raised whenever draws, choice or scoring change"]
-    seconds: Annotated[float, "stack_seconds over stack_size"]
-    stack_seconds: Annotated[float, "time to fit, choose and score the stacks this row ran in"]
-    stack_size: Annotated[int, "variants in those stacks"]
+    seconds: Annotated[float, "stack_seconds over stack_size", COUNT]
+    stack_seconds: Annotated[
+        float, "time to fit, choose and score the stacks this row ran in", COUNT
+    ]
+    stack_size: Annotated[int, "variants in those stacks", COUNT]
     device: Annotated[str, "device it ran on"]
     precision: Annotated[str | None, "of the products of its training steps: fp32 or bf16"]
     version: Annotated[str, "cacheclip's version"]
     time: Annotated[str, "when the row was written, UTC"]
     error: Annotated[str | None, "why this cell has no result"] = None
-    ci95_test: Annotated[list[float] | None, "95 % Wilson interval of top1_test, [low, high]"] = (
-        None
-    )
-    macro_test: Annotated[float | None, "mean recall of the classes that have test images"] = None
+    ci95_test: Annotated[
+        list[float] | None, "95 % Wilson interval of top1_test, [low, high]", SHARE
+    ] = None
+    macro_test: Annotated[
+        float | None, "mean recall of the classes that have test images", SHARE
+    ] = None
     constant_test: Annotated[
-        float | None, "test accuracy of always answering the most frequent class of the test images"
+        float | None,
+        "test accuracy of always answering the most frequent class of the test images",
+        SHARE,
     ] = None
     zero_shot_test: Annotated[
-        float | None, "test accuracy of zero-shot on the same images; null without text"
+        float | None, "test accuracy of zero-shot on the same images; null without text", SHARE
     ] = None
     untested: Annotated[list[str] | None, "names of the classes that have no test images"] = None
     temperature: Annotated[
-        float | None, "what divides the logits before the softmax; null where too little is there"
+        float | None,
+        "what divides the logits before the softmax; null where too little is there",
+        COUNT,
     ] = None
-    n_calibration: Annotated[int, "labelled images that the temperature was fitted on"] = 0
+    n_calibration: Annotated[int, "labelled images that the temperature was fitted on", COUNT] = 0
     calibrated_on: Annotated[str | None, "which images those are"] = None
     ece_test: Annotated[
-        float | None, "debiased calibration error on the test images, at that temperature"
+        float | None, "debiased calibration error on the test images, at that temperature", SHARE
     ] = None
-    ece_test_raw: Annotated[float | None, "the same of the logits as they come"] = None
-    nll_test: Annotated[float | None, "mean negative log probability of the test labels"] = None
-    nll_test_raw: Annotated[float | None, "the same of the logits as they come"] = None
+    ece_test_raw: Annotated[float | None, "the same of the logits as they come", SHARE] = None
+    nll_test: Annotated[float | None, "mean negative log probability of the test labels", COUNT] = (
+        None
+    )
+    nll_test_raw: Annotated[float | None, "the same of the logits as they come", COUNT] = None
     border: Annotated[
         list[str] | None, "settings chosen at the far end of what was tried for them"
     ] = None
@@ -102,8 +108,12 @@ class Row:
     calibrated_within: Annotated[
         float | None, "how far the mean confidence may be off, as these images are so many (95 %)"
     ] = None
+    labels_corrected: Annotated[
+        bool, "whether labels or class names were corrected by hand in labels.json"
+    ] = False
+    predictions: Annotated[str | None, "SHA-256 of the file of what it answered"] = None
 
-    @property
+    @cached_property
     def row_id(self) -> str:
         """Digest of all that decides the result, known before it runs.
 
@@ -137,149 +147,64 @@ def documented() -> dict[str, str]:
     return own | {name: hint.__metadata__[0] for name, hint in hints.items()}
 
 
-def rows(home: Path, row_ids: Collection[str]) -> dict[str, Row]:
-    """The last row of each of these ids in the log of a home folder, failed ones left out."""
+def rows(
+    home: Path, row_ids: Collection[str], notice: Callable[[str], None] = lambda text: None
+) -> dict[str, Row]:
+    """The last row of each of these ids in the log of a home folder, failed ones left out.
+
+    Args:
+        home: the folder.
+        row_ids: the ids.
+        notice: called with a line for the user where lines of the log cannot be read.
+
+    Raises:
+        StoreError: the log cannot be read, or a newer cacheclip wrote one of these rows.
+    """
+    log = home / LOG
+    wanted = {b"", *(row_id.encode() for row_id in row_ids)}
+    lines, left_out = read_log(log, lambda line: _id_in(line) in wanted)
     found: dict[str, Row] = {}
-    if not (home / LOG).exists():
-        return found
-    with (home / LOG).open(encoding="utf-8") as lines:
-        for line in lines:
-            row_id = line.partition('"row_id": "')[2].partition('"')[0]
-            if row_id not in row_ids:
-                continue  # most lines, and they are long
-            try:
-                content = json.loads(line)
-                row = Row(**{name: content[name] for name in _FIELDS & set(content)})
-            except (ValueError, TypeError):
-                continue  # torn by a crash, or written by a version that lacks what decides
-            if row.error is None and row.row_id == row_id:
-                found[row_id] = row
+    for line in lines:
+        row = _row(line, log)
+        if row is None:
+            left_out += 1
+        elif row.error is None and row.row_id in row_ids:
+            found[row.row_id] = row
+    for text in lines_left_out(log, left_out):
+        notice(text)
     return found
 
 
-def append(home: Path, rows: Sequence[Row]) -> None:
-    """Add rows to the log of a home folder in one write; nothing is ever overwritten."""
-    lines = "\n".join(json.dumps(row.as_json(), allow_nan=False) for row in rows)
-    append_line(home / LOG, lines, option="--results")
+def _id_in(line: bytes) -> bytes:
+    """The id of the row in a line, without reading all of it: most are long and not wanted."""
+    key = line.find(b'"row_id": "')
+    return line[key + 11 : key + 27] if key >= 0 else b""
 
 
-class Rooted(Protocol):
-    """A home folder, as `cacheclip.Home` is one."""
-
-    @property
-    def root(self) -> Path:
-        """The folder."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What one row answered for its n test pictures, in the order of the test split.
-
-    Attributes:
-        predicted: [n] uint16, the class of the largest logit.
-        label: [n] uint16, the class that the picture has.
-        true_log_p: [n] float16, log probability of the label.
-        top_p: [n] float16, probability of the prediction.
-        true_rank: [n] uint16, how many classes stand before the label; 0 where it is predicted.
-        ids: [n], the pictures.
-    """
-
-    predicted: NDArray[np.uint16]
-    label: NDArray[np.uint16]
-    true_log_p: NDArray[np.float16]
-    top_p: NDArray[np.float16]
-    true_rank: NDArray[np.uint16]
-    ids: list[str]
-
-
-_ARRAYS = {
-    "predicted": np.uint16,
-    "label": np.uint16,
-    "true_log_p": np.float16,
-    "top_p": np.float16,
-    "true_rank": np.uint16,
-}
-_UNREADABLE = (
-    *(zipfile.BadZipFile, zlib.error, OSError, EOFError),
-    *(ValueError, TypeError, KeyError, NotImplementedError, RuntimeError),
-)
-
-
-def write_predictions(root: Path, row_id: str, predictions: Predictions) -> None:
-    """Publish what a row answered; pictures that other rows were tested on are there already."""
-    test_id = digest(predictions.ids)[:16]
-    if not (path := _ids_path(root, test_id)).exists():
-        publish_json(path, {"test_id": test_id, "ids": predictions.ids}, option="--results")
-    arrays = {name: getattr(predictions, name).astype(kind) for name, kind in _ARRAYS.items()}
-    place = _arrays_path(root, row_id)
-    with publishing(place, option="--results") as temporary, temporary.open("wb") as file:
-        np.savez(file, test_id=np.array(test_id), **arrays)
-
-
-def predictions(home: Rooted | Path | str, row_id: str) -> Predictions:
-    """What a row answered for each test picture.
-
-    Args:
-        home: the home folder.
-        row_id: of a row that has a test accuracy.
-
-    Raises:
-        StoreError: there is no such file, or it is damaged.
-    """
-    root = Path(home) if isinstance(home, Path | str) else home.root
-    path = _arrays_path(root, row_id)
-    if not path.is_file():
+def _row(line: dict[str, Any], log: Path) -> Row | None:
+    """The row that a line of the log holds; None where it is no row, or lacks what decides."""
+    if type(version := line.get("format", FORMAT)) is int and version > FORMAT:
         raise StoreError(
-            f"there are no predictions of a row {row_id}",
-            where=str(path),
-            fix=f"take a row_id of {LOG} that has no error, or fit it again",
+            "a row was written by a newer cacheclip",
+            where=str(log),
+            fix=f"{UPGRADE}, or add --results FOLDER for a log of its own",
         )
+    if wrong_field(Row, line) is not None:
+        return None
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in {*_ARRAYS, "test_id"} & set(file.files)}
-    except _UNREADABLE:
-        raise _damaged(path, "it cannot be read") from None
-    if "label" not in arrays and "predicted" in arrays:
-        raise StoreError(
-            "these predictions were written by an earlier version, without the labels",
-            where=str(path),
-            fix="run the fit again, or the comparison with --on-existing redo",
-        )
-    ids = _ids(root, path, arrays)
-    if any(arrays[name].dtype != kind for name, kind in _ARRAYS.items()):
-        raise _damaged(path, "its arrays are of other types")
-    if any(arrays[name].shape != (len(ids),) for name in _ARRAYS):
-        raise _damaged(path, f"its arrays are not of {len(ids)} pictures")
-    return Predictions(**{name: arrays[name] for name in _ARRAYS}, ids=ids)
+        row = Row(**{name: line[name] for name in _FIELDS & set(line)})
+    except TypeError:
+        return None
+    return row if row.row_id == line.get("row_id") else None
 
 
-def _ids(root: Path, path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
-    """The ids of the pictures that these arrays are of."""
-    if absent := sorted({*_ARRAYS, "test_id"} - set(arrays)):
-        raise _damaged(path, f"it holds no {', '.join(absent)}")
-    place = _ids_path(root, str(arrays["test_id"]))
-    try:
-        content = read_json(place)
-    except FileNotFoundError:
-        raise _damaged(path, f"{place} is missing") from None
-    ids = content.get("ids") if isinstance(content, dict) else None
-    if not isinstance(ids, list) or digest(ids)[:16] != str(arrays["test_id"]):
-        raise _damaged(place, "its ids are not those that it is named after")
-    return ids
+def append(home: Path, rows: Sequence[Row]) -> int:
+    """Add rows to the log of a home folder in one write; nothing is ever overwritten.
 
-
-def _damaged(path: Path, why: str) -> StoreError:
-    return StoreError(
-        f"these predictions are damaged: {why}",
-        where=str(path),
-        fix=f"rm {shlex.quote(str(path))}, then run the fit again, or the comparison with "
-        "--on-existing redo",
-    )
-
-
-def _arrays_path(root: Path, row_id: str) -> Path:
-    return root / "predictions" / f"{row_id}.npz"
-
-
-def _ids_path(root: Path, test_id: str) -> Path:
-    return root / "tests" / f"{test_id}.json"
+    Returns:
+        How many bytes the log has grown by.
+    """
+    lines = (sealed({**row.as_json(), "format": FORMAT}) for row in rows)
+    text = "\n".join(json.dumps(line, allow_nan=False) for line in lines)
+    append_line(home / LOG, text, option="--results")
+    return len(text) + 1

@@ -91,8 +91,9 @@ def command(
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
+    from cacheclip.answers import predictions
     from cacheclip.errors import CacheclipError
-    from cacheclip.results import LOG, predictions
+    from cacheclip.results import LOG
     from cacheclip.store.home import Home
     from cacheclip.store.results_place import results_home
 
@@ -109,7 +110,7 @@ def command(
         methods=methods or DEFAULT_METHODS,
         shots=shots,
         fewer=fewer,
-        seeds=tuple(range(1, seeds + 1)),
+        seeds=range(1, seeds + 1),
         select=select,
         set=set_,
         recipe=recipe,
@@ -123,9 +124,12 @@ def command(
     printed: list[dict[str, Any]] = []
     steps: list[str] = []
     errors: list[CacheclipError] = []
+    of_log: set[str] = set()
     for comparison in comparisons:
         output.talk(*comparison.data.features.notices, *comparison.refusals)
-        output.talk(*comparison.shortages, *comparison.notices)
+        fresh = [line for line in comparison.notices if line not in of_log]
+        of_log |= {line for line in fresh if line.startswith(LOG)}  # all sets share one
+        output.talk(*comparison.shortages, *fresh)
         output.talk(f"{comparison.data.features.dataset}: {comparison.plan}")
         output.talk(*(comparison.memory_plan() if verbose else ()))
         with output.progress() as advance:

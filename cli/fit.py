@@ -83,7 +83,7 @@ def command(
     features = place.find(dataset, model, pretrained)  # before torch is paid for
     written, notices = results_home(place, results)
     output.talk(*features.notices, *notices)
-    from cacheclip.results import predictions
+    from cacheclip.answers import predictions
     from cacheclip.study import fit_table
     from cacheclip.study.compare import Request
     from cacheclip.study.fit import fit

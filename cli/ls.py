@@ -22,10 +22,12 @@ def command(verbose: bool, home: Path | None, as_json: bool) -> None:
     from cacheclip.store.prune import unused
 
     place = Home.resolve(home)
+    found = overview(place)
+    output.talk(*found.problems)
     if as_json:
         output.data([entry.as_json() for entry in inventory(place)])
         return
-    lines = overview(place)
+    lines = found.lines
     if verbose:
         output.table(
             ["data set", "split", "layer", "encoder", "rows", "shards", "MB"],

@@ -22,6 +22,9 @@ STDIN = Path("-")
 @click.option("--csv", "in_csv", is_flag=True, help="Print a table with commas.")
 @options.model
 @options.pretrained
+@click.option(
+    "--fetch", is_flag=True, help="Fetch a model hf-hub:ORG/NAME that the bundle names, if need be."
+)
 @options.as_json
 def command(
     bundle: Path,
@@ -31,13 +34,15 @@ def command(
     in_csv: bool,
     model: str | None,
     pretrained: str | None,
+    fetch: bool,
     as_json: bool,
 ) -> None:
     """Classify IMAGES, files or folders, with the BUNDLE that fit left.
 
     "-" reads paths from the standard input, one a line. Pictures are turned upright, unless the
     bundle's own folder was extracted as stored, and go through the encoder that the bundle names;
-    another one is refused. --model local-dir:PATH and --pretrained FILE say where it lies now.
+    another one is refused. --model local-dir:PATH and --pretrained FILE say where it lies now. What
+    is fetched unasked is in open_clip's own catalogue; other models of the hub take --fetch.
 
     Where folders are named like the classes, the accuracy is told too.
 
@@ -67,7 +72,7 @@ def command(
 
     found, missed = find(_from_stdin(images))
     output.talk(*([missed] if missed else []))
-    encoder = open_encoder(head, model, pretrained)
+    encoder = open_encoder(head, model, pretrained, fetch=fetch)
     paths = [picture.path for picture in found]
     answers: list[Answer] = []
     with output.progress() as advance:

@@ -78,8 +78,13 @@ class Encoder(Protocol):
         """Give raw features, [n, D] float32, and how many texts were cut to the context length."""
 
 
-def load(spec: EncoderSpec) -> Encoder:
+def load(spec: EncoderSpec, *, fetch: bool = True) -> Encoder:
     """Load the encoder that `spec` names.
+
+    Args:
+        spec: its name, weights and so on.
+        fetch: whether a model of the hub may be fetched that is not in its local cache. What the
+            catalogue of open_clip names may be fetched anyway.
 
     Raises:
         UsageError: there is no such model, tag or device, or they do not go together.
@@ -92,4 +97,4 @@ def load(spec: EncoderSpec) -> Encoder:
         return nano.load(spec)
     from cacheclip.encoders import open_clip_
 
-    return open_clip_.load(spec)
+    return open_clip_.load(spec, fetch=fetch)

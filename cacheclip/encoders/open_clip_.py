@@ -60,8 +60,12 @@ class Source:
     tokenizer: Mapping[str, object] = field(default_factory=dict)
 
 
-def load(spec: EncoderSpec) -> "OpenClipEncoder":
+def load(spec: EncoderSpec, *, fetch: bool = True) -> "OpenClipEncoder":
     """Load a model by name and tag or checkpoint file, by `hf-hub:` name or `local-dir:` path.
+
+    Args:
+        spec: what is asked for.
+        fetch: whether a model of the hub that is not here may be fetched.
 
     Raises:
         UsageError: model, tag or device unknown, or the activation is another.
@@ -72,13 +76,14 @@ def load(spec: EncoderSpec) -> "OpenClipEncoder":
     if spec.pretrained is not None and not from_file:
         _refuse_missing_file(spec.pretrained)
     probe = hub.Probe()
-    if not from_file and not spec.model.startswith(LOCAL_DIR):
+    asked_for = fetch or not spec.model.startswith(HF_HUB)
+    if not from_file and asked_for and not spec.model.startswith(LOCAL_DIR):
         probe.start()  # it looks while open_clip is imported
     open_clip = _import()
     if spec.model.startswith(LOCAL_DIR):
         return build(_from_folder(spec), spec)
     if spec.model.startswith(HF_HUB):
-        return build(_from_hub(open_clip, spec, probe), spec)
+        return build(_from_hub(open_clip, spec, probe, fetch=fetch), spec)
     catalogue = Catalogue(open_clip)
     text_from_hub = _text_from_hub(spec.model, catalogue.config(spec.model))
     if from_file:
@@ -223,18 +228,24 @@ def _from_tag(open_clip: Any, catalogue: Catalogue, spec: EncoderSpec, probe: hu
     return Source(spec.model, spec.model, tag, checkpoint, config)
 
 
-def _from_hub(open_clip: Any, spec: EncoderSpec, probe: hub.Probe) -> Source:
+def _from_hub(open_clip: Any, spec: EncoderSpec, probe: hub.Probe, *, fetch: bool) -> Source:
     refuse_preprocess_from(spec)
-    fetch = open_clip.pretrained.download_pretrained_from_hf
+    download = open_clip.pretrained.download_pretrained_from_hf
     name = spec.model.removeprefix(HF_HUB)
-    online = probe.online()
+    online = fetch and probe.online()
     if not online:
         hub.force_offline()
     try:
         with _quiet():
-            described = Path(fetch(name, filename=CONFIG_FILE))
-            checkpoint = Path(fetch(name))
+            described = Path(download(name, filename=CONFIG_FILE))
+            checkpoint = Path(download(name))
     except FileNotFoundError as error:
+        if not fetch:
+            raise hub.NoWeightsError(
+                f"{spec.model} is not on this machine, and nobody here asked to fetch it",
+                where=f"{hub.endpoint()}/{name}: {CONFIG_FILE} and the weights beside it",
+                fix=f"if you trust {name}, run the same command again with --fetch",
+            ) from error
         why = first_line(error) if online else f"{hub.endpoint()} cannot be reached"
         raise hub.NoWeightsError(
             f"{spec.model} is not on this machine and could not be fetched: {why}",

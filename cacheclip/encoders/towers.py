@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cacheclip.encoders.base import PRECISIONS
 from cacheclip.encoders.projection import take_last_projection
+from cacheclip.errors import InputError
 
 TEXT_BATCH = 256
 
@@ -79,10 +80,28 @@ class OpenClipEncoder:
             # Given room for one more token, just the texts that are too long fill that place.
             longer = self._tokenizer(batch, context_length=context + 1)  # [n, context + 1]
             cut += int((longer[:, context] != padding).sum())
+            tokens = self._tokenizer(batch)
+            self._refuse_unknown(int(tokens.max()))
             with torch.inference_mode():
-                tokens = self._tokenizer(batch).to(self.device)
+                tokens = tokens.to(self.device)
                 parts.append(_rows(self._model.encode_text(tokens, normalize=False)))
         return np.concatenate(parts), cut
+
+    def _refuse_unknown(self, token: int) -> None:
+        vocabulary = _vocabulary(self._model)
+        if vocabulary is not None and token >= vocabulary:
+            raise InputError(
+                f"the text tower knows {vocabulary} tokens, and its tokenizer gives token {token}",
+                where=f"model {self.identity['name']}, {self.weights_file}",
+                fix="name the model's own tokenizer in its open_clip_config.json: text_cfg, "
+                "hf_tokenizer_name",
+            )
+
+
+def _vocabulary(model: nn.Module) -> int | None:
+    """How many tokens a model of open_clip's own text towers knows; None of another one."""
+    found = getattr(model, "vocab_size", getattr(getattr(model, "text", None), "vocab_size", None))
+    return found if isinstance(found, int) else None
 
 
 def _rows(features: Tensor) -> NDArray[np.float32]:

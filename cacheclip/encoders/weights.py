@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def read_tensors(path: Path, reader: Callable[[], Mapping[str, Tensor]]) -> Mapp
     try:
         tensors = reader()
         named = all(isinstance(tensor, Tensor) for tensor in tensors.values())
+    except pickle.UnpicklingError as error:  # torch would go on to say how to run it all the same
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        why = f"a pickle that asks for {asked[1]}" if asked else "no table of tensors alone"
+        raise _unreadable(path, f"it is {why}") from error
     except UNREADABLE as error:
         raise _unreadable(path, first_line(error)) from error
     if not named or not tensors:

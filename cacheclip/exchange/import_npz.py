@@ -7,7 +7,7 @@ text and the logit scale. Another file of the same samples is another feature se
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip import __version__, regular
+from cacheclip.disk import DamagedError
 from cacheclip.errors import InputError, StoreError
 from cacheclip.exchange.arrays import Arrays, checked
 from cacheclip.exchange.npz import read_npz
 from cacheclip.exchange.source import Source
-from cacheclip.refusals import RefusedError
 from cacheclip.store import hdf5
-from cacheclip.store.features import begun
+from cacheclip.store.begun import begun
+from cacheclip.store.folders import there
 from cacheclip.store.given import (
     DRAWS_FILE,
     GivenDraws,
@@ -332,12 +333,12 @@ def _labels(
     file = home.labels_file(own.dataset)
     try:
         kept = home.labels(own.dataset)
-    except RefusedError:
-        raise  # they may be well
-    except StoreError as error:
-        if not file.exists():
-            return own, ()
+    except DamagedError as error:
         return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
+    except StoreError:
+        if there(file):
+            raise
+        return own, ()
     if kept.digest == own.digest:
         return own, ()
     name = f"{IMPORTED}/NAME"
@@ -351,7 +352,7 @@ def _labels(
     before = begun(home.dataset_folder(own.dataset), home.option)
     by_hand = any(one.header.info.get("labels") == own.digest for one in before)
     if by_hand and _sizes(kept) == _sizes(own):
-        return kept, (
+        return replace(kept, corrected=True), (
             f"{file} was corrected by hand and is kept; for the labels and class names of the "
             "import remove it and run the same command again",
         )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from cacheclip.disk import read_json
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import InputError, StoreError
 from cacheclip.extract import memo
@@ -20,6 +19,7 @@ from cacheclip.extract.reuse import Reusable
 from cacheclip.extract.shard import SplitEncoder
 from cacheclip.extract.threads import batches_at_once
 from cacheclip.refusals import RefusedError
+from cacheclip.store.header import update_header
 from cacheclip.store.home import Home
 from cacheclip.store.key import (
     Key,
@@ -28,12 +28,11 @@ from cacheclip.store.key import (
     key_digest,
     set_digest,
     text_key,
-    update_header,
 )
+from cacheclip.store.plan import read_plan
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
     NONFINITE,
-    PLAN_FILE,
     ROWS_PER_SHARD,
     Failure,
     named,
@@ -91,10 +90,14 @@ class Extraction:
             begun = {split: self._writers(split, stack) for split in splits}
             at_once = stack.enter_context(batches_at_once(self._encoder.device))
             works = {split: self._work(split, begun[split], at_once) for split in splits}
+            renewed = sum(own.renewed for writers in begun.values() for own in writers.values())
+            if renewed:
+                self.notices.append(
+                    f"{renewed} records of finished shards were damaged and are made anew"
+                )
             for split, work in works.items():
                 self._notice_other_files(split, begun[split].values())
-                if self._plan.request.retry_failed:
-                    work.retry()
+                work.retry(every=self._plan.request.retry_failed)
                 self._failed[split] = self._named(split, work.failures())
             try:
                 for split, work in works.items():
@@ -170,7 +173,7 @@ class Extraction:
         """The writers of one split, one a layer, with the same shards and batch."""
         samples = self._plan.dataset.splits[split]
         paths = self._paths(split)
-        rows_per_shard, batch = self._shape(len(samples.ids), paths.values())
+        rows_per_shard, batch = self._shape(split, paths)
         return {
             layer: stack.enter_context(
                 ImageStoreWriter(
@@ -187,13 +190,15 @@ class Extraction:
             for layer, path in paths.items()
         }
 
-    def _shape(self, rows: int, paths: Iterable[Path]) -> tuple[int, int]:
+    def _shape(self, split: str, paths: Mapping[str, Path]) -> tuple[int, int]:
         """Rows a shard and pictures a batch: those of the plan that one of the stores has."""
-        for path in paths:
-            if (path / PLAN_FILE).exists():
-                begun = read_json(path / PLAN_FILE)
-                return begun["rows_per_shard"], begun["encode_batch"]
-        request = self._plan.request
+        for layer, path in paths.items():
+            try:
+                begun = read_plan(path, self._key(split, layer), self._command())
+            except FileNotFoundError:
+                continue
+            return begun.rows_per_shard, begun.encode_batch
+        request, rows = self._plan.request, len(self._plan.dataset.splits[split].ids)
         usual = CPU_BATCH if self._encoder.device == "cpu" else GPU_BATCH
         rows_per_shard = request.rows_per_shard or usual_rows_per_shard(rows)
         return rows_per_shard, min(request.batch_size or usual, rows)

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cacheclip.datasets.base import DataSet, Split
+from cacheclip.disk import DamagedError
 from cacheclip.errors import StoreError
 from cacheclip.prompts.classnames import listed
-from cacheclip.refusals import RefusedError
+from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import extract_command, files_sha256, samples_sha256
 
@@ -40,18 +41,18 @@ def labels_of(
         names: one a class, given by the user.
 
     Raises:
-        StoreError: the corrected ones are not one a picture.
+        StoreError: the corrected ones are not one a picture, or may not be read.
     """
     own = own_labels(dataset, names)
     file = home.labels_file(dataset.id)
     try:
         kept = home.labels(dataset.id)
-    except RefusedError:
-        raise  # they may be well
-    except StoreError as error:
-        if not file.exists():
-            return own, ()
+    except DamagedError as error:
         return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
+    except StoreError:
+        if there(file):
+            raise
+        return own, ()
     if _ids(kept) != _ids(own):
         return own, () if names else tuple(_names_lost(kept.classnames, own.classnames))
     if _content(kept) == _content(own):
@@ -73,7 +74,8 @@ def labels_of(
         for name, split in kept.splits.items()
     }
     same = len(kept.classnames) == len(own.classnames)
-    if not same or _content(kept)[1] != _content(own)[1]:
+    by_hand = not same or _content(kept)[1] != _content(own)[1]
+    if by_hand or (kept.corrected and not names):
         notice = (
             f"{file} was corrected by hand and is kept; for the data set's own labels and class "
             "names remove it and run the same command again"
@@ -86,7 +88,8 @@ def labels_of(
             f"set's own remove {file} and run the same command again"
         )
     classnames = names if names and same else kept.classnames
-    return replace(own, classnames=list(classnames), splits=splits), (notice,)
+    corrected = by_hand or kept.corrected
+    return replace(own, classnames=list(classnames), splits=splits, corrected=corrected), (notice,)
 
 
 def _names_lost(before: Sequence[str], now: Sequence[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ believed.
 """
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from cacheclip.disk import digest
 from cacheclip.errors import StoreError
 from cacheclip.extract.plan import Plan
 from cacheclip.store.home import Home
-from cacheclip.store.key import samples_sha256
+from cacheclip.store.key import samples_sha256, set_digest_of
 from cacheclip.store.reader import Store
 from cacheclip.store.text import TextStore
 
@@ -96,7 +96,7 @@ def memo_digest(plan: Plan) -> str:
 
 
 def recall(home: Home, key: str, plan: Plan) -> Note | None:
-    """Give the note if all that it names is still there and unchanged; None otherwise."""
+    """Give the note if all that it names is still there, unchanged and as it says; else None."""
     content = home.memo(key)
     if content is None:
         return None
@@ -104,10 +104,33 @@ def recall(home: Home, key: str, plan: Plan) -> Note | None:
         note = Note(**content)
         if stamp(Path(note.weights["path"])) != note.weights:
             return None
-        for place in note.stores:
-            Store.open(home.root / place)
-        TextStore.open(home.root / note.text)
-    except (OSError, TypeError, KeyError, StoreError):
+        stores = [Store.open(home.root / place) for place in note.stores]
+        text = TextStore.open(home.root / note.text)
+        if not _agrees(note, stores, text):
+            return None
+    except (OSError, TypeError, KeyError, ValueError, StoreError):
         return None
     unwelcome = note.failed > plan.allowed or (plan.request.retry_failed and note.failed > 0)
     return None if unwelcome else note
+
+
+def _agrees(note: Note, stores: Sequence[Store], text: TextStore) -> bool:
+    """Whether a note says of its stores what they say themselves.
+
+    Raises:
+        StoreError: the ids of a store are missing or damaged.
+    """
+    for store in stores:
+        store.check_ids()
+    whole = all(header.whole for header in (text.header, *(store.header for store in stores)))
+    failed = sum(store.failed for store in stores if store.layer == "image")
+    encoder = text.key["encoder"]
+    told = {
+        "model": encoder["name"],
+        "pretrained": encoder["pretrained"],
+        "text_digest": text.digest,
+        "failed": failed,
+        "truncated": text.header.info.get("truncated", 0),
+    }
+    sets = {set_digest_of(store.key) for store in stores}
+    return whole and sets == {note.set_digest} and told.items() <= asdict(note).items()

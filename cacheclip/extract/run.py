@@ -15,6 +15,7 @@ from cacheclip.extract.labelling import labels_of
 from cacheclip.extract.memo import Note
 from cacheclip.extract.plan import ExtractRequest, Plan, Progress, make_plan
 from cacheclip.extract.reading import low_range
+from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import extract_command
 from cacheclip.store.reader import Store
@@ -91,7 +92,9 @@ def run(
             notices.append(line)
             notice(line)
 
-    say(*plan.notices)
+    say(*plan.notices, *home.log_notices())
+    if note is None and home.memo(key) is None and there(home.memo_file(key)):
+        say("the note of what is there already was damaged and is made anew")
     if note is not None:
         say("everything is there already: nothing was encoded")
     else:

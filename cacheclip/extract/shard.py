@@ -91,8 +91,10 @@ class SplitEncoder:
         rows = [row for spec in self.missing for row in self._to_encode(spec)]
         return [item for item in self._stream(rows) if isinstance(item, Failure)]
 
-    def retry(self) -> None:
-        """Encode the failed pictures of finished shards, and put those that succeed in place.
+    def retry(self, *, every: bool) -> None:
+        """Encode failed pictures of finished shards anew, and put those that succeed in place.
+
+        Without `every` only those that not all layers lack: a retry was cut off between two.
 
         Until all of them are encoded nothing is touched; then only shards that gain a row are
         written anew, their other rows as they were.
@@ -104,6 +106,12 @@ class SplitEncoder:
             for layer, store in stores.items()
         }
         rows = sorted(set().union(*failed.values()))
+        if not every:
+            unread = {row for spec in self.missing for row in _rows(spec)}
+            lacking = set.intersection(*(set(own) for own in failed.values())) if failed else set()
+            rows = sorted(set(rows) - lacking - unread)
+        if not rows:
+            return
         vectors, failures = self._vectors(rows, self._stream(rows), advance=lambda pictures: None)
         mended = {row: place for place, row in enumerate(rows)}
         for failure in failures:

@@ -1,22 +1,26 @@
 """Feature sets: the stores of one data set and encoder that stage two reads together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cacheclip.disk import DamagedError, repair
 from cacheclip.errors import StoreError
+from cacheclip.store.begun import headers
 from cacheclip.store.given import read_draws
-from cacheclip.store.key import Header, read_header, set_digest_of
-from cacheclip.store.labels import Labels
+from cacheclip.store.header import Header, made_anew
+from cacheclip.store.key import key_digest, set_digest_of, store_name
+from cacheclip.store.labels import LABELS_FILE, Labels
 from cacheclip.store.reader import IncompleteStoreError, Store
-from cacheclip.store.schema import IMPORTED, KEY_FILE, TEXT
+from cacheclip.store.schema import IMPORTED, KEY_FILE, LAYERS, TEXT, Failure
 from cacheclip.store.text import TextStore
 
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
 OWN = ("folder", "csv", "npz")  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
+_TEXT = (NO_SPLIT, TEXT)  # where a problem of the text stands among those of the stores
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class FeatureSet:
         text: per-prompt text features of these class names, None where there are none.
         extract_command: the command line that makes or completes this set.
         notices: what was chosen among several, and how to choose another.
+        problems: (split, layer) -> why that store cannot be used.
     """
 
     dataset: str
@@ -48,6 +53,7 @@ class FeatureSet:
     text: TextStore | None
     extract_command: str
     notices: tuple[str, ...] = ()
+    problems: Mapping[tuple[str, str], StoreError] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -83,16 +89,46 @@ class FeatureSet:
         """The store of one split and layer.
 
         Raises:
-            StoreError: there is none.
+            StoreError: there is none, or it cannot be used.
         """
         found = self.images.get((split, layer))
         if found is None:
-            raise StoreError(
+            raise self.problems.get((split, layer)) or StoreError(
                 f"there are no {layer} features of split {split}",
                 where=f"data set {self.dataset}, encoder {self.name}",
                 fix=self.extract_command,
             )
         return found
+
+    def doubts(self, labels_file: Path) -> Iterator[str]:
+        """A line for each file that is not as it was written and is believed all the same."""
+        command = self.extract_command
+        if self.labels.corrected:
+            yield (
+                f"labels and class names of {self.dataset} were corrected by hand: {labels_file}; "
+                f"for those of the data: {repair(labels_file, command)}"
+            )
+        stores = [(store.header, store.path) for store in self.images.values()]
+        stores += [(self.text.header, self.text.path)] if self.text else []
+        for header, path in stores:
+            if not header.whole:
+                file = path / KEY_FILE
+                yield (
+                    f"{file}: what it says of its making is not as it was written; to make it "
+                    f"anew: {repair(file, command)}"
+                )
+
+    def failures(self, split: str) -> dict[int, Failure]:
+        """Row -> why it has no features, for the rows of a split that lack those of some layer.
+
+        Layers may disagree: a retry of failed pictures mends one after the other.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        others = [own for place, own in self.images.items() if place[0] == split != place[1]]
+        stores = [*others, self.store(split)]  # the image's word is the last
+        return {failure.row: failure for own in stores for failure in own.failures()}
 
 
 @dataclass(frozen=True)
@@ -101,18 +137,21 @@ class Candidate:
 
     Attributes:
         features: the set, with the stores that are complete.
-        problems: (split, layer) -> why that store cannot be used.
         header: key.json of one of its stores.
     """
 
     features: FeatureSet
-    problems: Mapping[tuple[str, str], StoreError]
     header: Header
 
     @property
+    def problems(self) -> Mapping[tuple[str, str], StoreError]:
+        """(split, layer) -> why that store cannot be used."""
+        return self.features.problems
+
+    @property
     def usable(self) -> bool:
-        """Whether every split that has samples has its image features."""
-        return not self.absent
+        """Whether every split that has samples has its image features, and its text is sound."""
+        return not self.absent and _TEXT not in self.problems
 
     @property
     def absent(self) -> list[str]:
@@ -127,6 +166,8 @@ class Candidate:
         for problem in problems.values():
             if problem is not None and not isinstance(problem, IncompleteStoreError):
                 return problem
+        if not problems:
+            return self.problems[_TEXT]
         begun = [one for one in problems.values() if isinstance(one, IncompleteStoreError)]
         where = f"data set {self.features.dataset}, encoder {self.features.name}"
         if len(begun) == len(problems) and all(one.done == one.total for one in begun):
@@ -172,47 +213,6 @@ class _Gathered:
     problems: dict[tuple[str, str], StoreError] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Begun:
-    """An image store of whatever samples, as far as it has got.
-
-    Attributes:
-        header: its key.json.
-        path: its folder.
-        done: finished shards.
-        total: shards of its plan.
-        failed: rows of the finished shards that have no vector.
-    """
-
-    header: Header
-    path: Path
-    done: int
-    total: int
-    failed: int
-
-
-def begun(folder: Path, home: str) -> list[Begun]:
-    """The image stores of a data set that can be opened or are not complete yet.
-
-    Args:
-        folder: the data set's folder.
-        home: `Home.option`.
-    """
-    found = []
-    for split in sorted(folder.glob("*")):
-        for header, path in _headers(split, home):
-            if header.key["layer"] != TEXT:
-                try:
-                    store = Store.open(path, home)
-                    shards = len(store.records)
-                    found.append(Begun(header, path, shards, shards, store.failed))
-                except IncompleteStoreError as error:
-                    found.append(Begun(header, path, error.done, error.total, error.failed))
-                except StoreError:
-                    continue  # damaged: `extract` says so, and must
-    return found
-
-
 def candidates(
     folder: Path, labels: Labels, texts: Mapping[str, Sequence[str]], home: str
 ) -> list[Candidate]:
@@ -223,37 +223,96 @@ def candidates(
         labels: its labels.
         texts: set digest -> digests of the text stores made with it, the newest last.
         home: `Home.option`.
+
+    Raises:
+        DamagedError: the labels are of other samples than any features.
+        StoreError: a folder cannot be looked into, or there are not as many labels as samples.
     """
     sets: dict[str, _Gathered] = {}
+    broken: dict[Path, StoreError] = {}
+    unknown = list(labels.splits)
     for split, record in labels.splits.items():
-        for header, path in _headers(folder / split, home):
+        readable, unread = headers(folder / split, home)
+        broken |= unread
+        for header, path in readable:
             data = header.key.get("data", {})
             samples = (data.get("samples_sha256"), data.get("files_sha256"))
             if samples != (record.ids_sha256, record.files_sha256) or header.key["views"]:
                 continue
+            unknown = [name for name in unknown if name != split]
+            if data["samples"] != len(record.labels):
+                raise _other_count(folder, split, header, len(record.labels))
             own = sets.setdefault(set_digest_of(header.key), _Gathered(header))
+            own.header = own.header if own.header.whole else header
             place = (split, header.key["layer"])
             try:
-                own.images[place] = Store.open(path, home)
+                own.images[place] = Store.open(path, home, header)
             except StoreError as error:
                 own.problems[place] = error
-    written = _headers(folder / NO_SPLIT, home)
-    return [
-        Candidate(
-            _feature_set(name, own, labels, written, texts.get(name, ())), own.problems, own.header
+    if labels.corrected and unknown and not broken:  # corrections change labels, not samples
+        raise DamagedError(
+            f"these are not labels: no features are of the samples of split {unknown[0]}",
+            where=str(folder / LABELS_FILE),
+            fix="correct the file, or remove it and run `cacheclip extract` again",
         )
+    for own in sets.values():
+        own.problems |= _unread_of(own.header, labels, folder, broken)
+    written = headers(folder / NO_SPLIT, home)
+    return [
+        Candidate(_feature_set(name, own, labels, written, texts.get(name, ())), own.header)
         for name, own in sorted(sets.items())
     ]
+
+
+def _other_count(folder: Path, split: str, header: Header, count: int) -> StoreError:
+    file, command = folder / LABELS_FILE, header.extract_command
+    return StoreError(
+        f"{count} labels for the {header.key['data']['samples']} pictures of split {split}",
+        where=str(file),
+        fix=f"correct the file, or: {repair(file, command)}",
+    )
+
+
+def _unread_of(
+    header: Header, labels: Labels, folder: Path, broken: Mapping[Path, StoreError]
+) -> dict[tuple[str, str], StoreError]:
+    """Which stores of a set are among those whose key cannot be read: its folder tells the key.
+
+    Args:
+        header: of another store of the set.
+        labels: of the data set.
+        folder: the data set's.
+        broken: folder of a store -> why its key cannot be read.
+    """
+    found = {}
+    for split, record in labels.splits.items() if broken else ():
+        data = {
+            "id": header.key["data"]["id"],
+            "split": split,
+            "samples": len(record.labels),
+            "samples_sha256": record.ids_sha256,
+            "files_sha256": record.files_sha256,
+        }
+        for layer in LAYERS:
+            digest = key_digest({**header.key, "layer": layer, "data": data})
+            error = broken.get(folder / split / store_name(layer, digest))
+            if error is not None:
+                found[split, layer] = made_anew(error, header.extract_command)
+    return found
 
 
 def _feature_set(
     name: str,
     own: _Gathered,
     labels: Labels,
-    written: Sequence[tuple[Header, Path]],
+    written: tuple[Sequence[tuple[Header, Path]], Mapping[Path, StoreError]],
     texts: Sequence[str],
 ) -> FeatureSet:
-    key = own.header.key
+    key, problems = own.header.key, dict(own.problems)
+    try:
+        text = _text(own.header, labels, *written, texts)
+    except StoreError as error:
+        text, problems[_TEXT] = None, error
     return FeatureSet(
         dataset=labels.dataset,
         encoder=key["encoder"],
@@ -263,19 +322,29 @@ def _feature_set(
         digest=name,
         labels=labels,
         images=own.images,
-        text=_text(key, labels, written, texts),
+        text=text,
         extract_command=own.header.extract_command,
+        problems=problems,
     )
 
 
 def _text(
-    key: Mapping[str, Any],
+    image: Header,
     labels: Labels,
     written: Sequence[tuple[Header, Path]],
+    broken: Mapping[Path, StoreError],
     texts: Sequence[str],
 ) -> TextStore | None:
-    """The text store of the newest extraction, among those of this encoder and class names."""
-    age = {name: k for k, name in enumerate(texts)}
+    """The text store of the newest extraction, among those of this encoder and class names.
+
+    Raises:
+        StoreError: it is damaged, or its key cannot be read.
+    """
+    key, age = image.key, {name: k for k, name in enumerate(texts)}
+    newest = store_name(TEXT, texts[-1]) if texts and texts[-1] else None
+    for path, error in broken.items():
+        if path.name == newest:
+            raise made_anew(error, image.extract_command)
     fitting = [
         (age.get(header.digest, -1), header.digest, header.home, path)
         for header, path in written
@@ -284,20 +353,12 @@ def _text(
         and header.key["compute"] == key["compute"]
         and header.key["text"]["classnames_sha256"] == labels.classnames_sha256
     ]
-    for _, _, home, path in sorted(fitting, reverse=True):
+    lost: StoreError | None = None
+    for place, _, home, path in sorted(fitting, reverse=True):
         try:
             return TextStore.open(path, home)
-        except IncompleteStoreError:
-            continue  # a killed extraction left it; an older one may be whole
+        except IncompleteStoreError as error:  # a killed extraction left it; an older may be whole
+            lost = lost or (error if place >= 0 else None)
+    if lost is not None:  # it was whole once
+        raise lost
     return None
-
-
-def _headers(folder: Path, home: str) -> list[tuple[Header, Path]]:
-    """The readable key.json files of a split's stores."""
-    found = []
-    for file in sorted(folder.glob(f"*/{KEY_FILE}")):
-        try:
-            found.append((read_header(file.parent, home), file.parent))
-        except StoreError:
-            continue  # as good as not there: `extract` says what is wrong with it, and must
-    return found

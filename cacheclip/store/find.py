@@ -8,7 +8,8 @@ from typing import Any
 
 from cacheclip.errors import StoreError, instead, some
 from cacheclip.regular import expanded
-from cacheclip.store.features import PRECISIONS, Begun, Candidate, FeatureSet, not_accepted
+from cacheclip.store.begun import Begun
+from cacheclip.store.features import PRECISIONS, Candidate, FeatureSet, not_accepted
 from cacheclip.store.key import extract_command
 from cacheclip.store.labels import LABELS_FILE
 
@@ -77,7 +78,10 @@ def choose(
     sets = [candidate.features for candidate in whole if candidate.usable]
     twins = [own for own in sets if _twins(own, newest.features)]
     chosen = min(twins, key=lambda twin: PRECISIONS.index(twin.compute["dtype"]))
-    return replace(chosen, notices=_notices(chosen, sets, twins, named=dataset is not None))
+    notices = _notices(chosen, sets, twins, named=dataset is not None)
+    if newest.features.digest not in age and len(sets) > len(twins):
+        notices = ("no extraction is known to be the last: the log does not say", *notices)
+    return replace(chosen, notices=notices)
 
 
 def missing(
@@ -102,6 +106,9 @@ def missing(
         pretrained: its weights.
     """
     fitting = [one for one in stores if is_encoder(one.header.key["encoder"], model, pretrained)]
+    problems = [one.problem for one in fitting if one.problem is not None]
+    if problems:
+        return problems[0]
     if fitting:
         return _unfinished(fitting)
     asked = {"model": model, "pretrained": pretrained}

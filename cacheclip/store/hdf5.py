@@ -8,6 +8,7 @@ is an error or changes nothing.
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.disk import DamagedError, repair
 from cacheclip.errors import StoreError
 from cacheclip.refusals import unreadable
 
@@ -79,28 +81,31 @@ def unpacked(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
 
 
 @contextmanager
-def checked(path: Path, fix: str) -> Iterator[h5py.File]:
+def checked(path: Path, command: str) -> Iterator[h5py.File]:
     """Open a published file for reading; whatever HDF5 finds wrong with it names the file.
 
     Args:
         path: the file.
-        fix: the command that makes a damaged file anew.
+        command: what makes it anew once it is not there.
 
     Raises:
-        StoreError: the file is missing or damaged.
+        DamagedError: the file is damaged.
         RefusedError: the system does not give it; it may be well.
+        StoreError: it is missing.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("not a regular file")  # opening a pipe would never end
         # Nothing under a final name is ever written to, so no lock is needed; without the chunk
         # cache, bytes go straight into the caller's array, which halves the time.
         with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
             yield file
     except FileNotFoundError:
-        raise StoreError("a file of this store is missing", where=str(path), fix=fix) from None
+        raise StoreError("a file of this store is missing", where=str(path), fix=command) from None
     except _DAMAGE as error:
         if (number := _errno(error)) is not None:
             raise unreadable(OSError(number, os.strerror(number)), path) from error
-        raise damaged(path, str(error), fix) from error
+        raise damaged(path, str(error), command) from error
 
 
 def _errno(error: Exception) -> int | None:
@@ -110,10 +115,18 @@ def _errno(error: Exception) -> int | None:
     return number if number is not None or told is None else int(told[1])
 
 
-def damaged(path: Path, why: str, fix: str) -> StoreError:
-    """The error of a file that is not what was written."""
+def damaged(path: Path, why: str, command: str) -> DamagedError:
+    """The error of a file that is not what was written.
+
+    Args:
+        path: the file.
+        why: what is wrong with it.
+        command: what makes it anew once it is not there.
+    """
     first = why.strip().splitlines()[0] if why.strip() else "unreadable"
-    return StoreError(f"this file is damaged: {first}", where=str(path), fix=fix)
+    return DamagedError(
+        f"this file is damaged: {first}", where=str(path), fix=repair(path, command)
+    )
 
 
 def read(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -126,18 +139,45 @@ def read(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> NDAr
     return np.asarray(data[()])
 
 
+def read_all(file: h5py.File) -> dict[str, NDArray[Any]]:
+    """Every data set of a file.
+
+    Raises:
+        ValueError: there is something else in it.
+    """
+    return {name: np.asarray(_own(file, name)[()]) for name in file}
+
+
 def expected(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> h5py.Dataset:
     """A data set, unread, which must have this type and shape (-1: any length).
 
     Raises:
-        ValueError: it has not, or is not checksummed.
+        ValueError: it has not, or is not wholly in the file.
     """
-    data = file[name]
+    data = _own(file, name)
     same = len(data.shape) == len(shape) and all(
         want in (-1, have) for want, have in zip(shape, data.shape, strict=True)
     )
-    if data.dtype != np.dtype(dtype) or not same or not data.fletcher32:
+    if data.dtype != np.dtype(dtype) or not same:
         raise ValueError(f"{name} is {data.dtype} {data.shape}, not {dtype} {shape}")
+    return data
+
+
+def _own(file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set whose bytes lie in this very file, checksummed and as many as its shape says.
+
+    A link may lead to any file of the machine, a few bytes may declare more than the memory holds,
+    and what was never written reads as zeros.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is missing, or a link")
+    data = file[name]
+    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+        raise ValueError(f"{name} does not lie in this file")
+    if not data.fletcher32 or data.compression is not None:
+        raise ValueError(f"{name} is not stored as it was written")
+    if not data.nbytes <= data.id.get_storage_size() <= file.id.get_filesize():
+        raise ValueError(f"{name} is declared larger than it is")
     return data
 
 

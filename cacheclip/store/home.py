@@ -9,30 +9,43 @@
 Nothing in it holds the home's own path, so it may be moved.
 """
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from cacheclip.disk import append_line, canonical_json, publish_json, read_json
+from cacheclip.disk import (
+    DamagedError,
+    append_line,
+    canonical_json,
+    publish_json,
+    read_json,
+    repair,
+    seal_agrees,
+    sealed,
+)
 from cacheclip.errors import InputError, StoreError
 from cacheclip.locks import lock
+from cacheclip.log import lines_left_out
 from cacheclip.places import try_writing
-from cacheclip.refusals import RefusedError, refusals
+from cacheclip.refusals import refusals
 from cacheclip.regular import expanded
-from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, begun, candidates
-from cacheclip.store.find import choose, matching, missing
+from cacheclip.store.begun import begun, unread
+from cacheclip.store.extractions import encoder_of, read_extractions
+from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
+from cacheclip.store.find import Log, choose, is_encoder, matching, missing
+from cacheclip.store.folders import dataset_folders, store_folders, there
+from cacheclip.store.header import made_anew
 from cacheclip.store.key import Key, encoder_options, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
 from cacheclip.store.reader import Store
-from cacheclip.store.schema import KEY_FILE, TEXT
+from cacheclip.store.schema import KEY_FILE, SEAL, TEXT
 
 __all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
 
@@ -140,16 +153,17 @@ class Home:
     def write_labels(self, labels: Labels) -> None:
         """Publish the labels of a data set, unless they are there; its stores stay as they are.
 
-        A file that cannot be read as labels may hold corrections by hand, so it is put aside.
+        A file that is no such record may hold corrections by hand, so it is put aside.
+
+        Raises:
+            StoreError: the file may not be read, or the disk refuses the new one.
         """
         file = self.labels_file(labels.dataset)
-        try:
-            if self.labels(labels.dataset) == labels:
-                return
-        except RefusedError:
-            raise  # they may be well
-        except StoreError:
-            if file.exists():
+        if there(file):
+            try:
+                if self.labels(labels.dataset) == labels:
+                    return
+            except DamagedError:
                 file.replace(file.with_name(f"{file.name}.broken"))
         write_labels(file.parent, labels)
 
@@ -163,17 +177,30 @@ class Home:
         Raises:
             StoreError: there are none, or the file is not such a record.
         """
-        return read_labels(self.dataset_folder(dataset))
+        return read_labels(self.dataset_folder(dataset), dataset)
 
     def datasets(self) -> list[str]:
-        """The ids of all data sets of which something is here, finished or not."""
+        """The ids of all data sets of which something is here, finished or not.
+
+        Raises:
+            StoreError: the folder of all stores cannot be looked into.
+        """
+        return self.looked_through()[0]
+
+    def looked_through(self) -> tuple[list[str], list[StoreError]]:
+        """The ids of all data sets, and why folders cannot be looked into.
+
+        Raises:
+            StoreError: the folder of all stores cannot be.
+        """
         stores = self.root / "stores"
-        found = set()
-        for depth in range(1, ID_DEPTH + 1):
-            own = "/".join(["*"] * depth)
-            found |= {file.parent for file in stores.glob(f"{own}/{LABELS_FILE}")}
-            found |= {file.parents[2] for file in stores.glob(f"{own}/*/*/{KEY_FILE}")}
-        return sorted(folder.relative_to(stores).as_posix() for folder in found)
+        found, closed = [], []
+        for one in dataset_folders(stores, ID_DEPTH, labels=LABELS_FILE, key=KEY_FILE):
+            if isinstance(one, StoreError):
+                closed.append(one)
+            else:
+                found.append(one.relative_to(stores).as_posix())
+        return sorted(found), closed
 
     def stores_like(self, key: Key) -> list[Store]:
         """The complete stores of a data set that differ from `key` in split and samples alone."""
@@ -183,10 +210,11 @@ class Home:
             return all(other.get(part) == key[part] for part in parts)
 
         found = []
-        folder = self.dataset_folder(key["data"]["id"])
-        for file in sorted(folder.glob(f"*/{key['layer']}-*/{KEY_FILE}")):
+        for path in store_folders(self.dataset_folder(key["data"]["id"])):
+            if not path.name.startswith(f"{key['layer']}-"):
+                continue
             try:
-                store = Store.open(file.parent, self.option)
+                store = Store.open(path, self.option)
             except StoreError:
                 continue  # incomplete or damaged: no rows to take
             if same(store.key):
@@ -222,36 +250,41 @@ class Home:
             "text": text_digest,
             "root": None if root is None else str(root),
         }
-        append_line(self._log, canonical_json(line))
+        append_line(self._log, canonical_json(sealed(line)))
 
     def extractions(self) -> list[dict[str, Any]]:
-        """The log of extractions, oldest first."""
-        if not self._log.exists():
-            return []
-        lines = []
-        for line in self._log.read_text().splitlines():
-            try:
-                content = json.loads(line)
-            except ValueError:
-                continue  # torn by a crash; the log only orders what is there
-            if isinstance(content, dict) and content.keys() >= {"dataset", "set", "text", "root"}:
-                lines.append(content)
-        return lines
+        """The log of extractions, oldest first.
+
+        Raises:
+            StoreError: it may not be read.
+        """
+        return list(read_extractions(self._log).lines)
+
+    def log_notices(self) -> list[str]:
+        """What there is to say of lines of that log that are none: it only orders what is there."""
+        return lines_left_out(self._log, read_extractions(self._log).left_out)
 
     def last_extraction(self) -> dict[str, Any] | None:
         """The last line of that log."""
         return next(reversed(self.extractions()), None)
 
     def memo(self, digest: str) -> Any | None:
-        """What was remembered under a digest; None if nothing was."""
+        """What was remembered under a digest; None if nothing was, or something else by now."""
         try:
-            return read_json(self._memo(digest))
+            content = read_json(self.memo_file(digest))
         except (OSError, StoreError):
             return None  # a memo only saves time
+        if not isinstance(content, dict) or seal_agrees(content) is False:
+            return None
+        return {name: value for name, value in content.items() if name != SEAL}
 
-    def remember(self, digest: str, obj: Any) -> None:
+    def remember(self, digest: str, obj: dict[str, Any]) -> None:
         """Remember what JSON can hold under a digest."""
-        publish_json(self._memo(digest), obj)
+        publish_json(self.memo_file(digest), sealed(obj))
+
+    def memo_file(self, digest: str) -> Path:
+        """Where that is remembered."""
+        return self.root / "memo" / f"{digest}.json"
 
     def feature_sets(self) -> list[FeatureSet]:
         """All feature sets that stage two can use, by data set and encoder."""
@@ -276,24 +309,27 @@ class Home:
             StoreError: nothing fits or it is incomplete; the fix is the command that makes it.
         """
         model, pretrained = encoder_options(model, pretrained)
-        log, ids = self.extractions(), self.datasets()
+        log, (ids, closed) = self.extractions(), self.looked_through()
         named = matching(dataset, ids, log)
         last = log[-1]["dataset"] if log else None
+        if closed and (not named or (dataset is None and last not in ids)):
+            raise closed[0]  # what was meant may lie there
         found = self._candidates(named, needed=[last] if dataset is None else named)
         wanted = {"dataset": dataset, "model": model, "pretrained": pretrained}
+        self._refuse_lost(found, [line for line in log if line["dataset"] in named], wanted)
         chosen = choose(found, log, **wanted)
         if chosen is None:
             folders = [self.dataset_folder(own) for own in named]
+            for own in named:
+                self._refuse_unread(own)
             stores = [store for folder in folders for store in begun(folder, self.option)]
             raise missing(self.root, ids, stores, option=self.option, **wanted)
-        return chosen
+        doubts = chosen.doubts(self.labels_file(chosen.dataset))
+        return replace(chosen, notices=(*chosen.notices, *doubts, *self.log_notices()))
 
     @property
     def _log(self) -> Path:
         return self.root / "extractions.jsonl"
-
-    def _memo(self, digest: str) -> Path:
-        return self.root / "memo" / f"{digest}.json"
 
     def _candidates(
         self, datasets: Sequence[str], needed: Sequence[str | None] = ()
@@ -307,25 +343,62 @@ class Home:
         for dataset in datasets:
             folder = self.dataset_folder(dataset)
             whole_once = any(line["dataset"] == dataset for line in log)
-            if not whole_once and not (folder / LABELS_FILE).exists():
-                continue  # labels are the last that a first extraction writes
             try:
-                labels = read_labels(folder)
+                if not whole_once and not there(folder / LABELS_FILE):
+                    continue  # labels are the last that a first extraction writes
+                labels = read_labels(folder, dataset)
+                found += candidates(folder, labels, texts, self.option)
             except StoreError as error:
                 if dataset in needed:
-                    raise self._without_labels(dataset, error) from None
-                continue
-            found += candidates(folder, labels, texts, self.option)
+                    raise self.with_command(dataset, error) from None
         return found
 
-    def _without_labels(self, dataset: str, error: StoreError) -> StoreError:
-        """The error of a data set that lost its labels, with the command that makes them anew."""
-        stores = begun(self.dataset_folder(dataset), self.option)
-        command = (
-            stores[0].header.extract_command
-            if stores
-            else extract_command(dataset, home=self.option)
-        )
+    def _refuse_lost(
+        self, found: Sequence[Candidate], log: Log, wanted: Mapping[str, str | None]
+    ) -> None:
+        """Refuse to take another set for the one extracted last, whose keys cannot be read."""
+        model, pretrained = wanted["model"], wanted["pretrained"]
+        fitting = [line for line in log if is_encoder(encoder_of(line), model, pretrained)]
+        if fitting and fitting[-1]["set"] not in {one.features.digest for one in found}:
+            self._refuse_unread(fitting[-1]["dataset"])
+
+    def _refuse_unread(self, dataset: str) -> None:
+        """Refuse a data set with a store whose key cannot be read, which may be the one meant.
+
+        Raises:
+            StoreError: there is one.
+        """
+        for error in self.unread(dataset):
+            raise error
+
+    def unread(self, dataset: str) -> list[StoreError]:
+        """Why the key of each store of a data set that cannot be read cannot be."""
+        errors = unread(self.dataset_folder(dataset), self.option)
+        return [self.with_command(dataset, error) for error in errors]
+
+    def with_command(self, dataset: str, error: StoreError) -> StoreError:
+        """The error of a file of a data set, with the command that makes it anew."""
         file = self.labels_file(dataset)
-        fix = f"correct the file, or have it made anew: {command}" if file.exists() else command
-        return StoreError(error.what, where=str(file), fix=fix)
+        if error.where == str(file) and not file.exists():
+            return StoreError(error.what, where=error.where, fix=self.command(dataset))
+        if not isinstance(error, DamagedError):
+            return error
+        if error.where == str(file):
+            again = repair(file, self.command(dataset))
+            fix = f"correct the file, or have it made anew: {again}"
+            return DamagedError(error.what, where=error.where, fix=fix)
+        of_key = Path(error.where).name == KEY_FILE  # which alone could have told the command
+        return made_anew(error, self.command(dataset)) if of_key else error
+
+    def command(self, dataset: str) -> str:
+        """The command that makes the features of a data set, as far as anything here tells it."""
+        stores = begun(self.dataset_folder(dataset), self.option)
+        told = [store.header for store in stores if store.header.whole]
+        if told:
+            return told[0].extract_command
+        lines = [line for line in self.extractions() if line["dataset"] == dataset]
+        if not lines:
+            return extract_command(dataset, home=self.option)
+        asked = encoder_of(lines[-1])
+        options = {"model": asked["name"], "pretrained": asked["pretrained"]}
+        return extract_command(dataset, options, root=lines[-1]["root"], home=self.option)

@@ -1,14 +1,11 @@
 """What lies in a home folder, finished or not, for people to look at."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import read_json
-from cacheclip.errors import StoreError
 from cacheclip.store.home import Home
-from cacheclip.store.key import Header, read_header
-from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, KEY_FILE, PLAN_FILE, TEXT
+from cacheclip.store.scan import Found, scanned
+from cacheclip.store.schema import TEXT
 
 
 @dataclass(frozen=True)
@@ -55,32 +52,26 @@ class Entry:
 
 def inventory(home: Home) -> list[Entry]:
     """All stores of a home, by data set, split and layer; other folders are left out."""
-    stores = home.root / "stores"
-    entries = []
-    for file in sorted(stores.rglob(KEY_FILE)):
-        try:
-            entries.append(_entry(stores, file.parent, read_header(file.parent)))
-        except StoreError:
-            continue
-    return entries
+    return [
+        _entry(dataset, store)
+        for dataset in home.datasets()
+        for store in scanned(home, dataset)
+        if store.header is not None
+    ]
 
 
-def _entry(stores: Path, path: Path, header: Header) -> Entry:
-    key = header.key
-    place = path.relative_to(stores)
-    text = key["layer"] == TEXT
-    plan = read_json(path / PLAN_FILE) if (path / PLAN_FILE).exists() else {"shards": [None]}
-    finished = (path / DONE_FILE).exists() if text else len([*(path / DONE_FOLDER).glob("*.json")])
+def _entry(dataset: str, store: Found) -> Entry:
+    key = store.key
     return Entry(
-        dataset=place.parent.parent.as_posix(),
-        split=place.parent.name,
+        dataset=dataset,
+        split=store.split,
         layer=key["layer"],
         model=key["encoder"]["name"],
         pretrained=key["encoder"]["pretrained"],
         dtype=key["compute"]["dtype"],
-        rows=key["text"]["classes"] if text else key["data"]["samples"],
-        shards_done=int(finished),
-        shards=len(plan["shards"]),
-        bytes=sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
-        path=str(path),
+        rows=key["text"]["classes"] if key["layer"] == TEXT else key["data"]["samples"],
+        shards_done=store.done,
+        shards=store.total,
+        bytes=store.bytes,
+        path=str(store.path),
     )

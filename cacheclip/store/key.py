@@ -7,21 +7,11 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import canonical_json, digest, publish_json, read_json, sha256_lines
-from cacheclip.errors import StoreError
-from cacheclip.store.schema import (
-    FORMAT,
-    IMPORTED,
-    KEY_FILE,
-    LAYERS,
-    STAGING_FOLDER,
-    STORE_DTYPES,
-    TEXT,
-)
+from cacheclip.disk import canonical_json, digest, sha256_lines
+from cacheclip.store.schema import IMPORTED, LAYERS, STORE_DTYPES, TEXT
 
 Key = dict[str, Any]
 KEY_DIGITS = 12  # of the digest, in folder names
@@ -219,119 +209,3 @@ def extract_command(
             words.append("--" + option.replace("_", "-"))
             words += [] if value is True else [str(value)]
     return shlex.join(words) + home
-
-
-@dataclass(frozen=True)
-class Header:
-    """What key.json says: `key` decides, `info` is for people.
-
-    Attributes:
-        key: from `image_key` or `text_key`.
-        digest: of the key.
-        info: versions, device, date; `root`, where the pictures lay, and `asked`, the options that
-            `extract` was given, make its command line.
-        home: `Home.option` of the home that the store lies in.
-    """
-
-    key: Key
-    digest: str
-    info: dict[str, Any]
-    home: str = ""
-
-    @property
-    def extract_command(self) -> str:
-        """The command line that makes this store."""
-        return self.command()
-
-    def command(self, **changes: Any) -> str:
-        """The command line that makes this store, with some options changed."""
-        encoder = self.key["encoder"]
-        dataset = self.key["data"]["id"] if "data" in self.key else self.info.get("dataset", "NAME")
-        own = {"model": encoder["name"], "pretrained": encoder["pretrained"]}
-        asked = {**(self.info.get("asked") or own), **changes}
-        return extract_command(dataset, asked, root=self.info.get("root"), home=self.home)
-
-
-def read_header(folder: Path, home: str = "") -> Header:
-    """What the key.json of a store says.
-
-    Args:
-        folder: the store's.
-        home: `Home.option`, for the command line that makes the store.
-
-    Raises:
-        StoreError: there is none, or it is not as it was written.
-    """
-    file = folder / KEY_FILE
-    if not file.exists():
-        raise StoreError("there is no store here", where=str(folder), fix="cacheclip ls")
-    content = read_json(file)
-    try:
-        version = content["format"]
-        header = Header(content["key"], content["digest"], dict(content["info"]), home)
-        whole = key_digest(header.key) == header.digest
-    except (KeyError, TypeError, ValueError):
-        version, whole = FORMAT, False
-    if version != FORMAT:
-        raise StoreError(
-            f"this store has format {version}, and this version of cacheclip reads {FORMAT}",
-            where=str(file),
-            fix="use the version that wrote it",
-        )
-    if not whole:
-        raise StoreError(
-            "the key does not have the digest it was written with",
-            where=str(file),
-            fix=f"rm {shlex.quote(str(file))}, then run `cacheclip extract` again",
-        )
-    return header
-
-
-def publish_header(folder: Path, key: Key, info: Mapping[str, Any], home: str = "") -> Header:
-    """Write key.json, or see that the one there says the same of the key.
-
-    Args:
-        folder: the store's.
-        key: what decides it.
-        info: for people; what a key.json says that is there already stays.
-        home: `Home.option`.
-
-    Raises:
-        StoreError: the folder belongs to another key.
-    """
-    if (folder / KEY_FILE).exists():
-        header = read_header(folder, home)
-        if header.digest != key_digest(key):
-            old = shlex.quote(str(folder))
-            raise StoreError(
-                "this folder belongs to another key",
-                where=str(folder / KEY_FILE),
-                fix=f"mv {old} {old}-old, then run the same command again",
-            )
-        return header
-    header = Header(key, key_digest(key), dict(info), home)
-    _publish(folder, header)
-    return header
-
-
-def update_header(folder: Path, header: Header, info: Mapping[str, Any]) -> Header:
-    """Let key.json say what was asked for last, and where the pictures lie now.
-
-    The command line that it gives is that of the last extraction which went well.
-    """
-    now = {name: info[name] for name in ("asked", "root") if name in info}
-    if now.items() <= header.info.items():
-        return header
-    header = replace(header, info={**header.info, **now})
-    _publish(folder, header)
-    return header
-
-
-def _publish(folder: Path, header: Header) -> None:
-    content = {"format": FORMAT, "key": header.key, "digest": header.digest, "info": header.info}
-    publish_json(folder / KEY_FILE, content, staging=folder / STAGING_FOLDER)
-
-
-def repair(file: Path, command: str) -> str:
-    """The command line that makes a damaged file of a store anew, and only that file."""
-    return f"rm {shlex.quote(str(file))} && {command}"

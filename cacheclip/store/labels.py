@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import digest, publish_text, read_json
+from cacheclip.disk import DamagedError, digest, publish_text, read_json, seal_agrees, sealed
 from cacheclip.errors import StoreError
 from cacheclip.store.schema import FORMAT
 
@@ -41,12 +41,14 @@ class Labels:
         splits: split -> its labels.
         own_sha256: the `digest` that the data's own labels had when this was written, by which
             corrections are known; None where nobody said.
+        corrected: whether somebody changed the file by hand since the data's own were written.
     """
 
     dataset: str
     classnames: Sequence[str]
     splits: Mapping[str, SplitLabels]
     own_sha256: str | None = None
+    corrected: bool = False
 
     def smallest_class(self, split: str) -> int:
         """How many samples of a split the class with the fewest has."""
@@ -90,34 +92,78 @@ def write_labels(folder: Path, labels: Labels) -> None:
     }
     if labels.own_sha256 is not None:
         content["own_sha256"] = labels.own_sha256
-    publish_text(folder / LABELS_FILE, json.dumps(content, ensure_ascii=False) + "\n")
+    if labels.corrected:
+        content["corrected"] = True
+    publish_text(folder / LABELS_FILE, json.dumps(sealed(content), ensure_ascii=False) + "\n")
 
 
-def read_labels(folder: Path) -> Labels:
+def read_labels(folder: Path, dataset: str) -> Labels:
     """The record in a data set's folder.
 
+    One that is not as it was written, and yet is such a record, was corrected by hand.
+
+    Args:
+        folder: the data set's.
+        dataset: its id.
+
     Raises:
-        StoreError: there is none, or it is not such a record.
+        DamagedError: it is not such a record.
+        StoreError: there is none, or it may not be read.
     """
     file = folder / LABELS_FILE
-    if not file.exists():
-        raise StoreError("there are no labels", where=str(file), fix="cacheclip extract")
-    content = read_json(file)
     try:
-        splits = {name: SplitLabels(**split) for name, split in content["splits"].items()}
-        own = content.get("own_sha256")
-        labels = Labels(content["dataset"], content["classnames"], splits, own)
-        if not all(isinstance(name, str) for name in labels.classnames):
-            raise ValueError("a class name that is no text")
-        classes = len(labels.classnames)
-        for name, split in splits.items():
-            wrong = [label for label in split.labels if not UNLABELLED <= label < classes]
-            if wrong:
-                raise ValueError(f"label {wrong[0]} in split {name}, and {classes} classes")
+        content = read_json(file)
+    except FileNotFoundError:
+        raise StoreError("there are no labels", where=str(file), fix="cacheclip extract") from None
+    try:
+        labels = _labels(content)
+        _check(labels, dataset)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(
+        raise DamagedError(
             f"these are not labels: {error}",
             where=str(file),
             fix="correct the file, or remove it and run `cacheclip extract` again",
         ) from None
     return labels
+
+
+def _labels(content: Any) -> Labels:
+    """The record as it stands there, not checked for what it says.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is none.
+    """
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']}, and this cacheclip reads {FORMAT}")
+    splits = {name: SplitLabels(**split) for name, split in content["splits"].items()}
+    by_hand = content.get("corrected", False) is not False or seal_agrees(content) is False
+    return Labels(
+        content["dataset"], content["classnames"], splits, content.get("own_sha256"), by_hand
+    )
+
+
+def _check(labels: Labels, dataset: str) -> None:
+    """See that a record says what labels of this data set can say.
+
+    Raises:
+        TypeError, ValueError: it does not.
+    """
+    if labels.dataset != dataset:
+        raise ValueError(f"those of {labels.dataset!r}")
+    names = labels.classnames
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise ValueError("a class name that is no text")
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise ValueError(f"two classes by the name {twice[0]!r}")
+    if not isinstance(labels.own_sha256, str | None):
+        raise ValueError("own_sha256 is no text")
+    for name, split in labels.splits.items():
+        if not isinstance(split.ids_sha256, str) or not isinstance(split.files_sha256, str | None):
+            raise ValueError(f"split {name} does not say of which samples")
+        if not isinstance(split.labels, list):
+            raise ValueError(f"those of split {name} are no list")
+        for row, label in enumerate(split.labels):
+            if type(label) is not int or not UNLABELLED <= label < len(names):
+                raise ValueError(
+                    f"label {label!r} of row {row} in split {name}, and {len(names)} classes"
+                )

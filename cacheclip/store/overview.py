@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from cacheclip.errors import StoreError
+from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
-from cacheclip.store.scan import Found, labels_or_none, last_times, scan, texts_of
+from cacheclip.store.scan import Found, last_times, scan, texts_of
 from cacheclip.store.schema import LAYERS, TEXT
 
 SPLITS = ("train", "val", "test")
@@ -39,13 +41,28 @@ class Line:
         return [self.dataset, self.encoder, rows, ", ".join(self.layers), size, self.state]
 
 
-def overview(home: Home) -> list[Line]:
-    """All feature sets of a home, by data set; the one that commands take by default is marked."""
+@dataclass(frozen=True)
+class Overview:
+    """What a home holds.
+
+    Attributes:
+        lines: one a feature set, by data set.
+        problems: a line for each file and folder that cannot be read, with the way back.
+    """
+
+    lines: list[Line]
+    problems: list[str]
+
+
+def overview(home: Home) -> Overview:
+    """All feature sets of a home; the one that commands take by default is marked."""
     last = home.last_extraction()
+    datasets, errors = home.looked_through()
     lines = []
-    for dataset in home.datasets():
-        labels, times = labels_or_none(home, dataset), last_times(home, dataset)
-        stores = scan(home, dataset)
+    for dataset in datasets:
+        stores, labels, wrong = _read(home, dataset)
+        errors += wrong
+        times = last_times(home, dataset)
         texts = [store for store in stores if store.layer == TEXT]
         sets: dict[str, list[Found]] = {}
         for store in stores:
@@ -55,7 +72,21 @@ def overview(home: Home) -> list[Line]:
             newest = last is not None and digest == last["set"]
             own = list(texts_of(texts, images, None))
             lines.append(_line(dataset, images, own, labels, times.get(digest), newest=newest))
-    return lines
+    said = [f"{error.where}: {error.what}; fix: {error.fix}" for error in errors]
+    return Overview(lines, [*dict.fromkeys(said), *home.log_notices()])
+
+
+def _read(home: Home, dataset: str) -> tuple[list[Found], Labels | None, list[StoreError]]:
+    """The stores and labels of a data set as far as they can be read, and why others cannot."""
+    stores, labels, errors = [], None, []
+    try:
+        stores = scan(home, dataset)
+        errors = [store.problem for store in stores if store.problem is not None]
+        if there(home.labels_file(dataset)):
+            labels = home.labels(dataset)
+    except StoreError as error:
+        errors.append(error)
+    return stores, labels, [home.with_command(dataset, error) for error in errors]
 
 
 def _line(

@@ -8,7 +8,7 @@ from cacheclip.disk import leftovers, read_json
 from cacheclip.errors import StoreError
 from cacheclip.store.home import Home
 from cacheclip.store.remove import Part
-from cacheclip.store.scan import Found, labels_or_none, last_times, scan, texts_of
+from cacheclip.store.scan import Found, labels_or_none, last_times, scanned, texts_of
 from cacheclip.store.schema import STAGING_FOLDER, TEXT
 
 STALE = 3600.0  # seconds after which nobody is still writing a file that no lock guards
@@ -34,7 +34,7 @@ def unused(home: Home) -> list[Part]:
 
 def _of_dataset(home: Home, dataset: str) -> Iterator[Part]:
     labels, times = labels_or_none(home, dataset), last_times(home, dataset)
-    stores = scan(home, dataset)
+    stores = scanned(home, dataset)
     texts = [store for store in stores if store.layer == TEXT and store.header]
     images = [store for store in stores if store.set_digest is not None]
     current = [store for store in images if store.is_of(labels)]

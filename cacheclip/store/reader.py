@@ -5,20 +5,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import read_json
+from cacheclip.disk import read_json, seal_agrees
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
-from cacheclip.store.key import Header, Key, read_header, repair, samples_sha256
+from cacheclip.store.folders import there
+from cacheclip.store.header import Header, read_header
+from cacheclip.store.key import Key, files_sha256, samples_sha256
+from cacheclip.store.plan import read_plan
 from cacheclip.store.schema import (
     DONE_FILE,
     DONE_FOLDER,
+    FORMAT,
     IDS_FILE,
-    PLAN_FILE,
     Failure,
     ShardRecord,
     from_json,
@@ -72,39 +76,36 @@ class Store:
     records: tuple[ShardRecord, ...]
 
     @classmethod
-    def open(cls, path: Path, home: str = "") -> "Store":
+    def open(cls, path: Path, home: str = "", header: Header | None = None) -> "Store":
         """Open a store without opening its shards: their sizes are checked, not their contents.
+
+        Nor is the file of ids opened, which `check_ids` does.
 
         Args:
             path: its folder.
             home: `Home.option`, for the commands in error messages.
+            header: its key.json, where that was read before.
 
         Raises:
             IncompleteStoreError: shards are missing that nobody has finished yet.
             StoreError: no store, not this format, or a file that is missing or of another size.
         """
-        header = read_header(path, home)
-        command = header.extract_command
-        if not (path / DONE_FILE).exists():
+        header = header or read_header(path, home)
+        file, command = path / DONE_FILE, header.extract_command
+        if not there(file):
             done, failed = _finished(path)
-            raise IncompleteStoreError(done, _planned(path), failed, where=str(path), fix=command)
-        content = read_json(path / DONE_FILE)
+            total = _planned(path, header)
+            raise IncompleteStoreError(done, total, failed, where=str(path), fix=command)
+        content = read_json(file, command=command)
         try:
-            records = tuple(from_json(ShardRecord, record) for record in content["shards"])
-            ours = content["key_digest"] == header.digest
-        except (KeyError, TypeError):
-            ours = False
-        if (
-            not ours
-            or not records
-            or [record.first for record in records] != _starts(records)
-            or _rows(records) != header.key["data"]["samples"]
-        ):
+            records = _records(content, header)
+        except (KeyError, TypeError, ValueError):
             why = "not the records of this store"
-            raise hdf5.damaged(path / DONE_FILE, why, repair(path / DONE_FILE, command))
+            raise hdf5.damaged(file, why, command) from None
         store = cls(path, header, records)
         for record in records:
             store._check_size(record)
+        store._ids_path()
         return store
 
     @property
@@ -154,10 +155,7 @@ class Store:
             StoreError: the file of ids is missing or damaged.
         """
         with self._ids_file() as file:
-            ids = shard.read_texts(file, "id", self.rows)
-            if samples_sha256(ids) != self.key["data"]["samples_sha256"]:
-                raise ValueError("its ids are not those of the key")
-        return ids
+            return self._ids(file)
 
     def stamps(self) -> list[str] | None:
         """What each sample's file was known by when it was encoded; None if by its id alone.
@@ -166,7 +164,19 @@ class Store:
             StoreError: the file of ids is missing or damaged.
         """
         with self._ids_file() as file:
-            return shard.read_texts(file, "stamp", self.rows) if "stamp_off" in file else None
+            return self._stamps(file)
+
+    def check_ids(self) -> None:
+        """See that ids and stamps are those of the key.
+
+        Raises:
+            StoreError: the file of ids is missing or damaged.
+        """
+        with self._ids_file() as file:
+            ids, stamps = self._ids(file), self._stamps(file)
+            wanted = self.key["data"]["files_sha256"]
+            if (None if stamps is None else files_sha256(ids, stamps)) != wanted:
+                raise ValueError("its stamps are not those of the key")
 
     def failures(self) -> list[Failure]:
         """The rows that have no vector, and why.
@@ -234,30 +244,45 @@ class Store:
     @contextmanager
     def _shard(self, record: ShardRecord) -> Iterator[h5py.File]:
         path = self._check_size(record)
-        with hdf5.checked(path, self._repair(path)) as file:
+        with hdf5.checked(path, self.extract_command) as file:
             shard.check_header(file, record, self.digest, record.content_sha256)
             yield file
 
     @contextmanager
     def _ids_file(self) -> Iterator[h5py.File]:
-        path = self.path / IDS_FILE
-        with hdf5.checked(path, self._repair(path)) as file:
+        with hdf5.checked(self._ids_path(), self.extract_command) as file:
+            if hdf5.attribute(file, "key_digest") != self.digest:
+                raise ValueError("it is of another store")
             yield file
+
+    def _ids(self, file: h5py.File) -> list[str]:
+        ids = shard.read_texts(file, "id", self.rows)
+        if samples_sha256(ids) != self.key["data"]["samples_sha256"]:
+            raise ValueError("its ids are not those of the key")
+        return ids
+
+    def _stamps(self, file: h5py.File) -> list[str] | None:
+        return shard.read_texts(file, "stamp", self.rows) if "stamp_off" in file else None
+
+    def _ids_path(self) -> Path:
+        path = self.path / IDS_FILE
+        if not there(path):
+            raise StoreError(
+                "the file of sample ids is missing", where=str(path), fix=self.extract_command
+            )
+        return path
 
     def _check_size(self, record: ShardRecord) -> Path:
         path = self.path / record.file
-        if not path.exists():
+        if not there(path):
             raise StoreError(
                 "a shard of this store is missing", where=str(path), fix=self.extract_command
             )
         size = path.stat().st_size
         if size != record.bytes:
             why = f"{size:,} bytes, not {record.bytes:,}"
-            raise hdf5.damaged(path, why, self._repair(path))
+            raise hdf5.damaged(path, why, self.extract_command)
         return path
-
-    def _repair(self, path: Path) -> str:
-        return repair(path, self.extract_command)
 
 
 def _finished(path: Path) -> tuple[int, int]:
@@ -272,12 +297,46 @@ def _finished(path: Path) -> tuple[int, int]:
     return len(files), failed
 
 
-def _planned(path: Path) -> int:
-    """How many shards the store will have; 0 if no plan was made yet that can be read."""
+def _planned(path: Path, header: Header) -> int:
+    """How many shards the store will have; 0 if no plan was made yet.
+
+    Raises:
+        StoreError: the plan is damaged, or may not be read.
+    """
     try:
-        return len(read_json(path / PLAN_FILE)["shards"])
-    except (FileNotFoundError, StoreError, KeyError, TypeError):
+        plan = read_plan(path, header.key, header.extract_command)
+    except FileNotFoundError:
         return 0
+    return len(plan.shards(header.key["data"]["samples"]))
+
+
+def _records(content: Any, header: Header) -> tuple[ShardRecord, ...]:
+    """The records of a complete store, which must agree with each other and with its key.
+
+    Raises:
+        KeyError, TypeError, ValueError: they do not.
+    """
+    records = tuple(from_json(ShardRecord, record) for record in content["shards"])
+    itemsize = np.dtype(header.key["store"]["dtype"]).itemsize
+    sound = all(
+        record.rows > 0
+        and 0 < record.dim == records[0].dim
+        and 0 <= record.failed <= record.rows
+        and record.rows * record.dim * itemsize <= record.bytes
+        for record in records
+    )
+    told = [content[name] for name in ("format", "key_digest", "rows", "dim", "failed")]
+    failed = sum(record.failed for record in records)
+    if (
+        seal_agrees(content) is False
+        or not sound
+        or [record.id for record in records] != list(range(len(records)))
+        or [record.first for record in records] != _starts(records)
+        or _rows(records) != header.key["data"]["samples"]
+        or told != [FORMAT, header.digest, _rows(records), records[0].dim, failed]
+    ):
+        raise ValueError("not the records of this store")
+    return records
 
 
 def _rows(records: Sequence[ShardRecord]) -> int:

@@ -12,7 +12,7 @@ from cacheclip.refusals import CLOSED, refused
 from cacheclip.regular import expanded
 from cacheclip.store.home import Home
 
-WRITTEN = ("results.jsonl", "predictions", "tests", "draws", "bundles")  # in a home
+WRITTEN = ("results.jsonl", "predictions", "tests", "draws", "bundles", "locks")  # in a home
 
 
 def results_home(home: Home, chosen: Path | None = None) -> tuple[Home, tuple[str, ...]]:

@@ -1,19 +1,18 @@
 """Every store of a data set, finished or not, and how it stands to the labels and the log."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import read_json
 from cacheclip.errors import StoreError
+from cacheclip.store.folders import is_store, store_folders, there
+from cacheclip.store.header import Header, NoKeyError, read_header
 from cacheclip.store.home import Home, Labels
-from cacheclip.store.key import Header, read_header, set_digest_of
-from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, LAYERS, PLAN_FILE, TEXT
-
-_STORE = re.compile(rf"({'|'.join((*LAYERS, TEXT))})-[0-9a-f]{{12}}")
+from cacheclip.store.key import set_digest_of
+from cacheclip.store.plan import read_plan
+from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, KEY_FILE, TEXT
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,14 @@ class Found:
         header: its key.json; None where that cannot be read.
         done: finished shards.
         total: shards of its plan.
+        problem: why its key or its plan cannot be read.
     """
 
     path: Path
     header: Header | None
     done: int
     total: int
+    problem: StoreError | None = None
 
     @property
     def key(self) -> Mapping[str, Any]:
@@ -83,9 +84,21 @@ class Found:
 
 
 def scan(home: Home, dataset: str) -> list[Found]:
-    """The stores of a data set, by split and layer; other folders are left out."""
-    folders = sorted(home.dataset_folder(dataset).glob("*/*/"))
-    return [_found(home, path) for path in folders if _STORE.fullmatch(path.name)]
+    """The stores of a data set, by split and layer; other folders are left out.
+
+    Raises:
+        StoreError: a folder cannot be looked into.
+    """
+    paths = store_folders(home.dataset_folder(dataset))
+    return [_found(home, path) for path in paths if is_store(path)]
+
+
+def scanned(home: Home, dataset: str) -> list[Found]:
+    """As `scan`; none of a data set that cannot be looked through."""
+    try:
+        return scan(home, dataset)
+    except StoreError:
+        return []
 
 
 def labels_or_none(home: Home, dataset: str) -> Labels | None:
@@ -111,14 +124,21 @@ def texts_of(texts: list[Found], images: list[Found], labels: Labels | None) -> 
 
 def _found(home: Home, path: Path) -> Found:
     try:
+        if not there(path / KEY_FILE):
+            lost = there(path / DONE_FILE)  # written long after the key, and deleted before it
+            return Found(path, None, 0, 0, NoKeyError(path, "") if lost else None)
         header = read_header(path, home.option)
-    except StoreError:
-        return Found(path, None, 0, 0)
+    except StoreError as error:
+        return Found(path, None, 0, 0, error)
     if header.key["layer"] == TEXT:
         return Found(path, header, int((path / DONE_FILE).exists()), 1)
     done = len(list((path / DONE_FOLDER).glob("*.json")))
+    problem = None
     try:
-        total = len(read_json(path / PLAN_FILE)["shards"])
-    except (OSError, StoreError, KeyError, TypeError):
+        plan = read_plan(path, header.key, header.extract_command)
+        total = len(plan.shards(header.key["data"]["samples"]))
+    except FileNotFoundError:
         total = max(done, 1)
-    return Found(path, header, done, total)
+    except StoreError as error:
+        problem, total = error, max(done, 1)
+    return Found(path, header, done, total, problem)

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+from cacheclip.disk import seal_agrees
+
 T = TypeVar("T")
 
 FORMAT = 1
@@ -39,6 +41,7 @@ DONE_FILE = "done.json"
 DONE_FOLDER = "done"
 STAGING_FOLDER = "tmp"
 LOCK_FILE = "lock"
+SEAL = "digest"  # of what else a JSON file holds
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,14 @@ class ShardRecord:
 
 
 def from_json(record: type[T], content: Any) -> T:
-    """A record of plain fields from what JSON gave, every field of its type.
+    """A record of plain fields from what JSON gave, sealed or not, every field of its type.
 
     Raises:
-        TypeError: it is another record, or none.
+        TypeError: it is another record, or none, or not as it was sealed.
     """
-    made = record(**content)
+    if not isinstance(content, dict) or seal_agrees(content) is False:
+        raise TypeError("it is not as it was written")
+    made = record(**{name: value for name, value in content.items() if name != SEAL})
     for field in fields(made):  # type: ignore[arg-type]
         if type(getattr(made, field.name)) is not field.type:
             raise TypeError(f"{field.name} is not of type {field.type}")

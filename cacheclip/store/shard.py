@@ -1,7 +1,6 @@
 """One shard: from encoder output to the bytes of its file, and from the file back to arrays."""
 
 import hashlib
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from cacheclip.store.schema import (
     cut,
 )
 
+EXTRACT = "cacheclip extract"
 BLOCK = 2048  # rows that stay in the processor's cache while they are worked on
 SQUARES = 2**22  # in memory at once
 
@@ -124,19 +124,28 @@ def shard_file(
     return data, record
 
 
-def verified(path: Path, spec: ShardSpec, ids: Sequence[str], key_digest: str) -> ShardRecord:
+def verified(
+    path: Path, spec: ShardSpec, ids: Sequence[str], key_digest: str, command: str = EXTRACT
+) -> ShardRecord:
     """The record of a published shard that has none, after reading all of it.
+
+    Args:
+        path: its file.
+        spec: what it should be.
+        ids: the ids of its samples.
+        key_digest: of its store.
+        command: what makes it anew.
 
     Raises:
         StoreError: the file is not this shard, whole and unchanged.
     """
-    with hdf5.checked(path, fix=f"rm {shlex.quote(str(path))}") as file:
-        arrays = {name: np.asarray(file[name][()]) for name in file}
+    with hdf5.checked(path, command) as file:
+        arrays = hdf5.read_all(file)
         content = hdf5.content_sha256(arrays)
         check_header(file, spec, key_digest, content)
         if hdf5.unpacked(arrays["id_blob"], arrays["id_off"]) != list(ids):
             raise ValueError("its sample ids are not the plan's")
-        failed = int((arrays["ok"] == 0).sum())
+        failed = int((~good_rows(arrays["norm"], arrays["ok"], spec.first)).sum())
         dim = arrays["features"].shape[1]
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
@@ -187,7 +196,7 @@ def read_rows(
     """
     n, dim = record.rows, record.dim
     norm = hdf5.read(file, "norm", "float32", (n,))
-    ok = hdf5.read(file, "ok", "uint8", (n,)) == 1
+    ok = good_rows(norm, hdf5.read(file, "ok", "uint8", (n,)), record.first)
     row = hdf5.read(file, "row", "int64", (n,))
     if (row != np.arange(record.first, record.first + n)).any():
         raise ValueError("its rows are not in the plan's order")
@@ -212,6 +221,24 @@ def read_rows(
             length[~ok[start:stop]] = 1
             block /= length[:, None]
     return norm, ok
+
+
+def good_rows(norm: NDArray[np.float32], ok: NDArray[np.uint8], first: int) -> NDArray[np.bool_]:
+    """Which of n rows have a vector.
+
+    Args:
+        norm: [n] as stored.
+        ok: [n] as stored.
+        first: position in the store of the first row.
+
+    Raises:
+        ValueError: one is called good and has none, or the other way round.
+    """
+    has = np.isfinite(norm) & (norm > 0)
+    wrong = np.where(ok == 1, ~has, (ok != 0) | (norm != 0))
+    if wrong.any():
+        raise ValueError(f"row {first + int(np.argmax(wrong))} is marked for what it is not")
+    return has
 
 
 def read_failures(file: h5py.File, record: ShardRecord) -> list[Failure]:

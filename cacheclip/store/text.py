@@ -12,10 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import digest, lock, publish_bytes, publish_json, read_json, sweep
+from cacheclip.disk import (
+    digest,
+    lock,
+    publish_bytes,
+    publish_json,
+    read_json,
+    sealed,
+    sweep,
+)
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5, shard
-from cacheclip.store.key import Header, Key, publish_header, read_header, repair
+from cacheclip.store.folders import there
+from cacheclip.store.header import Header, publish_header, read_header
+from cacheclip.store.key import Key
 from cacheclip.store.reader import IncompleteStoreError
 from cacheclip.store.schema import (
     DONE_FILE,
@@ -70,23 +80,19 @@ class TextStore:
             StoreError: no store, not this format, or its file is missing or of another size.
         """
         header = read_header(path, home)
-        if not (path / DONE_FILE).exists():
-            raise IncompleteStoreError(0, 1, where=str(path), fix=header.extract_command)
-        file, fix = path / TEXT_FILE, repair(path / DONE_FILE, header.extract_command)
+        done, file, command = path / DONE_FILE, path / TEXT_FILE, header.extract_command
+        if not there(done):
+            raise IncompleteStoreError(0, 1, where=str(path), fix=command)
+        content = read_json(done, command=command)
         try:
-            record = from_json(TextRecord, read_json(path / DONE_FILE))
-        except TypeError:
-            record = None
-        if record is None or record.key_digest != header.digest:
-            raise hdf5.damaged(path / DONE_FILE, "not the record of this store", fix)
-        if not file.exists():
-            raise StoreError(
-                "the file of text features is missing", where=str(file), fix=header.extract_command
-            )
+            record = _record(content, header)
+        except (KeyError, TypeError, ValueError):
+            raise hdf5.damaged(done, "not the record of this store", command) from None
+        if not there(file):
+            raise StoreError("the file of text features is missing", where=str(file), fix=command)
         size = file.stat().st_size
         if size != record.bytes:
-            why = f"{size:,} bytes, not {record.bytes:,}"
-            raise hdf5.damaged(file, why, repair(file, header.extract_command))
+            raise hdf5.damaged(file, f"{size:,} bytes, not {record.bytes:,}", command)
         return cls(path, header, record)
 
     @property
@@ -125,7 +131,7 @@ class TextStore:
     def _read(self) -> tuple[NDArray[np.float32], list[str], list[list[str]]]:
         path = self.path / TEXT_FILE
         classes, width, dim = self.record.classes, self.record.prompts, self.record.dim
-        with hdf5.checked(path, repair(path, self.header.extract_command)) as file:
+        with hdf5.checked(path, self.header.extract_command) as file:
             if hdf5.attribute(file, "content_sha256") != self.record.content_sha256:
                 raise ValueError("it is not the file of the record")
             dtype = self.key["store"]["dtype"]
@@ -137,8 +143,29 @@ class TextStore:
                 raise ValueError("a vector does not have the norm it was stored with")
             classnames = shard.read_texts(file, "class", classes)
             texts = shard.read_texts(file, "prompt", classes * width)
+            if digest(classnames) != self.key["text"]["classnames_sha256"]:
+                raise ValueError("its class names are not those of the key")
+            if (norm.reshape(-1)[[bool(text) for text in texts]] <= 0).any():
+                raise ValueError("a prompt has no vector")
         rows = [texts[c * width : (c + 1) * width] for c in range(classes)]
         return raw, classnames, [[text for text in row if text] for row in rows]
+
+
+def _record(content: Any, header: Header) -> TextRecord:
+    """The record of a complete text store, which must agree with its key.
+
+    Raises:
+        KeyError, TypeError, ValueError: it does not.
+    """
+    record = from_json(TextRecord, content)
+    key = header.key
+    shape = [key["text"]["classes"], key["text"]["prompts"]]
+    least = record.classes * record.prompts * record.dim * np.dtype(key["store"]["dtype"]).itemsize
+    if [record.classes, record.prompts] != shape or not 0 < least <= record.bytes:
+        raise ValueError("not the record of this store")
+    if record.key_digest != header.digest:
+        raise ValueError("the record of another store")
+    return record
 
 
 def write_text_store(
@@ -213,5 +240,5 @@ def write_text_store(
         )
         (path / DONE_FILE).unlink(missing_ok=True)
         publish_bytes(path / TEXT_FILE, image, staging=path / STAGING_FOLDER)
-        publish_json(path / DONE_FILE, asdict(record), staging=path / STAGING_FOLDER)
+        publish_json(path / DONE_FILE, sealed(asdict(record)), staging=path / STAGING_FOLDER)
     return TextStore.open(path, home)

@@ -10,19 +10,22 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import lock, publish_bytes, publish_json, read_json, sha256_file, sweep
+from cacheclip.disk import (
+    DamagedError,
+    lock,
+    publish_bytes,
+    publish_json,
+    read_json,
+    sealed,
+    sha256_file,
+    sweep,
+)
 from cacheclip.errors import StoreError
 from cacheclip.refusals import RefusedError, refusals
 from cacheclip.store import hdf5, shard
-from cacheclip.store.key import (
-    Header,
-    Key,
-    key_digest,
-    publish_header,
-    repair,
-    samples_sha256,
-    update_header,
-)
+from cacheclip.store.header import Header, publish_header, update_header
+from cacheclip.store.key import Key, key_digest, samples_sha256
+from cacheclip.store.plan import StorePlan, read_plan
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
     DONE_FILE,
@@ -36,7 +39,6 @@ from cacheclip.store.schema import (
     ShardRecord,
     ShardSpec,
     from_json,
-    plan_shards,
 )
 
 
@@ -52,6 +54,7 @@ class ImageStoreWriter:
         encode_batch: of the plan that holds; batches start at a shard's first row and the last one
             is padded, or low bits of the features differ.
         shards: all shards of the plan.
+        renewed: done records that were damaged, and were made anew from their shards.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class ImageStoreWriter:
         self.rows_per_shard = rows_per_shard
         self.encode_batch = encode_batch
         self.shards: tuple[ShardSpec, ...] = ()
+        self.renewed = 0
         self._header = Header(key, self.digest, dict(info), home)
         self._ids = ids
         self._files = files
@@ -144,7 +148,7 @@ class ImageStoreWriter:
         except FileExistsError:
             # Where locks do not reach (some network disks), another writer was first; the record
             # must be that of the file which is there.
-            record = shard.verified(self.path / spec.file, spec, self._shard_ids(spec), self.digest)
+            record = self._verified(spec)
         self._read_back(spec, record)
         self._note(spec, record)
         return record
@@ -199,7 +203,7 @@ class ImageStoreWriter:
                 "failed": sum(record.failed for record in records),
                 "shards": [asdict(record) for record in records],
             }
-            publish_json(self.path / DONE_FILE, done, staging=self._staging)
+            publish_json(self.path / DONE_FILE, sealed(done), staging=self._staging)
         self._header = update_header(self.path, self._header, self._info)
         return Store.open(self.path, self._header.home)
 
@@ -233,33 +237,16 @@ class ImageStoreWriter:
             arrays |= hdf5.packed("stamp", self._files)
         image = hdf5.file_image(arrays, {"format": FORMAT, "key_digest": self.digest})
         ids_file = self.path / IDS_FILE
-        if not ids_file.exists() or ids_file.read_bytes() != image:
+        if not ids_file.is_file() or ids_file.read_bytes() != image:
             publish_bytes(ids_file, image, staging=self._staging)
-        file = self.path / PLAN_FILE
-        begun = read_json(file) if file.exists() else self._plan()
         try:
-            self.rows_per_shard, self.encode_batch = begun["rows_per_shard"], begun["encode_batch"]
-            self.shards = plan_shards(len(self._ids), self.rows_per_shard)
-            whole = begun == self._plan()
-        except (KeyError, TypeError, ValueError):
-            whole = False
-        if not whole:
-            fix = repair(file, self._header.extract_command)
-            raise hdf5.damaged(file, "not the plan of this store", fix)
-        if not file.exists():
-            publish_json(file, begun, staging=self._staging)
-
-    def _plan(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "key_digest": self.digest,
-            "rows": len(self._ids),
-            "rows_per_shard": self.rows_per_shard,
-            "encode_batch": self.encode_batch,
-            "shards": [asdict(spec) for spec in plan_shards(len(self._ids), self.rows_per_shard)],
-            "samples_sha256": self.key["data"]["samples_sha256"],
-            "ids": IDS_FILE,
-        }
+            plan = read_plan(self.path, self.key, self._header.extract_command)
+        except FileNotFoundError:
+            plan = StorePlan(self.rows_per_shard, self.encode_batch)
+            content = plan.content(self.key)
+            publish_json(self.path / PLAN_FILE, content, staging=self._staging)
+        self.rows_per_shard, self.encode_batch = plan.rows_per_shard, plan.encode_batch
+        self.shards = plan.shards(len(self._ids))
 
     def _recover(self) -> None:
         """Find out which shards are there, whoever wrote them and however that ended."""
@@ -274,17 +261,22 @@ class ImageStoreWriter:
             ):
                 self._records[spec.id] = record
                 continue
+            damaged = record is None and (self.path / spec.record).exists()
             self._drop(spec)
             if not file.exists():
                 continue
             try:
-                record = shard.verified(file, spec, self._shard_ids(spec), self.digest)
-            except RefusedError:
-                raise  # it may be well
-            except StoreError:
+                record = self._verified(spec)
+            except DamagedError:
                 file.unlink()  # it is encoded anew
             else:
                 self._note(spec, record)
+                self.renewed += damaged
+
+    def _verified(self, spec: ShardSpec) -> ShardRecord:
+        """The record of a shard's file, all of which is read."""
+        ids, command = self._shard_ids(spec), self._header.extract_command
+        return shard.verified(self.path / spec.file, spec, ids, self.digest, command)
 
     def _read_back(self, spec: ShardSpec, record: ShardRecord) -> None:
         """See that a disk gives the shard that it was given, before it counts as done."""
@@ -313,7 +305,7 @@ class ImageStoreWriter:
             return None  # the shard itself has the last word
 
     def _note(self, spec: ShardSpec, record: ShardRecord) -> None:
-        publish_json(self.path / spec.record, asdict(record), staging=self._staging)
+        publish_json(self.path / spec.record, sealed(asdict(record)), staging=self._staging)
         self._records[spec.id] = record
 
 

@@ -1,6 +1,6 @@
 """Stage two: a table of methods x settings x shots x seeds from the cache alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 
-from cacheclip import results
 from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, StoreError, UsageError
@@ -20,7 +19,16 @@ from cacheclip.select.base import Policy
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows, settings
 from cacheclip.study.data import SetData
-from cacheclip.study.plan import Block, Cell, Stack, blocks, parts, sentence
+from cacheclip.study.plan import (
+    Block,
+    Cell,
+    Stack,
+    blocks,
+    parts,
+    refuse_too_many,
+    sentence,
+)
+from cacheclip.study.reuse import Log
 from cacheclip.study.run import Outcome, run
 from cacheclip.study.sampling import notices, sampling
 
@@ -48,7 +56,7 @@ class Request:
 
     methods: tuple[str, ...]
     shots: tuple[Shots, ...]
-    seeds: tuple[int, ...] = (1,)
+    seeds: Sequence[int] = (1,)
     select: str | None = None
     set: tuple[str, ...] = ()
     recipe: str | None = None
@@ -80,7 +88,7 @@ class Comparison:
         reused: how many rows the log had already.
         choices: method -> the settings that were given.
         draws: shots -> the draws of its seeds.
-        notices: what there is to know of the draws, a line each.
+        notices: what there is to know of the draws and of the log, a line each.
     """
 
     def __init__(self, request: Request, features: FeatureSet, home: Home) -> None:
@@ -94,6 +102,7 @@ class Comparison:
         self.choices = settings.parse(request.set, chosen)
         policy = _policy(request.select, self.data)
         able, self.refusals = _able(chosen, request.methods, features)
+        refuse_too_many(able, request.shots, request.seeds, policy, self.choices)
         drawing = any(method.draws and method.name in request.methods for method in able)
         shots = request.shots if drawing else ()
         self.data.draws_are = sampling(request.draw, shots, request.seeds, features)
@@ -124,14 +133,13 @@ class Comparison:
             self.draws[block.shots] = list(drawn.values())
         self.shortages = _shortages([p.draw for own in planned for p in own])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
-        skip = request.on_existing == "skip"
-        wanted = {p.row.row_id for own in planned for p in own} if skip else set()
-        there = results.rows(home.root, wanted)
+        self._log = Log(home, self.data)
+        self._skips = request.on_existing == "skip"
+        wanted = {p.row.row_id for own in planned for p in own} if self._skips else set()
+        there = self._log.rows(wanted, self.notices.append)
         self.reused = len(there)
-        self._done = {
-            p.place: there[p.row.row_id] for own in planned for p in own if p.row.row_id in there
-        }
-        self._missing = [[p for p in own if p.row.row_id not in there] for own in planned]
+        self._done: dict[int, Row] = {}
+        self._missing = [self._without(there, own) for own in planned]
 
     @property
     def plan(self) -> str:
@@ -176,7 +184,8 @@ class Comparison:
             notice: called with a line for the user.
         """
         done, total = 0, self.variants
-        for block, missing in zip(self.blocks, self._missing, strict=True):
+        for block, missing, meanwhile in self._turns(notice):
+            done += meanwhile
             whole = replace(block, cells=tuple(p.cell for p in missing))
             for group in parts(whole, partial(self._at_once, block, missing)):
                 own = [missing[c] for c in group]
@@ -187,15 +196,50 @@ class Comparison:
 
                 outcomes = run(part, [p.draw for p in own], self.data, advance, notice)
                 made = [
-                    rows.finished(p.row, o, self.data.classnames)
+                    rows.keep(
+                        self.home,
+                        self.data,
+                        o,
+                        rows.finished(p.row, o, self.data.classnames),
+                        notice,
+                    )
                     for p, o in zip(own, outcomes, strict=True)
                 ]
-                for row, outcome in zip(made, outcomes, strict=True):
-                    rows.keep(self.home, self.data, outcome, row.row_id)
-                results.append(self.home.root, made)
+                self._log.add(made)
                 self._done |= {p.place: row for p, row in zip(own, made, strict=True)}
                 yield from zip(outcomes, made, strict=True)
                 done += part.variants
+
+    def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[Block, list[_Planned], int]]:
+        """The blocks that miss rows, and their cells, while nobody else makes such rows.
+
+        Those that somebody else is at come last. With a block comes how many of the runs planned
+        for it were made by others in the meantime.
+        """
+        waiting = [(b, own) for b, own in zip(self.blocks, self._missing, strict=True) if own]
+        if not self._skips:
+            yield from ((block, own, 0) for block, own in waiting)
+            return
+        every = [p for _, own in waiting for p in own]
+        for patient in (False, True):
+            taken = []
+            for block, own in waiting:
+                with self._log.turn(own[0].row, notice if patient else None) as ours:
+                    if not ours:
+                        taken.append((block, own))
+                        continue
+                    self._without(self._log.younger({p.row.row_id for p in every}), every)
+                    left = [p for p in own if p.place not in self._done]
+                    runs = sum(len(p.cell.candidates) for p in own if p.place in self._done)
+                    yield block, left, runs
+            waiting = taken
+
+    def _without(self, there: Mapping[str, Row], planned: Sequence[_Planned]) -> list[_Planned]:
+        """The cells whose rows are not among these; the others are done."""
+        for p in planned:
+            if p.row.row_id in there:
+                self._done[p.place] = there[p.row.row_id]
+        return [p for p in planned if p.place not in self._done]
 
     def _at_once(self, block: Block, missing: Sequence[_Planned], stack: Stack) -> int:
         """Variants of such a stack that run together."""

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cacheclip.answers import Classes, class_type
 from cacheclip.disk import digest
 from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
@@ -16,6 +15,7 @@ from cacheclip.errors import InputError, StoreError
 from cacheclip.methods.base import Method, Settings
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.home import FeatureSet
+from cacheclip.store.labels import UNLABELLED
 from cacheclip.task import Query, Task, class_text
 
 RANKED, GIVEN = "ranked", "given"  # sampling procedures of support sets
@@ -25,8 +25,8 @@ class SetData:
     """Reads each store once, when it is first asked for.
 
     Whole splits stay in host memory; only the rows that a stack reads, and the test pictures, go to
-    the device. A row is good where the picture's `image` feature is: so all methods draw from, and
-    are tested on, the same pictures.
+    the device. A row is good where the picture has the features of every layer: so all methods draw
+    from, and are tested on, the same pictures.
     """
 
     def __init__(self, features: FeatureSet, device: torch.device, limit: int) -> None:
@@ -37,6 +37,7 @@ class SetData:
         self._draws: dict[tuple[Shots, int, Fewer], Draw] = {}
         self._layers: dict[tuple[str, str], Tensor] = {}
         self._good: dict[str, tuple[list[int], list[str]]] = {}
+        self._failed: dict[str, frozenset[int]] = {}
         self._test: dict[str, Tensor] = {}
         self._pools: dict[str, Pool] = {}
 
@@ -61,7 +62,7 @@ class SetData:
         return self._good_rows("test")[1]
 
     @cached_property
-    def zero_shot(self) -> NDArray[np.uint16] | None:
+    def zero_shot(self) -> Classes | None:
         """The class [n] that the text alone gives each good test picture; None without text."""
         if self.features.text is None:
             return None
@@ -69,7 +70,7 @@ class SetData:
         params = method.solve(self.task(ZeroShot, [None], [{}]))
         query = self.test_query(method)
         parts = [x[0].argmax(-1) for _, _, x in logits_in_parts(method, params, query, self.limit)]
-        return torch.cat(parts).cpu().numpy().astype(np.uint16)
+        return torch.cat(parts).cpu().numpy().astype(class_type(len(self.classnames)))
 
     @cached_property
     def _per_prompt(self) -> Tensor:
@@ -87,7 +88,7 @@ class SetData:
 
     def failed(self, split: str) -> int:
         """How many pictures of a split could not be encoded."""
-        return self.features.store(split).failed
+        return len(self._failed_rows(split))
 
     def pool(self, split: str) -> Pool:
         """What support (`train`) or validation (`val`) images are drawn from."""
@@ -210,10 +211,19 @@ class SetData:
         """Rows and ids of the good pictures of a split."""
         if split not in self._good:
             store = self.features.store(split)
-            bad = {failure.row for failure in store.failures()}
+            bad = self._failed_rows(split)
+            if split == "test":  # a picture without a label tests nothing
+                labels = self.features.labels.splits[split].labels
+                bad = bad | {row for row, label in enumerate(labels) if label == UNLABELLED}
             pairs = [(row, id_) for row, id_ in enumerate(store.ids()) if row not in bad]
             self._good[split] = ([row for row, _ in pairs], [id_ for _, id_ in pairs])
         return self._good[split]
+
+    def _failed_rows(self, split: str) -> frozenset[int]:
+        """The rows of a split that lack the features of some layer."""
+        if split not in self._failed:
+            self._failed[split] = frozenset(self.features.failures(split))
+        return self._failed[split]
 
     def _layer(self, split: str, name: str) -> Tensor:
         """All rows of one layer of a split, on the host."""

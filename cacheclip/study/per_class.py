@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from cacheclip.answers import Predictions
 from cacheclip.metrics import per_class, wilson
-from cacheclip.results import Predictions
 from cacheclip.study.table import Table, percent
 
 SHOWN = 10  # confusions and pictures in a table

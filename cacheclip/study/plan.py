@@ -7,6 +7,7 @@ that share static settings and the number of support pictures form a stack and r
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from cacheclip.draws import ALL, Shots
 from cacheclip.errors import UsageError, near
@@ -14,6 +15,8 @@ from cacheclip.methods import base as methods
 from cacheclip.methods.base import SEARCH, Method, Settings
 from cacheclip.select.base import Policy
 from cacheclip.study.settings import Choices
+
+MOST_RUNS = 300_000  # each takes some kB before it runs
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,31 @@ def _static(method: type[Method], settings: Settings) -> Settings:
     words = (name for name in method.vector if isinstance(settings[name], str))
     labels = (name for name in method.labels if name in settings)
     return {name: settings[name] for name in (*method.static, *words, *labels)}
+
+
+def refuse_too_many(
+    chosen: Sequence[type[Method]],
+    shots: Sequence[Shots],
+    seeds: Sequence[int],
+    policy: Policy,
+    choices: dict[str, Choices],
+) -> None:
+    """Refuse more runs than memory has room to plan, before any of them is planned.
+
+    Raises:
+        UsageError: there are more than `MOST_RUNS`.
+    """
+    runs = 0
+    for method in chosen:
+        settings = prod(len(x) for x in policy.axes(method, choices[method.name]).values())
+        runs += settings * (len(shots) * len(seeds) if method.draws else 1)
+    if runs > MOST_RUNS:
+        raise UsageError(
+            f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
+            where=f"{_count(len(chosen), 'method')} x {_count(len(shots), 'shot count')} x "
+            f"{_count(len(seeds), 'seed')} x their settings",
+            fix="compare with fewer --seeds, --shots, --methods or values of --set",
+        )
 
 
 def blocks(

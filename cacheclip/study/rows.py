@@ -1,6 +1,6 @@
 """From outcomes to result rows, predictions and bundles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from cacheclip import __version__
+from cacheclip.answers import Predictions, write_predictions
 from cacheclip.bundle import Bundle
-from cacheclip.disk import digest, publish_json
-from cacheclip.draws import Draw
+from cacheclip.disk import digest
+from cacheclip.draws import Draw, keep_draw
 from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
-from cacheclip.results import PROTOCOL_VERSION, Predictions, Row, write_predictions
+from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.store.home import Home
 from cacheclip.study.calibration import Calibration
 from cacheclip.study.data import RANKED, SetData
@@ -74,6 +75,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         version=__version__,
         time="",
         fewer="keep" if drawn and drawn.short else "error",
+        labels_corrected=features.labels.corrected,
     )
 
 
@@ -159,12 +161,17 @@ def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bun
     )
 
 
-def keep(home: Home, data: SetData, outcome: Outcome, row_id: str) -> None:
-    """Publish the draw, and the predictions that `results.predictions` reads."""
+def keep(
+    home: Home, data: SetData, outcome: Outcome, row: Row, notice: Callable[[str], None]
+) -> Row:
+    """Publish the draw, and the predictions that `answers.predictions` reads.
+
+    Returns:
+        The row with the digest of the predictions.
+    """
     draw, scores = outcome.draw, outcome.scores
-    if draw and not (path := home.root / "draws" / f"{draw.draw_id}.json").exists():
-        record = {"dataset": data.features.dataset} | draw.record()
-        publish_json(path, record, option="--results")
+    if draw and keep_draw(home.root / "draws", draw, data.features.dataset):
+        notice(f"draws/{draw.draw_id}.json was damaged and is made anew")
     if scores:
         answers = Predictions(
             predicted=scores.predicted[0],
@@ -174,7 +181,8 @@ def keep(home: Home, data: SetData, outcome: Outcome, row_id: str) -> None:
             true_rank=scores.true_rank[0],
             ids=data.test_ids,
         )
-        write_predictions(home.root, row_id, answers)
+        row = replace(row, predictions=write_predictions(home.root, row.row_id, answers))
+    return row
 
 
 def _splits_read(block: Block, data: SetData) -> list[str]:

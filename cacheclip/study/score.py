@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cacheclip.answers import Classes, class_type
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.methods.base import Method, Params
 from cacheclip.metrics import calibration_error, hits, true_log_probability, true_rank
@@ -16,29 +17,29 @@ from cacheclip.study.data import SetData
 
 @dataclass(frozen=True)
 class Scores:
-    """Test results of W variants.
+    """Test results of W variants; classes and ranks are of `class_type`.
 
     Attributes:
         top1: [W] fractions.
-        predicted: [W, n] uint16, the class of the largest logit.
+        predicted: [W, n], the class of the largest logit.
         true_log_p: [W, n] float16, log probability of the label at the variant's temperature.
         top_p: [W, n] float16, probability of the prediction at that temperature.
         ece, nll: [W, 2], calibration error and mean negative log probability of the label, as the
             logits come and at that temperature.
-        true_rank: [W, n] uint16, how many classes stand before the label.
-        label: [n] uint16.
-        zero_shot: [n] uint16, what the text alone predicts; None where there is none.
+        true_rank: [W, n], how many classes stand before the label.
+        label: [n].
+        zero_shot: [n], what the text alone predicts; None where there is none.
     """
 
     top1: NDArray[np.float64]
-    predicted: NDArray[np.uint16]
+    predicted: Classes
     true_log_p: NDArray[np.float16]
     top_p: NDArray[np.float16]
     ece: NDArray[np.float64]
     nll: NDArray[np.float64]
-    true_rank: NDArray[np.uint16]
-    label: NDArray[np.uint16]
-    zero_shot: NDArray[np.uint16] | None
+    true_rank: Classes
+    label: Classes
+    zero_shot: Classes | None
 
     def of(self, variant: int) -> "Scores":
         """The results of one variant, its axis kept."""
@@ -85,14 +86,15 @@ def score(
     told = torch.cat(predicted, 1)
     tops = [torch.cat(x, 1) for x in zip(*top_p, strict=True)]  # [W, n] twice
     log_p = [torch.cat(x, 1) for x in zip(*true_log_p, strict=True)]
+    kind = class_type(len(data.classnames))
     return Scores(
         top1=torch.stack(right).sum(0).double().div(len(labels)).cpu().numpy(),
-        predicted=told.cpu().numpy().astype(np.uint16),
+        predicted=told.cpu().numpy().astype(kind),
         true_log_p=log_p[1].cpu().numpy().astype(np.float16),
         top_p=tops[1].cpu().numpy().astype(np.float16),
         ece=torch.stack([calibration_error(p, told == labels) for p in tops], 1).cpu().numpy(),
         nll=torch.stack([-p.double().mean(1) for p in log_p], 1).cpu().numpy(),
-        true_rank=torch.cat(ranks, 1).cpu().numpy().astype(np.uint16),
-        label=labels.cpu().numpy().astype(np.uint16),
+        true_rank=torch.cat(ranks, 1).cpu().numpy().astype(kind),
+        label=labels.cpu().numpy().astype(kind),
         zero_shot=data.zero_shot,
     )

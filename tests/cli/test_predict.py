@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cacheclip.bundle import Bundle
 from cacheclip.predict import Answer, accuracy, label_of
 
 Cli = Callable[[Sequence[str]], Any]
@@ -147,6 +149,31 @@ def test_raw_gives_scores_in_place_of_probabilities(predict: Any, bundle: Path, 
     refused = predict(bundle, picture, "--csv", "--json")
     assert refused.code == 2
     assert "do not go together" in refused.err
+
+
+def test_a_strangers_bundle_fetches_nothing_and_one_made_up_answers_nothing(
+    cli: Cli, bundle: Path, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # what the command sets is taken back with this
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    good, out = Bundle.read(bundle), tmp_path / "b.safetensors"
+    picture = str(world.pictures / "red" / "00.png")
+    named = {"name": "hf-hub:nobody/nothing", "pretrained": "0123abcd"}
+    replace(good, encoder=good.encoder | named).write(out)
+    answer = cli(["predict", str(out), picture])
+    error, where, fix = answer.err.splitlines()
+    assert (answer.code, answer.out) == (5, "")
+    assert "hf-hub:nobody/nothing is not on this machine" in error
+    assert "open_clip_config.json and the weights" in where
+    assert fix.endswith("--fetch")
+    replace(good, classnames=good.classnames[:-1]).write(out)
+    answer = cli(["predict", str(out), picture])
+    assert (answer.code, answer.out) == (3, "")
+    assert "2 class names for 3 classes" in answer.err
+    assert len(answer.err.splitlines()) == 3
 
 
 def test_the_class_comes_first_and_a_pipe_gets_the_whole_path(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cacheclip.results import LOG
+from cacheclip.results import LOG, documented
 
 SEEDS, AT_ONCE = 12, 2
 COMMAND = (
@@ -26,8 +26,9 @@ SLOW = ("--set", "epochs=200")
 def logged(home: Path, method: str = "clip-adapter") -> list[dict[str, Any]]:
     path = home / LOG
     whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # one may be in writing
-    lines = whole.splitlines()
-    return [row for row in map(json.loads, lines) if row["method"] == method]
+    found = [json.loads(line) for line in whole.splitlines()]
+    fields = [{name: row[name] for name in row if name in documented()} for row in found]
+    return [row for row in fields if row["method"] == method]
 
 
 @pytest.fixture

@@ -281,13 +281,17 @@ def test_a_damaged_set_does_not_give_way_to_another_in_silence(
     assert home.find("digits").dataset == "digits"
 
 
-def test_an_unreadable_key_is_as_good_as_not_there(
+def test_an_unreadable_key_is_named_with_what_brings_it_back(
     build: "Builder", recipe: "type[Recipe]", home: Home
 ) -> None:
     build.extract()
-    (recipe().path(home) / "key.json").write_text("{")
-    with pytest.raises(StoreError, match="train: not begun"):
+    file = recipe().path(home) / "key.json"
+    file.write_text("{")
+    with pytest.raises(StoreError, match="not JSON") as caught:
         home.find()
+    assert caught.value.where == str(file)
+    command = "cacheclip extract --dataset /data/pets --model nano --pretrained v1"
+    assert caught.value.fix == f"rm {file} && {command}"
 
 
 def test_a_torn_line_of_the_log_costs_nothing_else(build: "Builder", home: Home) -> None:
@@ -328,7 +332,7 @@ def test_the_log_is_one_json_object_a_line(build: "Builder", home: Home) -> None
     build.extract()
     lines = (home.root / "extractions.jsonl").read_text().splitlines()
     assert [sorted(json.loads(line)) for line in lines] == 2 * [
-        ["dataset", "model", "pretrained", "root", "set", "text", "time"]
+        ["dataset", "digest", "model", "pretrained", "root", "set", "text", "time"]
     ]
 
 

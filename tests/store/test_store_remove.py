@@ -218,7 +218,7 @@ def test_the_overview_says_what_is_complete_and_how_to_finish_the_rest(
     begun.write(begun.path(home), shards=1)
     alone = recipe(dataset="folder/birds", root="/data/birds")
     alone.write(alone.path(home), shards=2)
-    lines = {(line.dataset, line.encoder): line for line in overview(home)}
+    lines = {(line.dataset, line.encoder): line for line in overview(home).lines}
     assert len(lines) == 4
     assert lines["digits", "nano v1"].state == "complete"
     pets = lines["folder/pets", "nano v1"]
@@ -233,7 +233,7 @@ def test_the_overview_says_what_is_complete_and_how_to_finish_the_rest(
 
     newer = recipe(rows=80, failed=(), created=LATER)
     newer.write(newer.path(home), shards=1)
-    again = {(line.dataset, line.encoder): line for line in overview(home)}
+    again = {(line.dataset, line.encoder): line for line in overview(home).lines}
     pets = again["folder/pets", "nano v1"]
     assert pets.state == "complete; 1 of 5 shards of its newer pictures"
     assert pets.finish is not None

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from cacheclip.store.home import Home, Labels, SplitLabels
-from cacheclip.store.key import image_key, key_digest, samples_sha256, set_digest_of, text_key
+from cacheclip.store.key import (
+    image_key,
+    key_digest,
+    samples_sha256,
+    set_digest_of,
+    text_key,
+)
 from cacheclip.store.schema import Failure
 from cacheclip.store.text import write_text_store
 from cacheclip.store.writer import ImageStoreWriter

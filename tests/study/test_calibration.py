@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from cacheclip.answers import predictions
 from cacheclip.bench.clip_like import clip_like
 from cacheclip.bundle import Bundle
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.metrics import calibration_error
-from cacheclip.results import Row, predictions
+from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study import calibration
 from cacheclip.study.compare import Comparison, Request

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cacheclip import results
+from cacheclip.answers import predictions
 from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
 from cacheclip.errors import StoreError
@@ -56,7 +57,7 @@ def test_a_row_holds_what_its_accuracy_is_worth(home: Home) -> None:
     assert row.constant_test == 20 / 40
     assert row.untested == ["doe"]
     assert row.zero_shot_test == zero_shot.zero_shot_test == zero_shot.top1_test
-    answers = results.predictions(home, row.row_id)
+    answers = predictions(home, row.row_id)
     assert answers.label.tolist() == UNEQUAL
     right = answers.predicted == answers.label
     assert right.mean() == row.top1_test
@@ -246,7 +247,7 @@ def test_the_printed_next_step_makes_exactly_the_row_it_names(home: Home, asked:
 def test_per_class_sums_to_the_accuracy_and_names_what_is_wrong(home: Home) -> None:
     relabel(home, UNEQUAL)
     (row,) = ran(home, Request(("nearest-mean",), (1,), select="fixed")).rows
-    answers = results.predictions(home, row.row_id)
+    answers = predictions(home, row.row_id)
     found = report(answers, home.find().labels.classnames)
     assert [c["class"] for c in found["per_class"]] == ["ant", "bee", "cow", "doe"]
     assert [c["n"] for c in found["per_class"]] == [20, 12, 8, 0]

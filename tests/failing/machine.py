@@ -5,7 +5,7 @@ import builtins
 import fcntl
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,12 @@ class Machine:
 
     Attributes:
         root: the folder.
-        struck: whether a call has failed.
+        struck: the path of the call that failed, "" before it came.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = str(root)
-        self.struck = False
+        self.struck = ""
         self._kind, self._left, self._errno = "", 0, 0
         self._then = 0  # what the call after a short write fails with
         self._files: dict[int, str] = {}
@@ -42,7 +42,7 @@ class Machine:
     def arm(self, kind: str, nth: int, number: int) -> None:
         """Fail the n-th call of a kind; a short write is followed by one that fails."""
         self._kind, self._left, self._errno = kind, nth, number
-        self._then, self.struck = 0, False
+        self._then, self.struck = 0, ""
 
     def disarm(self) -> None:
         """Let everything go well."""
@@ -50,7 +50,7 @@ class Machine:
 
     def count(self, kind: str, path: object) -> None:
         """One call; the n-th is an error."""
-        if self._comes(kind):
+        if self._comes(kind, path):
             raise OSError(self._errno, os.strerror(self._errno), str(path))
 
     def mine(self, path: object) -> bool:
@@ -114,7 +114,7 @@ class Machine:
             if self._then:
                 number, self._then = self._then, 0
                 raise OSError(number, os.strerror(number))
-            if self._comes("short") and len(data) > 1:
+            if self._comes("short", self._files[descriptor]) and len(data) > 1:
                 self._then = self._errno
                 return real(descriptor, bytes(data)[: len(data) // 2])
             self.count("write", self._files[descriptor])
@@ -126,18 +126,19 @@ class Machine:
         def opened(file: Any, *args: Any, **kwargs: Any) -> Any:
             if self.mine(file):
                 self.count("open", file)
-                if self._comes("read"):
+                if self._comes("read", file):
                     number = self._errno
                     raise KeyError(READ_FROM_HDF5.format(file, number, os.strerror(number)))
             return real(file, *args, **kwargs)
 
         return opened
 
-    def _comes(self, kind: str) -> bool:
+    def _comes(self, kind: str, path: object) -> bool:
         if kind != self._kind:
             return False
         self._left -= 1
-        self.struck = self.struck or self._left == 0
+        if self._left == 0:
+            self.struck = str(path)
         return self._left == 0
 
 
@@ -174,17 +175,3 @@ class Sums:
         letters = [np.frombuffer(text.encode().ljust(64), np.uint8)[:64] for text in texts]
         rows = [one.reshape(8, 8).sum(1) / 255 for one in letters]
         return np.stack(rows).astype(np.float32), 0
-
-
-@pytest.fixture(scope="session")
-def sums() -> Any:
-    return Sums()
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    root = tmp_path_factory.mktemp("machine")
-    machine = Machine(root)
-    with pytest.MonkeyPatch.context() as patch:
-        machine.patch(patch)
-        yield machine

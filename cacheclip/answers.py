@@ -1,0 +1,225 @@
+"""What a row answered for each test picture, and which pictures these are.
+
+`predictions/<row_id>.npz` holds the answers of a row, and `tests/<test_id>.json` the ids of the
+pictures, which many rows share.
+"""
+
+import hashlib
+import io
+import shlex
+import tokenize
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cacheclip.disk import digest, publish_bytes, publish_json, read_json, sha256_file
+from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.typed import fits
+
+FORMAT = 1  # of a file of predictions
+MOST_OF_16_BITS = 2**16  # classes that uint16 tells apart
+
+Classes = NDArray[np.unsignedinteger[Any]]
+
+
+class Rooted(Protocol):
+    """A home folder, as `cacheclip.Home` is one."""
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one row answered for its n test pictures, in the order of the test split.
+
+    Classes and ranks are uint16; uint32 where there are more than 65,536 classes.
+
+    Attributes:
+        predicted: [n], the class of the largest logit.
+        label: [n], the class that the picture has.
+        true_log_p: [n] float16, log probability of the label.
+        top_p: [n] float16, probability of the prediction.
+        true_rank: [n], how many classes stand before the label; 0 where it is predicted.
+        ids: [n], the pictures.
+    """
+
+    predicted: Classes
+    label: Classes
+    true_log_p: NDArray[np.float16]
+    top_p: NDArray[np.float16]
+    true_rank: Classes
+    ids: list[str]
+
+
+def class_type(n_classes: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """The type of class numbers and ranks."""
+    return np.dtype(np.uint16 if n_classes <= MOST_OF_16_BITS else np.uint32)
+
+
+_CLASSES, _SHARES = (np.uint16, np.uint32), (np.float16,)
+_ARRAYS = {
+    "predicted": _CLASSES,
+    "label": _CLASSES,
+    "true_log_p": _SHARES,
+    "top_p": _SHARES,
+    "true_rank": _CLASSES,
+}
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, MemoryError, RecursionError),
+    *(ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, OverflowError),
+    *(SyntaxError, tokenize.TokenError),
+)
+
+
+def write_predictions(root: Path, row_id: str, predictions: Predictions) -> str:
+    """Publish what a row answered; pictures that other rows were tested on are there already.
+
+    Returns:
+        SHA-256 of the file.
+    """
+    keep_ids(root, predictions.ids)
+    arrays = {name: getattr(predictions, name) for name in _ARRAYS}
+    buffer = io.BytesIO()
+    test_id = np.array(digest(predictions.ids)[:16])
+    np.savez(buffer, test_id=test_id, format=np.array(FORMAT), **arrays)
+    publish_bytes(_arrays_path(root, row_id), buffer.getvalue(), option="--results")
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def keep_ids(root: Path, ids: list[str], *, proved: bool = False) -> bool:
+    """Publish the ids of test pictures unless they are there.
+
+    Args:
+        root: the home.
+        ids: in order.
+        proved: look into a file that is there, and make a damaged one anew.
+
+    Returns:
+        Whether what was there was damaged.
+    """
+    test_id = digest(ids)[:16]
+    path = _ids_path(root, test_id)
+    there = path.exists()
+    if there and (not proved or _holds(path, ids)):
+        return False
+    publish_json(path, {"test_id": test_id, "ids": ids}, option="--results")
+    return there
+
+
+def _holds(path: Path, ids: list[str]) -> bool:
+    try:
+        content = read_json(path)
+    except StoreError:
+        return False
+    return isinstance(content, dict) and content.get("ids") == ids
+
+
+def intact(root: Path, row_id: str, sha256: str | None, top1: float | None) -> bool:
+    """Whether the predictions of a row are there and are those it was written with.
+
+    Args:
+        root: the home.
+        row_id: the row's.
+        sha256: of the file; None of a row that is older than that field.
+        top1: its test accuracy, which has to follow from the predictions of such a row.
+    """
+    path = _arrays_path(root, row_id)
+    if not path.is_file():
+        return False
+    try:
+        if sha256 is not None:
+            return sha256_file(path) == sha256
+        found = predictions(root, row_id)
+    except (OSError, StoreError):
+        return False
+    return top1 is not None and abs((found.predicted == found.label).mean() - top1) < 1e-9
+
+
+def predictions(home: Rooted | Path | str, row_id: str) -> Predictions:
+    """What a row answered for each test picture.
+
+    Args:
+        home: the home folder.
+        row_id: of a row that has a test accuracy.
+
+    Raises:
+        StoreError: there is no such file, it is damaged, or a newer cacheclip wrote it.
+    """
+    root = Path(home) if isinstance(home, Path | str) else home.root
+    path = _arrays_path(root, row_id)
+    if not path.is_file():
+        raise StoreError(
+            f"there are no predictions of a row {row_id}",
+            where=str(path),
+            fix="take a row_id of results.jsonl that has no error, or fit it again",
+        )
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if sum(member.file_size for member in file.zip.infolist()) > path.stat().st_size:
+                raise ValueError("it says that it holds more than it does")
+            named = {*_ARRAYS, "test_id", "format"} & set(file.files)
+            arrays = {name: file[name] for name in named}
+    except _UNREADABLE:
+        raise _damaged(path, "it cannot be read") from None
+    _refuse_newer(path, arrays)
+    if "label" not in arrays and "predicted" in arrays:
+        raise StoreError(
+            "these predictions were written by an earlier version, without the labels",
+            where=str(path),
+            fix="run the fit again, or the comparison with --on-existing redo",
+        )
+    ids = _ids(root, path, arrays)
+    if any(arrays[name].dtype not in kinds for name, kinds in _ARRAYS.items()):
+        raise _damaged(path, "its arrays are of other types")
+    if any(arrays[name].shape != (len(ids),) for name in _ARRAYS):
+        raise _damaged(path, f"its arrays are not of {len(ids)} pictures")
+    return Predictions(**{name: arrays[name] for name in _ARRAYS}, ids=ids)
+
+
+def _refuse_newer(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    version = arrays.get("format", np.array(FORMAT))
+    if version.ndim or version.dtype.kind not in "iu":
+        raise _damaged(path, "its format is no number")
+    if version > FORMAT:
+        raise StoreError(
+            "these predictions were written by a newer cacheclip", where=str(path), fix=UPGRADE
+        )
+
+
+def _ids(root: Path, path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
+    """The ids of the pictures that these arrays are of."""
+    if absent := sorted({*_ARRAYS, "test_id"} - set(arrays)):
+        raise _damaged(path, f"it holds no {', '.join(absent)}")
+    place = _ids_path(root, str(arrays["test_id"]))
+    try:
+        content = read_json(place)
+    except FileNotFoundError:
+        raise _damaged(path, f"{place} is missing") from None
+    ids: Any = content.get("ids") if isinstance(content, dict) else None
+    if not fits(ids, list[str]) or digest(ids)[:16] != str(arrays["test_id"]):
+        raise _damaged(place, "its ids are not those that it is named after")
+    return list(ids)
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"these predictions are damaged: {why}",
+        where=str(path),
+        fix=f"rm {shlex.quote(str(path))}, then run the fit again, or the comparison with "
+        "--on-existing redo",
+    )
+
+
+def _arrays_path(root: Path, row_id: str) -> Path:
+    return root / "predictions" / f"{row_id}.npz"
+
+
+def _ids_path(root: Path, test_id: str) -> Path:
+    return root / "tests" / f"{test_id}.json"

@@ -1,0 +1,144 @@
+"""A bundle held against its method, and at work: no answer comes from one that does not fit."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Tensor
+
+from cacheclip.bundle import Bundle
+from cacheclip.errors import InputError
+from cacheclip.methods import base as methods
+from cacheclip.methods.base import Method, Value
+from cacheclip.store.schema import IMPORTED
+from cacheclip.task import Query
+from cacheclip.typed import fits
+
+WIDEST = 2**20  # numbers of a feature
+LONGEST = 255  # bytes of a name, as of a file's
+ENCODER: Mapping[str, Any] = {
+    "library": str,
+    "name": str,
+    "pretrained": str | None,
+    "weights_sha256": str,
+    "quickgelu": bool | None,
+    "embed_dim": Annotated[int, "numbers of a feature", (1, WIDEST)],
+}
+PREPROCESS: Mapping[str, Any] = {
+    "size": Annotated[list[int], "height, width", (1, 2**14)],
+    "mean": list[float],
+    "std": Annotated[list[float], "of each channel", (1e-6, 1e6)],
+    "mode": Literal["RGB"],
+    "interpolation": Literal["bicubic", "bilinear", "random"],
+    "resize_mode": Literal["shortest", "longest", "squash"],
+    "fill_color": int | list[int],
+    "antialias": bool,
+    "exif": bool,
+    "white_level": Annotated[int | None, "level", (1, 2**32)],
+}
+LENGTHS = {"size": 2, "mean": 3, "std": 3}
+# What torch raises on tensors that do not go together; it promises no list.
+MISFITS = (AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+
+
+class Classifier:
+    """A bundle's method and head.
+
+    Raises:
+        InputError: this version of cacheclip has another version of the method, or the bundle holds
+            what its method cannot have made.
+        UsageError: there is no such method.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        found = methods.get(bundle.method)
+        if found.version != bundle.method_version:
+            raise InputError(
+                f"the bundle holds version {bundle.method_version} of {bundle.method}, and this "
+                f"cacheclip has version {found.version}",
+                where="the bundle",
+                fix="run `cacheclip fit` again",
+            )
+        if wrong := _wrong_fields(bundle, found):
+            raise _unfit(bundle, wrong)
+        self.method = found(**bundle.static)
+        self.params = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
+        self._try()
+
+    def logits(self, query: Query) -> Tensor:
+        """Class scores [B, C] of pictures.
+
+        Raises:
+            InputError: the head does not fit the pictures or the class names.
+        """
+        try:
+            with torch.no_grad():
+                logits = self.method.logits(self.params, query)
+        except MISFITS as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise _unfit(self.bundle, f"its head: {why:.200}") from None
+        if logits.shape != (1, len(query), len(self.bundle.classnames)):
+            n = logits.shape[-1] if logits.ndim else 0
+            raise _unfit(
+                self.bundle,
+                f"{len(self.bundle.classnames)} class names for {n} classes of its head",
+            )
+        if not logits.isfinite().all():
+            raise _unfit(self.bundle, "its head: its answers are not finite")
+        return logits[0]
+
+    def _try(self) -> None:
+        """Answer for a picture that is none, where it is known what the encoder would give."""
+        width = self.bundle.encoder["embed_dim"]
+        known = {"image": torch.full((1, width), width**-0.5), "image-norm": torch.ones(1, 1)}
+        if set(self.bundle.layers) <= set(known):
+            self.logits(Query({name: known[name] for name in self.bundle.layers}))
+
+
+def _wrong_fields(bundle: Bundle, method: type[Method]) -> str | None:
+    """What of a bundle is not as its method and an encoder leave it."""
+    if bundle.layers != list(method.needs):
+        return f"layers {', '.join(bundle.layers)}, and the method reads {', '.join(method.needs)}"
+    for name, value in bundle.static.items():
+        if not _possible(method, name, value):
+            return f"static setting {name} = {value!r:.50}"
+    return _wrong_encoder(bundle.encoder) or _wrong_preprocess(bundle.preprocess)
+
+
+def _wrong_encoder(encoder: Mapping[str, Any]) -> str | None:
+    for name, kind in ENCODER.items():
+        if not fits(encoder.get(name), kind):
+            return f"encoder without a good {name}"
+    texts = [encoder[name] for name in ENCODER if isinstance(encoder[name], str)]
+    if not all(text.isprintable() and len(text.encode()) <= LONGEST for text in texts):
+        return "encoder with a name that is none"
+    if encoder["library"] not in (IMPORTED, "open_clip"):
+        return f"encoder of a library {encoder['library']!r:.50}"
+    return None
+
+
+def _wrong_preprocess(preprocess: Mapping[str, Any]) -> str | None:
+    for name, value in preprocess.items():
+        good = fits(value, PREPROCESS.get(name, Any))
+        if not good or (name in LENGTHS and len(value) != LENGTHS[name]):
+            return f"preprocessing with {name} = {value!r:.50}"
+    return None
+
+
+def _possible(method: type[Method], name: str, value: Value) -> bool:
+    """Whether a static setting may have a value."""
+    if value in method.labels.get(name, method.words.get(name, ())):
+        return True
+    default = method.defaults.get(name)
+    if name not in method.static or isinstance(default, str):
+        return False
+    return fits(value, Annotated[type(default), name, method.bounds.get(name, (-WIDEST, WIDEST))])
+
+
+def _unfit(bundle: Bundle, what: str) -> InputError:
+    return InputError(
+        f"the bundle is not one that {bundle.method} has left: {what}",
+        where="the bundle",
+        fix="copy it again from where it came from, or run `cacheclip fit` again",
+    )

@@ -1,0 +1,98 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cacheclip.answers import Predictions, predictions, write_predictions
+from cacheclip.errors import StoreError
+
+
+def answers(n: int = 40) -> Predictions:
+    random = np.random.default_rng(0)
+    label = random.integers(0, 3, n).astype(np.uint16)
+    rank = random.integers(0, 3, n).astype(np.uint16)
+    return Predictions(
+        predicted=((label + rank) % 3).astype(np.uint16),
+        label=label,
+        true_log_p=-random.random(n).astype(np.float16),
+        top_p=random.random(n).astype(np.float16),
+        true_rank=rank,
+        ids=[f"test/{k}.png" for k in range(n)],
+    )
+
+
+def assert_same(found: Predictions, wanted: Predictions) -> None:
+    for field in dataclasses.fields(Predictions):
+        own, other = getattr(found, field.name), getattr(wanted, field.name)
+        np.testing.assert_array_equal(own, other)
+        if field.name != "ids":
+            assert own.dtype == other.dtype
+
+
+def test_predictions_come_back_and_share_the_ids(tmp_path: Path) -> None:
+    for row_id in ("a", "b"):
+        write_predictions(tmp_path, row_id, answers())
+    assert_same(predictions(tmp_path, "b"), answers())
+    assert_same(predictions(str(tmp_path), "a"), answers())
+    assert len(list((tmp_path / "tests").iterdir())) == 1
+
+
+def test_predictions_that_are_not_there_are_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no predictions of a row abc") as error:
+        predictions(tmp_path, "abc")
+    assert str(tmp_path / "predictions" / "abc.npz") in error.value.where
+
+
+def test_a_torn_or_flipped_predictions_file_is_an_error_or_harmless(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", answers())
+    file = tmp_path / "predictions" / "a.npz"
+    whole = file.read_bytes()
+    for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(StoreError, match="damaged"):
+            predictions(tmp_path, "a")
+    np.save(file.with_suffix(".npy"), np.zeros(3))
+    file.write_bytes(file.with_suffix(".npy").read_bytes())
+    with pytest.raises(StoreError, match="damaged"):
+        predictions(tmp_path, "a")
+    random = np.random.default_rng(0)
+    named = 0
+    for place in random.integers(0, len(whole), 300).tolist():
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(random.integers(8))
+        file.write_bytes(flipped)
+        try:
+            assert_same(predictions(tmp_path, "a"), answers())
+        except StoreError:
+            named += 1
+    assert named > 150
+
+
+def test_predictions_of_an_earlier_version_say_how_to_make_them_again(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", answers())
+    old = {name: getattr(answers(), name) for name in ("predicted", "true_log_p", "top_p")}
+    np.savez(tmp_path / "predictions" / "a.npz", **old)
+    with pytest.raises(StoreError, match="earlier version") as error:
+        predictions(tmp_path, "a")
+    assert "--on-existing redo" in error.value.fix
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"ids": ["test/0.png"]}'])
+def test_ids_that_are_not_those_of_the_row_are_an_error(tmp_path: Path, content: str) -> None:
+    write_predictions(tmp_path, "a", answers())
+    (ids,) = (tmp_path / "tests").iterdir()
+    ids.write_text(content)
+    with pytest.raises(StoreError, match=r"not JSON|not those that it is named after"):
+        predictions(tmp_path, "a")
+    ids.unlink()
+    with pytest.raises(StoreError, match="is missing"):
+        predictions(tmp_path, "a")
+
+
+def test_predictions_of_other_pictures_are_an_error(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", answers())
+    short = dataclasses.replace(answers(39), ids=answers(40).ids)
+    write_predictions(tmp_path, "a", short)
+    with pytest.raises(StoreError, match="not of 40 pictures"):
+        predictions(tmp_path, "a")
