@@ -44,6 +44,8 @@ def command(
     another one is refused. --model local-dir:PATH and --pretrained FILE say where it lies now. What
     is fetched unasked is in open_clip's own catalogue; other models of the hub take --fetch.
 
+    Read are regular files of up to 1 GiB and 134 megapixels; the largest takes 3.1 GB to decode.
+
     Where folders are named like the classes, the accuracy is told too.
 
     Exit code: 0 if any picture was answered, with a line on those that were not; 3 if none was.

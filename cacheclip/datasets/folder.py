@@ -10,7 +10,7 @@ from cacheclip import regular
 from cacheclip.datasets.base import TABLES, DataSet, Request
 from cacheclip.datasets.class_folders import WANTED, read_layout
 from cacheclip.datasets.copies import FileInfo, file_info
-from cacheclip.datasets.labelled import Sample, labelled_set
+from cacheclip.datasets.labelled import Sample, labelled_set, listed
 from cacheclip.datasets.listing import pictures, subfolders
 from cacheclip.datasets.suffixes import suffix, unread
 from cacheclip.errors import InputError
@@ -36,7 +36,8 @@ def load(request: Request) -> DataSet:
         found, others = pictures(root)
         _refuse_names(found, root)
         infos = _infos(root, found)
-        others += [id_ for id_ in found if id_ not in infos]
+        gone = [id_ for id_ in found if id_ not in infos]
+        others += gone
         layout = read_layout(root, list(infos), request.classes_from)
         if len({sample.classname for sample in layout.samples}) < 2:
             raise _too_few_classes(root, layout.samples, list(infos), others)
@@ -46,6 +47,8 @@ def load(request: Request) -> DataSet:
             notices.append(f"ignored, no class folders with pictures: {', '.join(ignored)}")
         if missed := unread(others):
             notices.append(missed)
+        if gone:
+            notices.append(f"links that lead to no file, left out: {listed(gone, 5)}")
         return labelled_set(
             layout.samples,
             infos,
