@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from cacheclip import regular
 from cacheclip.disk import canonical_json, publishing, seal_agrees, sealed
 from cacheclip.errors import UPGRADE, InputError
 from cacheclip.refusals import unreadable
@@ -110,9 +111,11 @@ class Bundle:
 def _contents(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """What the file says of itself, and its tensors."""
     try:
-        path.open("rb").close()  # safetensors has no number for what the system says
+        regular.opened(path).close()  # safetensors has no number for what the system says
     except OSError as error:
         raise unreadable(error, path) from error
+    except ValueError:
+        raise _no_bundle(path) from None
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {})[METADATA])

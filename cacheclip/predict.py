@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cacheclip.bundle import Bundle
 from cacheclip.classifier import Classifier
-from cacheclip.datasets.images import ImageError, Reading, read_rgb
+from cacheclip.datasets.images import ImageError, Reading, using_rgb
 from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
 from cacheclip.errors import InputError, MachineError, StoreError
 from cacheclip.metrics import wilson
@@ -238,7 +238,7 @@ def predict(
         errors: dict[int, str] = {}
         for k, path in enumerate(part):
             try:
-                pixels[k] = encoder.transform(read_rgb(path, reading))
+                pixels[k] = using_rgb(path, encoder.transform, reading)
             except ImageError as error:
                 errors[k] = str(error)
         answers: dict[int, Top] = {}

@@ -24,6 +24,7 @@ from cacheclip.store.schema import (
 
 EXTRACT = "cacheclip extract"
 BLOCK = 2048  # rows that stay in the processor's cache while they are worked on
+SQUARES = 2**22  # in memory at once
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def rounded(
     vectors[[row - first for row in reasons]] = 0
     with np.errstate(over="ignore"):  # an overflow is found below
         stored = vectors.astype(dtype)
-    norms = _norms(vectors)
+    norms = lengths(vectors)
     if norm is not None:
         norms = np.where(np.isnan(norm), norms, norm)
     with np.errstate(invalid="ignore"):
-        held = np.abs(_norms(stored) - norms) <= NORM_TOLERANCE / 2 * norms
+        held = np.abs(lengths(stored) - norms) <= NORM_TOLERANCE / 2 * norms
     ok = held & (norms > 0)
     for row in (first + np.flatnonzero(~ok)).tolist():
         if row not in reasons:
@@ -213,7 +214,11 @@ def read_rows(
         here = rows[start : start + BLOCK]
         block[...] = buffer[here if len(rows) < n else slice(start, start + len(here))]
         length = np.sqrt(np.einsum("nd,nd->n", block, block))
-        differs = ~(np.abs(length - norm[here]) <= NORM_TOLERANCE * norm[here])
+        wanted = norm[here]
+        differs = ~(np.abs(length - wanted) <= NORM_TOLERANCE * wanted)
+        if differs.any():  # float32 loses the digits of a sum of a million squares
+            length = lengths(block)
+            differs = ~(np.abs(length - wanted) <= NORM_TOLERANCE * wanted)
         if differs.any():
             bad = record.first + int(here[np.argmax(differs)])
             raise ValueError(f"the vector of row {bad} does not have the norm it was stored with")
@@ -273,11 +278,12 @@ def read_texts(file: h5py.File, name: str, count: int) -> list[str]:
     return hdf5.unpacked(hdf5.read(file, f"{name}_blob", "uint8", (-1,)), offsets)
 
 
-def _norms(vectors: NDArray[Any]) -> NDArray[np.float32]:
+def lengths(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """L2 norms [n] of vectors [n, D], summed in float64 whatever they are stored in."""
     norms = np.empty(len(vectors), np.float32)
-    for start in range(0, len(vectors), BLOCK):
-        block = np.square(vectors[start : start + BLOCK], dtype=np.float64)
+    step = max(1, min(BLOCK, SQUARES // max(1, vectors.shape[1])))
+    for start in range(0, len(vectors), step):
+        block = np.square(vectors[start : start + step], dtype=np.float64)
         with np.errstate(over="ignore"):
-            norms[start : start + BLOCK] = np.sqrt(block.sum(axis=1))
+            norms[start : start + step] = np.sqrt(block.sum(axis=1))
     return norms
