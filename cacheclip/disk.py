@@ -30,7 +30,7 @@ _NO_FOLDER_SYNC = frozenset(
     {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
     | {errno.EISDIR, errno.EACCES, errno.EPERM}
 )
-_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # .NAME.PID.HEX.tmp
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]+\.tmp")  # .NAME.PID.HEX.tmp
 
 
 def canonical_json(obj: Any) -> str:

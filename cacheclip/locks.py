@@ -18,6 +18,7 @@ from cacheclip.refusals import make_folder, refusals, tell_once
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _LOCK_POLL = 0.05  # seconds between two tries for a lock that somebody holds
+_PATIENCE = 1.0  # seconds of waiting that need no word
 
 
 def open_in_place(path: Path, flags: int) -> int:
@@ -102,13 +103,21 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 def _acquire(path: Path, deadline: float) -> int:
     """The descriptor of the lock file, once nobody else holds it."""
+    patience = time.monotonic() + _PATIENCE
     while True:
         descriptor = open_in_place(path, os.O_RDWR | os.O_CREAT)
         _held.add(descriptor)
         try:
             while not take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                if time.monotonic() >= deadline:
-                    raise _held_by(descriptor, path)
+                now = time.monotonic()
+                if now >= deadline:
+                    raise LockedError(
+                        f"held by {_holder(descriptor)}",
+                        where=str(path),
+                        fix="wait until it ends, then run the same command again",
+                    )
+                if now > patience:
+                    tell_once(f"waiting for {_holder(descriptor)}, which holds {path}")
                 time.sleep(_LOCK_POLL)
             taken_away = os.fstat(descriptor).st_nlink == 0
         except BaseException:
@@ -151,13 +160,10 @@ def _sign(descriptor: int) -> None:
     os.pwrite(descriptor, json.dumps(holder).encode(), 0)
 
 
-def _held_by(descriptor: int, path: Path) -> LockedError:
+def _holder(descriptor: int) -> str:
     try:
         holder = json.loads(os.pread(descriptor, 1000, 0))
         since = datetime.fromisoformat(holder["since"]).strftime("%H:%M")
-        who = f"pid {holder['pid']} on {holder['host']} since {since}"
+        return f"pid {holder['pid']} on {holder['host']} since {since}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        who = "another process that has just begun"
-    return LockedError(
-        f"held by {who}", where=str(path), fix="wait until it ends, then run the same command again"
-    )
+        return "another process that has just begun"

@@ -1,5 +1,6 @@
 """Which files hold the same bytes, found without reading all of them."""
 
+import errno
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ def file_info(path: str) -> FileInfo | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if os.path.islink(path):  # noqa: PTH114  (a link to itself)
+        # A link to itself, or a path that no file can have.
+        if os.path.islink(path) or error.errno == errno.ENAMETOOLONG:  # noqa: PTH114
             return None
         raise error from None
     return FileInfo(info.st_size, info.st_mtime_ns, info.st_dev, info.st_ino)
@@ -92,11 +94,13 @@ def _probe(path: str, size: int) -> bytes | None:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        return _unread(error, path)
+        _refuse_machine(error, path)
+        return None
     try:
         return os.pread(file, PROBE, max(0, (size - PROBE) // 2))
     except OSError as error:
-        return _unread(error, path)
+        _refuse_machine(error, path)
+        return None
     finally:
         os.close(file)
 
@@ -105,10 +109,11 @@ def _whole(path: str, _: int) -> bytes | None:
     try:
         return sha256_file(Path(path)).encode()
     except OSError as error:
-        return _unread(error, path)
+        _refuse_machine(error, path)
+        return None
 
 
-def _unread(error: OSError, path: str) -> None:
-    """A file that cannot be read is a copy of nothing; one that could be in a while is an error."""
+def _refuse_machine(error: OSError, path: str) -> None:
+    """What cannot be read is a copy of nothing, but not what could be read in a while."""
     if is_of_the_machine(error):
         raise unreadable(error, Path(path)) from error

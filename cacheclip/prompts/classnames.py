@@ -1,6 +1,5 @@
 """Class names: how one is spoken in a prompt, which look like codes, and files of better ones."""
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -8,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cacheclip import regular
 from cacheclip.errors import InputError
 
 Speak = Callable[[str], str]
@@ -92,19 +92,19 @@ def read_classnames(path: Path, folders: Sequence[str]) -> tuple[str, ...]:
         InputError: the file cannot be read, or does not give each class one name of its own.
     """
     try:
-        text = path.expanduser().read_text("utf-8-sig")
+        text = regular.read_text(regular.expanded(path))
         given = (
-            json.loads(text, object_pairs_hook=_each_once)
+            regular.parsed(text, _each_once)
             if path.suffix.lower() == ".json"
             else _lines(text, folders)
         )
     except FileNotFoundError:
         raise InputError(
             "there is no such file of class names",
-            where=str(path.expanduser().absolute()),
+            where=str(regular.expanded(path).absolute()),
             fix="check the path, then run the same command again",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _faulty(path, f"the class names cannot be read ({error})", folders) from error
     names = _by_folder(path, given, folders) if isinstance(given, dict) else given
     if not isinstance(names, list) or not all(_can_be_name(name) for name in names):

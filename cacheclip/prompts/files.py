@@ -1,10 +1,10 @@
 """Files of prompts that a user wrote: templates for all classes, or sentences class by class."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cacheclip import regular
 from cacheclip.errors import InputError
 from cacheclip.prompts.classnames import by_letters, find, listed
 from cacheclip.prompts.templates import PLACEHOLDER
@@ -126,9 +126,9 @@ def _has_places(content: Any) -> bool:
 def _content(path: Path) -> Any:
     """The lines of a text file, or what JSON holds."""
     try:
-        text = path.read_text("utf-8-sig")
-        return json.loads(text) if path.suffix == ".json" else text.splitlines()
-    except (OSError, ValueError, RecursionError) as error:
+        text = regular.read_text(path)
+        return regular.parsed(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
         raise _faulty(path, f"the template file cannot be read ({error})") from error
 
 

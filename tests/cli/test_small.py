@@ -62,6 +62,22 @@ def test_a_closed_stdout_is_quiet(world: Any) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
+def test_streams_that_are_closed_or_full_are_quiet_and_keep_the_code(world: Any) -> None:
+    command = f"{shlex.quote(sys.executable)} -m cacheclip"
+    ends = [
+        ("ls >&- 2>&- <&-", 0),
+        ("fit --method nearest-mean --shots 1 --select fixed >&- 2>&-", 0),
+        ("ls --bad 2> /dev/full", 2),
+        ("fit --dataset none 2> /dev/full", 4),
+        ("fit --help > /dev/full 2> /dev/full", 4),
+        ("predict none.safetensors - <&- 2>&-", 3),
+    ]
+    lines = "; ".join(f"{command} {words}; echo $? >&3" for words, _ in ends)
+    done = piped(f"ls > /dev/null; exec 3>&1; {lines}", world)
+    assert [int(code) for code in done.stdout.split()] == [code for _, code in ends]
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

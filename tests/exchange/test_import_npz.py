@@ -8,7 +8,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 
 from cacheclip.bundle import Bundle
 from cacheclip.errors import InputError, StoreError
+from cacheclip.exchange import import_npz as import_module
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.store.about import about
 from cacheclip.store.home import FeatureSet, Home
@@ -318,3 +322,35 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
         assert done.returncode == 0, done.stderr
     headers, _, row, *_ = (re.split(r"\s{2,}", line) for line in done.stdout.splitlines())
     assert float(row[headers.index("test %")]) > 90
+
+
+def test_of_two_imports_at_once_the_second_finds_what_the_first_left(
+    save: Save, home: Home, arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one after the other, though the second begins before the first has written anything."""
+    first = save()
+    second = save("others.npz", labels=(arrays["labels"] + 1) % 3)
+    within, go = threading.Event(), threading.Event()
+    split = import_module._Import.split
+
+    def wait(work: Any, *args: Any) -> Path:
+        within.set()
+        go.wait(30)
+        return split(work, *args)
+
+    monkeypatch.setattr(import_module._Import, "split", wait)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(import_npz, first, home)
+        assert within.wait(30)
+        other = pool.submit(import_npz, second, home, "toys")
+        time.sleep(0.2)  # it waits for the records by now
+        go.set()
+        assert one.result().written == len(arrays["labels"])
+        with pytest.raises(InputError, match="has other labels or class names"):
+            other.result()
+    assert list(home.find().labels.splits["train"].labels) == [
+        label
+        for label, part in zip(arrays["labels"].tolist(), arrays["split"], strict=True)
+        if part == "train"
+    ]
+    assert len(list(home.root.glob("stores/npz/toys/train/*/"))) == 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cacheclip.errors import StoreError
+from cacheclip.extract.fill import Extraction
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run
 from cacheclip.store.home import Home
@@ -115,3 +116,21 @@ def test_another_reading_of_the_same_folders_is_taken(
     assert list(home.labels("folder/two").classnames) == ["a", "b"]
     run(asked(tmp_path / "two", classes_from="leaf"), home)
     assert list(home.labels("folder/two").classnames) == ["a0", "a1", "b0", "b1"]
+
+
+def test_labels_that_are_corrected_during_an_extraction_are_kept(
+    asked: Asked, home: Home, pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(asked(pets), home)
+    own = list(home.labels("folder/pets").splits["train"].labels)
+    extract = Extraction.run
+
+    def correcting(extraction: Extraction) -> Any:
+        note = extract(extraction)
+        correct(home, lambda content: content["splits"]["train"]["labels"].reverse())
+        return note
+
+    monkeypatch.setattr(Extraction, "run", correcting)
+    report = run(asked(pets, template="photo"), home)
+    assert list(home.labels("folder/pets").splits["train"].labels) == own[::-1]
+    assert any("corrected by hand and is kept" in line for line in report.notices)
