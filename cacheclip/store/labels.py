@@ -30,6 +30,11 @@ class SplitLabels:
     files_sha256: str | None
     labels: Sequence[int]
 
+    @cached_property
+    def unlabelled(self) -> frozenset[int]:
+        """The rows that have no label; of the others it says nothing."""
+        return frozenset(row for row, label in enumerate(self.labels) if label == UNLABELLED)
+
 
 @dataclass(frozen=True)
 class Labels:

@@ -15,7 +15,6 @@ from cacheclip.errors import InputError, StoreError
 from cacheclip.methods.base import Method, Settings
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.home import FeatureSet
-from cacheclip.store.labels import UNLABELLED
 from cacheclip.study.layers import Layers, store_layer
 from cacheclip.task import Query, Task, class_text
 
@@ -218,8 +217,7 @@ class SetData:
             store = self.features.store(split)
             bad = self._failed_rows(split)
             if split == "test":  # a picture without a label tests nothing
-                labels = self.features.labels.splits[split].labels
-                bad = bad | {row for row, label in enumerate(labels) if label == UNLABELLED}
+                bad |= self.features.labels.splits[split].unlabelled
             ids = store.ids()
             rows: Sequence[int] = range(store.rows)
             if bad:
