@@ -49,7 +49,7 @@ from cacheclip.store.schema import KEY_FILE, SEAL, TEXT
 
 __all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
 
-RECORDS_LOCK = "labels.lock"  # in the folder of a data set: guards labels and draws
+RECORDS_LOCK = "lock"  # in the folder of a data set: guards labels and draws
 RECORDS_WAIT = 600.0  # seconds that the records of a data set are waited for: an import is short
 ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
 
