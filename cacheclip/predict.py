@@ -93,6 +93,7 @@ def accuracy(answers: Sequence[Answer]) -> Iterator[str]:
         f"accuracy {100 * share:.1f} % of {n:,} pictures in folders named like classes, 95 % "
         f"interval {100 * low:.1f} to {100 * high:.1f}"
         + (f"; {outside:,} in no such folder" if outside else "")
+        + "; no test of pictures that it learned from"
     )
     if len(pictures) > 1:
         worst = sorted(pictures, key=lambda name: right[name] / pictures[name])

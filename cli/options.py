@@ -57,8 +57,9 @@ pretrained: Decorator = click.option(
 select: Decorator = click.option(
     "--select",
     metavar="POLICY",
-    help="How settings are chosen: fixed (constants) or fewshot-val (min(K, 4) validation images "
-    "a class). [default: fewshot-val if val has every class, else fixed]",
+    help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation images a "
+    "class) or full-val (all of them). [default: full-val for data of your own, else fewshot-val; "
+    "fixed if val lacks a class]",
 )
 draw: Decorator = click.option(
     "--draw",

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Labels:
         own_sha256: the `digest` that the data's own labels had when this was written, by which
             corrections are known; None where nobody said.
         corrected: whether somebody changed the file by hand since the data's own were written.
+        proved: whether the file says itself that nobody did.
     """
 
     dataset: str
@@ -49,6 +50,7 @@ class Labels:
     splits: Mapping[str, SplitLabels]
     own_sha256: str | None = None
     corrected: bool = False
+    proved: bool = field(default=False, compare=False)
 
     def smallest_class(self, split: str) -> int:
         """How many samples of a split the class with the fewest has."""
@@ -136,9 +138,15 @@ def _labels(content: Any) -> Labels:
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, and this cacheclip reads {FORMAT}")
     splits = {name: SplitLabels(**split) for name, split in content["splits"].items()}
-    by_hand = content.get("corrected", False) is not False or seal_agrees(content) is False
+    agrees = seal_agrees(content)
+    by_hand = content.get("corrected", False) is not False or agrees is False
     return Labels(
-        content["dataset"], content["classnames"], splits, content.get("own_sha256"), by_hand
+        content["dataset"],
+        content["classnames"],
+        splits,
+        content.get("own_sha256"),
+        corrected=by_hand,
+        proved=agrees is True and not by_hand,
     )
 
 

@@ -1,6 +1,6 @@
 """A machine whose n-th call of a kind fails, and a small encoder that loads nothing."""
 
-import _pyio
+import _pyio  # type: ignore[import-not-found]
 import builtins
 import fcntl
 import io

@@ -263,7 +263,7 @@ def failing_world() -> Iterator[tuple[Machine, World]]:
         pytest.MonkeyPatch.context() as patch,
     ):
         for module in ("cacheclip.extract.run", "cacheclip.predict"):
-            patch.setattr(importlib.import_module(module), "load", lambda spec: Sums())
+            patch.setattr(importlib.import_module(module), "load", lambda *_, **__: Sums())
         patch.setattr(sys, "argv", [])
         patch.setenv("XDG_DATA_HOME", f"{root}/own")
         machine = Machine(Path(root))
