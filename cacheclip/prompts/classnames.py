@@ -129,7 +129,8 @@ def _lines(text: str, folders: Sequence[str]) -> list[str] | dict[str, Any]:
     """The names of a text file; as an object where most lines begin with a folder and a blank."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     pairs = [line.split(maxsplit=1) for line in lines]
-    begun = sum(len(pair) == 2 and pair[0].rstrip(",:;") in folders for pair in pairs)
+    known = frozenset(folders)
+    begun = sum(len(pair) == 2 and pair[0].rstrip(",:;") in known for pair in pairs)
     if 2 * begun <= len(lines):
         return lines
     return _each_once([(pair[0].rstrip(",:;"), pair[-1].lstrip(",:; ")) for pair in pairs])
@@ -149,7 +150,8 @@ def _by_folder(path: Path, given: Mapping[str, Any], folders: Sequence[str]) -> 
     if missing:
         what = f"no name for {len(missing)} of {len(folders)} classes: {listed(missing)}"
         raise _faulty(path, what, folders)
-    extra = [key for key in given if key not in found]
+    used = set(found)
+    extra = [key for key in given if key not in used]
     if extra:
         raise _faulty(path, f"names for classes that are not there: {listed(extra)}", folders)
     return [given[key] for key in found if key is not None]

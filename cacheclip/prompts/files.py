@@ -90,7 +90,8 @@ def _said(
     each = f"{counts[0]} to {counts[-1]} a class" if len(counts) > 1 else f"{counts[0]} a class"
     instead = "" if own is None else f", not as templates of the data set {own!r}"
     said = [f"{path.name}: read as sentences by class, {each}{instead}"]
-    unused = [key for key in content if key not in found]
+    used = set(found)
+    unused = [key for key in content if key not in used]
     if unused:
         said.append(f"{path.name}: not used, classes of other sets: {listed(unused)}")
     return said
