@@ -52,6 +52,8 @@ def read_draws(folder: Path, ids_sha256: str, command: str) -> GivenDraws:
     content = read_json(file)
     try:
         whole = {"train": content["train"], "draws": content["draws"]}
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, and this cacheclip reads {FORMAT}")
         if digest(whole) != content["digest"]:
             raise ValueError("another digest than it was written with")
         if content["train"] != ids_sha256:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.disk import DamagedError, digest, publish_text, read_json, seal_agrees, sealed
-from cacheclip.errors import StoreError
+from cacheclip.errors import UPGRADE, StoreError
 from cacheclip.store.schema import FORMAT
 
 LABELS_FILE = "labels.json"
@@ -115,13 +115,17 @@ def read_labels(folder: Path, dataset: str) -> Labels:
 
     Raises:
         DamagedError: it is not such a record.
-        StoreError: there is none, or it may not be read.
+        StoreError: there is none, it may not be read, or a newer cacheclip wrote it.
     """
     file = folder / LABELS_FILE
     try:
         content = read_json(file)
     except FileNotFoundError:
         raise StoreError("there are no labels", where=str(file), fix="cacheclip extract") from None
+    if _is_newer(content):
+        raise StoreError(
+            "these labels were written by a newer cacheclip", where=str(file), fix=UPGRADE
+        )
     try:
         labels = _labels(content)
         _check(labels, dataset)
@@ -132,6 +136,12 @@ def read_labels(folder: Path, dataset: str) -> Labels:
             fix="correct the file, or remove it and run `cacheclip extract` again",
         ) from None
     return labels
+
+
+def _is_newer(content: Any) -> bool:
+    """Whether a record is whole, and of a format beyond ours; a damaged one is of none."""
+    version = content.get("format") if isinstance(content, dict) else None
+    return type(version) is int and version > FORMAT and seal_agrees(content) is True
 
 
 def _labels(content: Any) -> Labels:

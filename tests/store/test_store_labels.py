@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cacheclip.disk import DamagedError, sealed
 from cacheclip.errors import StoreError
-from cacheclip.store.home import Home
+from cacheclip.store.home import Home, Labels
 
 if TYPE_CHECKING:
     from tests.store.conftest import Builder, Recipe
@@ -136,3 +137,16 @@ def test_labels_without_a_digest_are_read_as_before(build: "Builder", home: Home
     content["splits"]["train"]["labels"][0] = 1
     file.write_text(json.dumps(content))
     assert not home.find().labels.corrected
+
+
+def test_labels_of_a_newer_version_are_no_damage(build: "Builder", home: Home) -> None:
+    build.extract()
+    file = home.labels_file("folder/pets")
+    newer = json.dumps(sealed(json.loads(file.read_text()) | {"format": 9}))
+    file.write_text(newer)
+    labels = Labels("folder/pets", ["a", "b"], {})
+    for again in (home.find, lambda: home.write_labels(labels)):
+        with pytest.raises(StoreError, match="written by a newer cacheclip") as caught:
+            again()
+        assert not isinstance(caught.value, DamagedError)
+        assert file.read_text() == newer
