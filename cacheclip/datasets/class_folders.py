@@ -149,7 +149,8 @@ class _Splits:
             count = sum(n for folder, n in folders.items() if folder[:1] == (top,))
             yield (
                 f"ignored, {top} is a split by name but has no class folders: {count:,} pictures; "
-                f"once there is a bundle: cacheclip predict BUNDLE {shlex.quote(str(root / top))}"
+                f"once there is a bundle: cacheclip predict BUNDLE {shlex.quote(str(root / top))}; "
+                "if it is a class, give its folder another name"
             )
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -115,6 +116,7 @@ def _read(file: Path) -> tuple[list[_Row], list[str]]:
     delimiter, columns, notices = _columns(file, text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows = []
+    spelt: dict[str, set[str]] = {}
     try:
         width = len(next(reader))
         line = reader.line_num + 1
@@ -127,6 +129,8 @@ def _read(file: Path) -> tuple[list[_Row], list[str]]:
                         fix='put names that hold the separator into quotes: "a, b.jpg"',
                     )
                 path, label, *split = (cells[column].strip() for column in columns)
+                spelt.setdefault(unicodedata.normalize("NFC", label), set()).add(label)
+                label = unicodedata.normalize("NFC", label)
                 rows.append(_Row(line, path, label, split[0] if split else None))
             line = reader.line_num + 1
     except csv.Error as error:
@@ -138,6 +142,10 @@ def _read(file: Path) -> tuple[list[_Row], list[str]]:
         lambda row: None if row.split is None or split_of(row.split) else repr(row.split),
         fix="write train, val or test, or leave the column out to have them cut",
     )
+    if twins := [label for label, ways in spelt.items() if len(ways) > 1]:
+        notices.append(
+            f"one class each, though their labels are other bytes (NFC and NFD): {listed(twins, 5)}"
+        )
     return rows, notices
 
 

@@ -9,7 +9,7 @@ from cacheclip.disk import DamagedError
 from cacheclip.errors import StoreError
 from cacheclip.prompts.classnames import listed
 from cacheclip.store.folders import there
-from cacheclip.store.home import Home, Labels, SplitLabels
+from cacheclip.store.home import ASIDE, Home, Labels, SplitLabels
 from cacheclip.store.key import extract_command, files_sha256, samples_sha256
 
 _CHANGED = "the labels or class names of the same pictures are others than before"
@@ -56,7 +56,10 @@ def labels_of(
             raise
         return own, ()
     if _ids(kept) != _ids(own):
-        return own, () if names else tuple(_names_lost(kept.classnames, own.classnames))
+        lost = () if names else tuple(_names_lost(kept.classnames, own.classnames))
+        if kept.corrected:
+            lost = (f"{file}: corrected by hand, for other pictures; put aside as {ASIDE}", *lost)
+        return own, lost
     if _content(kept) == _content(own):
         return own, ()
     if kept.own_sha256 == kept.digest:  # nobody touched the record, so it is the data that changed

@@ -53,6 +53,8 @@ RECORDS_LOCK = "lock"  # in the folder of a data set: guards labels and draws
 RECORDS_WAIT = 600.0  # seconds that the records of a data set are waited for: an import is short
 ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
 
+ASIDE = "labels.json.before"  # corrections by hand of other pictures
+
 
 @dataclass(frozen=True)
 class Home:
@@ -153,7 +155,8 @@ class Home:
     def write_labels(self, labels: Labels) -> None:
         """Publish the labels of a data set, unless they are there; its stores stay as they are.
 
-        A file that is no such record may hold corrections by hand, so it is put aside.
+        A file that is no such record may hold corrections by hand, so it is put aside, as is one
+        that does and is given up.
 
         Raises:
             StoreError: the file may not be read, or the disk refuses the new one.
@@ -161,8 +164,11 @@ class Home:
         file = self.labels_file(labels.dataset)
         if there(file):
             try:
-                if self.labels(labels.dataset) == labels:
+                kept = self.labels(labels.dataset)
+                if kept == labels:
                     return
+                if kept.corrected and not labels.corrected:
+                    file.replace(file.with_name(ASIDE))
             except DamagedError:
                 file.replace(file.with_name(f"{file.name}.broken"))
         write_labels(file.parent, labels)

@@ -94,6 +94,8 @@ class Race:
             if name in self.winner.method.searched:
                 low, high = self.winner.method.searches[name]
             near_end = self.winner.method.zero_shot.get(name)
+            if value in self.winner.method.bounds.get(name, ()):
+                continue  # there is nothing beyond
             at_low = near_end != "low" and value <= low * (1 + CLOSE)
             at_high = near_end != "high" and value >= high * (1 - CLOSE)
             found += [name] if at_low or at_high else []

@@ -63,6 +63,14 @@ def test_headers_and_separators_as_people_write_them(
     assert Path(str(found.open("train", 0))).is_file()
 
 
+def test_one_label_in_two_ways_of_writing_accents_is_one_class(tmp_path: Path) -> None:
+    ways = ("caf\u00e9", "cafe\u0301")
+    rows = [f"pictures/a{k}.png,{ways[k % 2]}" for k in range(6)]
+    found = load(table(tmp_path, ["path,label", *rows, "pictures/b0.png,bar"], encoding="utf-8"))
+    assert found.classnames == ("bar", "caf\u00e9")
+    assert any("NFC and NFD" in line for line in found.notices)
+
+
 def test_splits_in_any_spelling_are_kept(tmp_path: Path) -> None:
     words = ["training", "Train", "VALID", "test1", "test", "train_set"]
     rows = [f"pictures/{c}{k}.png,{c},{words[k]}" for k in range(6) for c in "ab"]

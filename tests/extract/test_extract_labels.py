@@ -65,6 +65,19 @@ def test_corrected_labels_are_kept_and_the_prompts_follow(
     assert home.find().labels.digest == own.digest
 
 
+def test_corrections_of_other_pictures_are_put_aside(
+    asked: Asked, home: Home, pets: Path, paint: Painter
+) -> None:
+    run(asked(pets), home)
+    correct(home, rename)
+    corrected = home.labels_file("folder/pets").read_text()
+    paint(pets / "dog" / "new.png", 998)
+    report = run(asked(pets), home)
+    assert any("corrected by hand, for other pictures" in line for line in report.notices)
+    assert home.labels_file("folder/pets").with_name("labels.json.before").read_text() == corrected
+    assert not home.labels("folder/pets").corrected
+
+
 def test_corrected_labels_must_be_one_a_picture(asked: Asked, home: Home, pets: Path) -> None:
     run(asked(pets), home)
     correct(home, lambda content: content["splits"]["train"]["labels"].pop())
