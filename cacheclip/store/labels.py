@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ class SplitLabels:
         ids_sha256: `samples_sha256` of the sample ids they belong to, in order.
         files_sha256: `files_sha256` of the pictures, None where ids alone name them.
         labels: one a sample, an index into the class names, or `UNLABELLED`.
+        unlabelled: the rows that have none, known without opening the labels of the others.
     """
 
     ids_sha256: str
     files_sha256: str | None
     labels: Sequence[int]
+    unlabelled: frozenset[int] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,17 @@ def _labels(content: Any) -> Labels:
     """
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, and this cacheclip reads {FORMAT}")
-    splits = {name: SplitLabels(**split) for name, split in content["splits"].items()}
+    splits = {name: _split(split) for name, split in content["splits"].items()}
     by_hand = content.get("corrected", False) is not False or seal_agrees(content) is False
     return Labels(
         content["dataset"], content["classnames"], splits, content.get("own_sha256"), by_hand
     )
+
+
+def _split(content: Mapping[str, Any]) -> SplitLabels:
+    labels = content["labels"]
+    unlabelled = frozenset(row for row, label in enumerate(labels) if label == UNLABELLED)
+    return SplitLabels(content["ids_sha256"], content["files_sha256"], labels, unlabelled)
 
 
 def _check(labels: Labels, dataset: str) -> None:

@@ -15,7 +15,6 @@ from cacheclip.errors import InputError, StoreError
 from cacheclip.methods.base import Method, Settings
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.home import FeatureSet
-from cacheclip.store.labels import UNLABELLED
 from cacheclip.task import Query, Task, class_text
 
 RANKED, GIVEN = "ranked", "given"  # sampling procedures of support sets
@@ -213,8 +212,7 @@ class SetData:
             store = self.features.store(split)
             bad = self._failed_rows(split)
             if split == "test":  # a picture without a label tests nothing
-                labels = self.features.labels.splits[split].labels
-                bad = bad | {row for row, label in enumerate(labels) if label == UNLABELLED}
+                bad = bad | self.features.labels.splits[split].unlabelled
             pairs = [(row, id_) for row, id_ in enumerate(store.ids()) if row not in bad]
             self._good[split] = ([row for row, _ in pairs], [id_ for _, id_ in pairs])
         return self._good[split]
