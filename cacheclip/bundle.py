@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from cacheclip import regular
 from cacheclip.disk import canonical_json, publishing, seal_agrees, sealed
 from cacheclip.errors import UPGRADE, InputError
+from cacheclip.refusals import unreadable
 from cacheclip.typed import wrong_field
 
 FORMAT = 2
@@ -108,6 +110,12 @@ class Bundle:
 
 def _contents(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """What the file says of itself, and its tensors."""
+    try:
+        regular.opened(path).close()  # safetensors has no number for what the system says
+    except OSError as error:
+        raise unreadable(error, path) from error
+    except ValueError:
+        raise _no_bundle(path) from None
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {})[METADATA])

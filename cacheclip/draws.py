@@ -6,12 +6,14 @@ same seed, and no library's generator can change it.
 """
 
 import hashlib
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cacheclip.disk import digest, publish_json, read_json, seal_agrees, sealed
 from cacheclip.errors import InputError, StoreError
@@ -31,19 +33,38 @@ class Pool:
     ids: Sequence[str]
     labels: Sequence[int]
     rows: Sequence[int]
-    _ranked: dict[int, list[Sequence[int]]] = field(default_factory=dict, repr=False, compare=False)
+    _ranked: dict[int, list[NDArray[np.int64]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
-    def ranked(self, seed: int, n_classes: int) -> list[Sequence[int]]:
-        """Positions in the pool, one list a class, by rank of sha256(seed, id)."""
+    def ranked(self, seed: int, n_classes: int) -> list[NDArray[np.int64]]:
+        """Positions in the pool, those of each class by rank of sha256(seed, id)."""
         if seed not in self._ranked:
-            by_class: list[list[tuple[bytes, int]]] = [[] for _ in range(n_classes)]
-            for k, (name, label) in enumerate(zip(self.ids, self.labels, strict=True)):
-                if label >= 0:  # -1 marks an unlabelled image
-                    rank = hashlib.sha256(f"{seed}\n{name}".encode()).digest()
-                    by_class[label].append((rank, k))
-            ranked = ([k for _, k in sorted(members)] for members in by_class)
-            self._ranked[seed] = [array("q", own) for own in ranked]  # seeds may be many
+            labels = np.asarray(self.labels, np.int64)
+            known = self._known
+            ranks = bytearray()
+            for k in known.tolist():
+                ranks += hashlib.sha256(f"{seed}\n{self.ids[k]}".encode()).digest()
+            words = np.frombuffer(ranks, ">u8").reshape(-1, 4).T
+            order = known[np.lexsort((*words[::-1], labels[known]))]  # the last key comes first
+            starts = np.searchsorted(labels[order], np.arange(1, n_classes))
+            self._ranked[seed] = np.split(order, starts)
         return self._ranked[seed]
+
+    @cached_property
+    def _known(self) -> NDArray[np.int64]:
+        """The positions that have a label: -1 marks an unlabelled image."""
+        return np.flatnonzero(np.asarray(self.labels, np.int64) >= 0)
+
+    @cached_property
+    def held(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]]:
+        """Rows, labels and ids of all labelled images, one copy for whoever asks."""
+        known = self._known.tolist()
+        return (
+            tuple(self.rows[k] for k in known),
+            tuple(self.labels[k] for k in known),
+            tuple(self.ids[k] for k in known),
+        )
 
 
 @dataclass(frozen=True)
@@ -70,13 +91,8 @@ class Draw:
 
     def holding(self, val: Pool) -> "Draw":
         """The same support with all of a pool's labelled images for validation."""
-        held = [k for k, label in enumerate(val.labels) if label >= 0]
-        return replace(
-            self,
-            val=tuple(val.rows[k] for k in held),
-            val_labels=tuple(val.labels[k] for k in held),
-            val_ids=tuple(val.ids[k] for k in held),
-        )
+        rows, labels, ids = val.held
+        return replace(self, val=rows, val_labels=labels, val_ids=ids)
 
     def record(self) -> dict[str, Any]:
         """The draw as `draws/<draw_id>.json` keeps it."""
@@ -112,8 +128,11 @@ def _holds(file: Path, draw: Draw) -> bool:
         content = read_json(file)
     except StoreError:
         return False
-    if not isinstance(content, dict) or seal_agrees(content) is False:
+    if not isinstance(content, dict):
         return False
+    agrees = seal_agrees(content)
+    if agrees is False or (agrees is None and "format" in content):
+        return False  # a record older than the seal has no format either
     pictures = [content.get(name) for name in ("support", "val")]
     return pictures == [list(draw.support_ids), list(draw.val_ids)]
 
@@ -156,7 +175,7 @@ def few_shot(
     short = [] if shots == ALL else [(name, n) for name, n in sizes if n < wanted]
     if short and fewer == "error":
         raise _too_few(short, len(classnames), wanted, where)
-    support = [k for ranked in by_class for k in ranked[:wanted]]
+    support = [k for ranked in by_class for k in ranked[:wanted].tolist()]
     chosen = _validation(val, len(classnames), wanted, seed)
     return replace(_draw(train, support, val, chosen, shots, seed), short=tuple(short))
 
@@ -198,7 +217,8 @@ def given(
     Raises:
         InputError: a row is not there, or a class has none.
     """
-    position = {row: k for k, row in enumerate(train.rows)}
+    asked = set(rows)
+    position = {row: k for k, row in enumerate(train.rows) if row in asked}
     absent = [row for row in rows if row not in position or train.labels[position[row]] < 0]
     there = sorted(
         (position[row] for row in rows if row in position), key=lambda k: train.labels[k]
@@ -233,9 +253,9 @@ def _draw(
 def _validation(val: Pool, n_classes: int, shots: int, seed: int) -> list[int]:
     """Positions of min(shots, 4) validation images a class; none where a class has none."""
     by_class = val.ranked(seed, n_classes)
-    if not all(by_class):
+    if not all(map(len, by_class)):
         return []
-    return [k for ranked in by_class for k in ranked[: min(shots, VAL_SHOTS)]]
+    return [k for ranked in by_class for k in ranked[: min(shots, VAL_SHOTS)].tolist()]
 
 
 def _too_few(short: list[tuple[str, int]], n_classes: int, shots: int, where: str) -> InputError:

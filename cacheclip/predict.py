@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cacheclip.bundle import Bundle
 from cacheclip.classifier import Classifier
-from cacheclip.datasets.images import ImageError, Reading, read_rgb
+from cacheclip.datasets.images import ImageError, Reading, using_rgb
 from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
 from cacheclip.errors import InputError, MachineError, StoreError
 from cacheclip.metrics import wilson
@@ -93,6 +93,7 @@ def accuracy(answers: Sequence[Answer]) -> Iterator[str]:
         f"accuracy {100 * share:.1f} % of {n:,} pictures in folders named like classes, 95 % "
         f"interval {100 * low:.1f} to {100 * high:.1f}"
         + (f"; {outside:,} in no such folder" if outside else "")
+        + "; no test of pictures that it learned from"
     )
     if len(pictures) > 1:
         worst = sorted(pictures, key=lambda name: right[name] / pictures[name])
@@ -237,7 +238,7 @@ def predict(
         errors: dict[int, str] = {}
         for k, path in enumerate(part):
             try:
-                pixels[k] = encoder.transform(read_rgb(path, reading))
+                pixels[k] = using_rgb(path, encoder.transform, reading)
             except ImageError as error:
                 errors[k] = str(error)
         answers: dict[int, Top] = {}

@@ -112,6 +112,9 @@ class Row:
         bool, "whether labels or class names were corrected by hand in labels.json"
     ] = False
     predictions: Annotated[str | None, "SHA-256 of the file of what it answered"] = None
+    choice_version: Annotated[
+        int, "raised whenever what policies choose changes; 1 where nothing chose"
+    ] = 1
 
     @cached_property
     def row_id(self) -> str:
@@ -135,7 +138,7 @@ _DECIDES = (
 
 
 # Younger than the log: at its default such a field leaves the id of a row what it was without it.
-_DECIDES_IF_GIVEN = (("fewer", "error"),)
+_DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1))
 
 _FIELDS = frozenset(field.name for field in fields(Row))
 

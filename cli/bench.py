@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cacheclip.bench.shapes import DEFAULT_SUITES, SHAPES, SUITES
-from cacheclip.cli import output
+from cacheclip.cli import options, output
 
 
 @click.command("bench")
@@ -22,11 +22,11 @@ from cacheclip.cli import output
     "--device", type=click.Choice(["cpu", "cuda"]), help="[default: the GPU where there is one]"
 )
 @click.option(
-    "--json", "record_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    "--json", "record_file", type=options.FilePath(dir_okay=False), metavar="FILE",
     help="Write the whole record, machine and ceilings included.",
 )  # fmt: skip
 @click.option(
-    "--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    "--plot", "plot_file", type=options.FilePath(dir_okay=False), metavar="FILE",
     help="Draw the ratios (needs matplotlib: pip install 'cacheclip[plot]').",
 )  # fmt: skip
 def command(

@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     help="After the test, fit anew on train, val and test with the settings chosen; that bundle "
     "has no test of its own. Best with --shots all.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Bundle file, NAME.safetensors."
-)
+@click.option("--out", type=options.FilePath(dir_okay=False), help="Bundle file, NAME.safetensors.")
 @options.per_class
 @options.home
 @options.results

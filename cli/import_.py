@@ -8,7 +8,7 @@ from cacheclip.cli import options, output
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.npz")
+@click.argument("file", type=options.FilePath(), metavar="FILE.npz")
 @click.option("--name", help="Name of the data set, npz/NAME. [default: the file's own]")
 @click.option(
     "--logit-scale",

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cacheclip.errors import UsageError
+
 if TYPE_CHECKING:
     from cacheclip.draws import Shots
 
@@ -13,14 +15,35 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
+
+class FilePath(click.Path):
+    """A path; an empty one would stand for the current folder, where a variable was not set."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path of what was written."""
+        if value == "":
+            option = isinstance(param, click.Option)
+            name = (param.opts[0] if option else param.human_readable_name) if param else "a path"
+            raise UsageError(
+                f"{name} is an empty name",
+                where=f"{name} ''",
+                fix=f"name a {'file' if self.file_okay else 'folder'}"
+                + (", or leave it out" if option else ""),
+            )
+        return super().convert(value, param, ctx)
+
+
 home: Decorator = click.option(
     "--home",
-    type=click.Path(path_type=Path),
+    type=FilePath(file_okay=False),
     help="Folder of features, results and bundles. [default: $CACHECLIP_HOME, else per user]",
 )
 results: Decorator = click.option(
     "--results",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     metavar="DIR",
     help="Folder for rows, predictions and bundles. [default: the home; per user if read-only]",
 )
@@ -34,8 +57,9 @@ pretrained: Decorator = click.option(
 select: Decorator = click.option(
     "--select",
     metavar="POLICY",
-    help="How settings are chosen: fixed (constants) or fewshot-val (min(K, 4) validation images "
-    "a class). [default: fewshot-val if val has every class, else fixed]",
+    help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation images a "
+    "class) or full-val (all of them). [default: full-val for data of your own, else fewshot-val; "
+    "fixed if val lacks a class]",
 )
 draw: Decorator = click.option(
     "--draw",

@@ -1,5 +1,6 @@
 """What commands print: JSON and tables on stdout; talk and progress on stderr."""
 
+import io
 import json
 import os
 import shutil
@@ -45,11 +46,10 @@ def talk(*lines: str) -> None:
 
 
 def show(error: click.ClickException) -> None:
-    """Print a usage error in click's own form."""
-    try:
-        error.show()
-    except OSError:
-        _give_up(STDERR)
+    """Print a usage error in click's own form, which repeats what was written as it is."""
+    form = io.StringIO()
+    error.show(form)
+    talk(*form.getvalue().removesuffix("\n").split("\n"))
 
 
 def takes_more() -> bool:
@@ -116,7 +116,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
 
 
 def text(value: str) -> None:
-    """Print a text for machines as it is; what is not Unicode in it is spelled out."""
+    """Print a text for machines as it is; what is not Unicode in it is spelled out.
+
+    On a terminal it is for people, whom it must not surprise.
+    """
+    if sys.stdout is not None and sys.stdout.isatty():
+        say(*value.removesuffix("\n").split("\n"))
+        return
     _print(value.removesuffix("\n").encode(errors="backslashreplace").decode())
 
 

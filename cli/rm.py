@@ -31,7 +31,7 @@ def command(
 
     Example: cacheclip rm photos/birds --dry-run
     """
-    from cacheclip.errors import UsageError
+    from cacheclip.errors import UsageError, plain
     from cacheclip.store.home import Home
     from cacheclip.store.remove import parts_of, remove
 
@@ -50,7 +50,7 @@ def command(
             fix="add --yes to the same command; --dry-run lists what would go",
         )
     if not yes:
-        click.confirm(f"Delete {size} below {place.root}?", abort=True, err=True)
+        click.confirm(plain(f"Delete {size} below {place.root}?"), abort=True, err=True)
     gone, left = remove(place, parts)
     if as_json:
         output.data([part.as_json() for part in gone])

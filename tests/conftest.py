@@ -1,4 +1,4 @@
-"""Kernels are interpreted where there is no GPU, in tests/kernels and nowhere else."""
+"""One thread a process; kernels are interpreted where there is no GPU, in tests/kernels alone."""
 
 import importlib
 import os
@@ -9,6 +9,9 @@ import pytest
 NO_GPU = not Path("/dev/nvidia0").exists()
 KERNELS = (Path(__file__).resolve().parent.parent / "kernels").glob("[a-z]*.py")
 
+# Read when torch is loaded, here and in the commands that tests start. Several processes share the
+# cores, and threads of one would wait for threads of others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # unset, Triton warns
 if NO_GPU:
     # Read when a kernel is decorated: set later, it fails inside the kernel; left set, the commands

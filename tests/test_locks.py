@@ -58,12 +58,10 @@ def test_unfinished_files_are_not_written_or_deleted_through_a_link(
     ours.write_text("")
     staging = tmp_path / "tmp"
     staging.symlink_to(thesis.parent)
-    for work in (
-        lambda: disk.sweep(staging),
-        lambda: disk.publish_bytes(tmp_path / "file", b"x", staging=staging),
-    ):
-        with pytest.raises(StoreError, match="this is a link"):
-            work()
+    with pytest.raises(StoreError, match="this is a link"):
+        disk.sweep(staging)
+    with pytest.raises(StoreError, match="this is a link"):
+        disk.publish_bytes(tmp_path / "file", b"x", staging=staging)
     assert disk.leftovers(staging) == []
     assert sorted(file.name for file in thesis.parent.iterdir()) == [ours.name, "thesis"]
 

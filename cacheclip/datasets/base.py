@@ -7,6 +7,7 @@ file; nothing has to be registered.
 """
 
 import importlib
+import os
 import pkgutil
 import shlex
 from collections.abc import Callable, Mapping
@@ -19,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 import cacheclip.datasets
+from cacheclip import regular
 from cacheclip.errors import CacheclipError, InputError, UsageError, instead, near
 
 Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 """One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""
 
 SPLITS = ("train", "val", "test")
+MAX_BYTES = 2**30  # of a picture's file; 134 megapixels of 16-bit colours take 800 MB uncompressed
 TABLES = (".csv", ".tsv")  # files whose path alone names a data set
 # The files of this folder that are no data set.
 MACHINERY = frozenset(
@@ -128,14 +131,15 @@ def resolve(
         InputError: its data are missing or faulty.
     """
     known, module = _find(name)
-    is_folder = name != "" and Path(name).expanduser().is_dir()
+    is_folder = name != "" and os.path.isdir(regular.expanded(name))  # noqa: PTH112  (Path's raises)
     if module is None and is_folder:
         known, module = _find(f"folder/{name}")
-    if module is None and name.lower().endswith(TABLES) and Path(name).expanduser().is_file():
+    is_table = name.lower().endswith(TABLES)
+    if module is None and is_table and os.path.isfile(regular.expanded(name)):  # noqa: PTH113
         known, module = _find(f"csv/{name}")
     if module is None:
         raise _unknown(name)
-    root = data_root.expanduser().absolute()
+    root = regular.expanded(data_root).absolute()
     request = Request(known, root, download, alias, hash_files, classes_from)
     dataset: DataSet = module.load(request)
     if alias is not None and dataset.builtin:
@@ -197,8 +201,8 @@ def _unknown(name: str) -> CacheclipError:
         f"cacheclip extract --dataset with one of {', '.join(names)}, or with the path of a folder "
         "or a .csv file"
     )
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = regular.expanded(name)
+    if os.path.isfile(path):  # noqa: PTH113
         what = f"{name!r} is a file, not a data set"
         return InputError(what, where=str(path.absolute()), fix=exists)
     beside = _near_folders(path)

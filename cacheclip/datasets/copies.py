@@ -1,5 +1,6 @@
 """Which files hold the same bytes, found without reading all of them."""
 
+import errno
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ def file_info(path: str) -> FileInfo | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if os.path.islink(path):  # noqa: PTH114  (a link to itself)
+        # A link to itself, or a path that no file can have.
+        if os.path.islink(path) or error.errno == errno.ENAMETOOLONG:  # noqa: PTH114
             return None
         raise error from None
     return FileInfo(info.st_size, info.st_mtime_ns, info.st_dev, info.st_ino)

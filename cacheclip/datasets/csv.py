@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from cacheclip import regular
 from cacheclip.datasets.base import DataSet, Request
 from cacheclip.datasets.copies import file_info
 from cacheclip.datasets.folder import can_be_id, dataset_name
@@ -31,6 +32,7 @@ HEADERS = {
     "split": ("split", "set", "subset", "partition", "usage", "phase", "fold"),
 }
 DELIMITERS = (",", ";", "\t")
+LONGEST = 100  # letters of a cell that may be a header
 WANTED = "path and label (and split, if there is one)"
 
 
@@ -95,10 +97,10 @@ def load(request: Request) -> DataSet:
 
 def _file(name: str) -> Path:
     """The file of "csv/FILE"; FILE may itself begin with a folder called "csv"."""
-    path = Path(name.removeprefix("csv/")).expanduser()
-    if not path.is_file() and Path(name).is_file():
+    path = regular.expanded(name.removeprefix("csv/"))
+    if not os.path.isfile(path) and os.path.isfile(name):  # noqa: PTH113  (Path's raises)
         path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         raise InputError(
             f"there is no file {str(path)!r}",
             where=str(path.absolute()),
@@ -141,9 +143,11 @@ def _read(file: Path) -> tuple[list[_Row], list[str]]:
 
 def _text(file: Path) -> str:
     try:
-        data = file.read_bytes()
+        data = regular.read_bytes(file)
     except OSError as error:
         _fail(file, f"the file cannot be read: {error.strerror}", fix="check its permissions")
+    except ValueError as error:
+        _fail(file, f"the file cannot be read: {error}", fix="cut it into several tables")
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return data.decode("utf-8-sig")
@@ -163,8 +167,9 @@ def _columns(file: Path, text: str) -> tuple[str, list[int], list[str]]:
     """The delimiter, the columns of path, label and perhaps split, and what to tell of them."""
     first = next(iter(text.splitlines()), "")
     for delimiter in DELIMITERS:
-        header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
-        found = {role: _candidates(header, known) for role, known in HEADERS.items()}
+        header = _header(first, delimiter)
+        letters = [re.sub(r"[\W_]+", "", cell[:LONGEST]).casefold() for cell in header]
+        found = {role: _candidates(letters, known) for role, known in HEADERS.items()}
         if found["path"] and found["label"]:
             notices = [
                 f"{role}s are those of column {header[columns[0]]!r}, not of "
@@ -181,9 +186,16 @@ def _columns(file: Path, text: str) -> tuple[str, list[int], list[str]]:
     )
 
 
-def _candidates(header: Sequence[str], known: Sequence[str]) -> list[int]:
+def _header(line: str, delimiter: str) -> list[str]:
+    """The cells of a first line; none where it is no line of a table."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
+
+
+def _candidates(letters: Sequence[str], known: Sequence[str]) -> list[int]:
     """The columns with a known name, the best first."""
-    letters = [re.sub(r"[\W_]+", "", cell).casefold() for cell in header]
     return sorted(
         (column for column, name in enumerate(letters) if name in known),
         key=lambda column: known.index(letters[column]),
@@ -192,7 +204,7 @@ def _candidates(header: Sequence[str], known: Sequence[str]) -> list[int]:
 
 def _id(path: str, folder: Path) -> str:
     """The path from the folder on, in one spelling; "" where it leads elsewhere."""
-    if "\\" in path and "/" not in path and not (folder / path).exists():
+    if "\\" in path and "/" not in path and not os.path.exists(folder / path):  # noqa: PTH110
         path = path.replace("\\", "/")  # written on Windows
     relative = os.path.relpath(os.path.normpath(folder / path), folder)
     if _leaves(relative) and os.path.isabs(path):  # noqa: PTH117  (it may be there by another name)

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cacheclip import regular
 from cacheclip.datasets.base import TABLES, DataSet, Request
 from cacheclip.datasets.class_folders import WANTED, read_layout
 from cacheclip.datasets.copies import FileInfo, file_info
-from cacheclip.datasets.labelled import Sample, labelled_set
+from cacheclip.datasets.labelled import Sample, labelled_set, listed
 from cacheclip.datasets.listing import pictures, subfolders
 from cacheclip.datasets.suffixes import suffix, unread
 from cacheclip.errors import InputError
@@ -35,7 +36,8 @@ def load(request: Request) -> DataSet:
         found, others = pictures(root)
         _refuse_names(found, root)
         infos = _infos(root, found)
-        others += [id_ for id_ in found if id_ not in infos]
+        gone = [id_ for id_ in found if id_ not in infos]
+        others += gone
         layout = read_layout(root, list(infos), request.classes_from)
         if len({sample.classname for sample in layout.samples}) < 2:
             raise _too_few_classes(root, layout.samples, list(infos), others)
@@ -45,6 +47,8 @@ def load(request: Request) -> DataSet:
             notices.append(f"ignored, no class folders with pictures: {', '.join(ignored)}")
         if missed := unread(others):
             notices.append(missed)
+        if gone:
+            notices.append(f"links that lead to no file, left out: {listed(gone, 5)}")
         return labelled_set(
             layout.samples,
             infos,
@@ -65,10 +69,10 @@ def load(request: Request) -> DataSet:
 
 def _root(name: str) -> Path:
     """The folder of "folder/PATH"; PATH may itself begin with a folder called "folder"."""
-    path = Path(name.removeprefix("folder/")).expanduser()
-    if not path.is_dir() and Path(name).is_dir():
+    path = regular.expanded(name.removeprefix("folder/"))
+    if not os.path.isdir(path) and os.path.isdir(name):  # noqa: PTH112  (Path's raises)
         path = Path(name)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112
         raise InputError(
             f"there is no folder {str(path)!r}",
             where=str(path.absolute()),
@@ -82,8 +86,9 @@ def dataset_name(root: Path, own: str, alias: str | None) -> str:
     """The NAME in a data set's id: the alias, else its own.
 
     Raises:
-        InputError: it cannot be one.
+        InputError: it cannot be one, or the path is no text.
     """
+    regular.refuse_no_text(root)
     name = own if alias is None else alias
     if not can_be_name(name):
         raise InputError(

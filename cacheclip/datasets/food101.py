@@ -6,13 +6,13 @@ split file lies with the data, else the second.
 """
 
 import contextlib
-import json
 import shlex
 import sys
 from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
 
+from cacheclip import regular
 from cacheclip.datasets.base import DataSet, Request, Split
 from cacheclip.datasets.layout import candidates, require_pictures
 from cacheclip.datasets.splits import hash_split, read_coop_split, take
@@ -102,9 +102,9 @@ def _meta(root: Path, split: str) -> dict[str, list[str]]:
     text, table = root / "meta" / f"{split}.txt", root / "meta" / f"{split}.json"
     try:
         if text.is_file():
-            pictures = [line.strip() for line in text.read_text("utf-8").splitlines()]
+            pictures = [line.strip() for line in regular.read_text(text).splitlines()]
         else:
-            lists = json.loads(table.read_text("utf-8")).values()
+            lists = regular.parsed(regular.read_text(table)).values()
             pictures = [str(picture) for pictures in lists for picture in pictures]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise _bad_meta(root, f"no list of the {split} pictures ({error})") from error

@@ -6,30 +6,36 @@ torchvision's loaders read it, which apply no EXIF orientation; other pictures a
 """
 
 import io
-import stat
+import logging
+import os
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from cacheclip import regular
 from cacheclip.datasets import levels
+from cacheclip.datasets.base import MAX_BYTES as MAX_BYTES
 from cacheclip.datasets.base import Source
 from cacheclip.datasets.suffixes import INSTALL_HEIF, has_heif
 from cacheclip.refusals import is_of_the_machine, unreadable
 
 Code: TypeAlias = Literal["missing", "decode", "truncated", "toolarge", "other"]
+Used = TypeVar("Used")
 
-MAX_BYTES = 2**30  # of a file; MAX_PIXELS in 16-bit colours take 800 MB uncompressed
-MAX_PIXELS = 2**27  # 134 megapixels, 400 MB decoded
+MAX_PIXELS = 2**27  # 134 megapixels, in place of Pillow's limit against decompression bombs
+LARGE_PIXELS = 24 * 10**6  # a picture of more is decoded while no other such picture is
+LARGE_BYTES = 2**26  # and so is a file of more
 MAX_ASPECT = 200  # a longer strip, its short side scaled to an encoder's, would take gigabytes
 # Decoders by name: a file may be called .jpg and hold PostScript, for which Pillow would start
 # another program.
@@ -62,9 +68,12 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _opening = threading.Lock()
+_large = threading.RLock()  # held by the one thread that has a large picture in memory
 # Pillow warns of broken tags on stderr, in a sentence that names no file. For good, since to
 # silence it picture by picture is not safe among threads.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class ImageError(Exception):
@@ -104,7 +113,17 @@ AS_STORED = Reading()
 
 
 def read_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
-    """Decode a picture to mode RGB.
+    """Decode a picture to mode RGB; see `using_rgb`."""
+    return using_rgb(source, lambda picture: picture, reading)
+
+
+def using_rgb(
+    source: Source, use: Callable[[Image.Image], Used], reading: Reading = AS_STORED
+) -> Used:
+    """Decode a picture to mode RGB and give what `use` makes of it.
+
+    Of pictures over LARGE_PIXELS one is in memory at a time, until `use` is done with it, so that
+    threads share the memory of the largest and do not multiply it.
 
     16-bit and 32-bit levels are scaled to 8 bits, never clipped unless by a white level; palettes,
     alpha and transparent colours go through RGBA onto white; the first frame of an animation
@@ -112,6 +131,7 @@ def read_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
 
     Args:
         source: a file's path, an encoded file's bytes, or an array, uint8 [H,W] or [H,W,3].
+        use: makes something smaller of the picture.
         reading: whether it is turned upright, and which level is white.
 
     Raises:
@@ -121,16 +141,42 @@ def read_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
         RefusedError: the machine gives no file now, whichever it is.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source)
-    data = _bytes(source)
+        return use(_from_array(source))
+    with _turn(_size(source) > LARGE_BYTES):
+        data = _bytes(source)
+        try:
+            image = _open(data)
+            _require_usual(image.width, image.height)
+        except DECODER_ERRORS as error:
+            raise _failure(data, error) from error
+        with _turn(image.width * image.height > LARGE_PIXELS):
+            return use(_decoded(image, data, reading))
+
+
+def _turn(large: bool) -> AbstractContextManager[Any]:
+    """Wait for one's turn with what is large; nobody waits with the rest."""
+    return _large if large else nullcontext()
+
+
+def _size(source: Path | bytes) -> int:
+    """The bytes of a picture's file; 0 where there is none, which is told when it is opened."""
     try:
-        image = _open(data)
-        _require_usual(image.width, image.height)
+        return source.stat().st_size if isinstance(source, Path) else len(source)
+    except (OSError, ValueError):
+        return 0
+
+
+def _decoded(image: Image.Image, data: bytes, reading: Reading) -> Image.Image:
+    """The pixels of a picture of which the header is read."""
+    try:
         if reading.white_level is not None:
             image = _stretched(image, data, reading.white_level)
         image.load()
         picture = _to_rgb(image)
         return _upright(picture, image.info) if reading.upright else picture
+    except MemoryError:
+        size = f"{image.width} x {image.height} pixels"
+        raise ImageError("toolarge", f"{size}, for which there is no memory left") from None
     except DECODER_ERRORS as error:
         raise _failure(data, error) from error
 
@@ -163,13 +209,13 @@ def _bytes(source: Path | bytes) -> bytes:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        info = path.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise ImageError("other", "not a regular file")
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
+            info = os.fstat(file.fileno())
             data = file.read(MAX_BYTES + 1) if info.st_size <= MAX_BYTES else None
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", "no such file") from error
+    except regular.IrregularError as error:
+        raise ImageError("other", "not a regular file") from error
     except (OSError, ValueError) as error:  # a path that no file can have is a ValueError
         if isinstance(error, OSError) and is_of_the_machine(error):
             raise unreadable(error, path) from error  # no fault of the picture

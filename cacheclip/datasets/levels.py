@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 SIXTEEN_BITS = 65535
+ROWS = 256  # of a picture, scaled at once
 # Pillow decodes 16-bit colours to their high bytes alone; told of the other byte order, it takes
 # the low bytes for them. After libtiff the order is the machine's ("N").
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -37,9 +38,10 @@ def wide(image: Image.Image, again: Callable[[], Image.Image]) -> npt.NDArray[An
         tile._replace(args=_with_raw_mode(tile.args, mode[:-1] + _OTHER_BYTE[mode[-1]]))
         for tile, mode in zip(other.tile, raw, strict=True)
     ]
-    high: npt.NDArray[np.uint16] = np.asarray(image).astype(np.uint16)
-    low: npt.NDArray[np.uint16] = np.asarray(other).astype(np.uint16)
-    return high << 8 | low
+    both: npt.NDArray[np.uint16] = np.asarray(image).astype(np.uint16)
+    both <<= 8
+    both |= np.asarray(other)
+    return both
 
 
 def _raw_mode(tile: Any) -> str:
@@ -70,13 +72,18 @@ def eight_bits(levels: npt.NDArray[Any], white: int | None = None) -> npt.NDArra
     if not np.isfinite(high - low):
         raise ValueError("levels that are not finite")
     whole = np.issubdtype(levels.dtype, np.integer)
-    if whole and white is not None:
-        levels, low, high = levels.clip(0, white), 0.0, float(white)
+    most = white if whole else None
+    if most is not None:
+        low, high = 0.0, float(most)
     elif low >= 0 and high <= (SIXTEEN_BITS if whole else 1):
         low, high = 0.0, float(SIXTEEN_BITS if whole else 1)
     scale = 255 / (high - low) if high > low else 0.0
-    scaled: npt.NDArray[np.float32] = np.rint((levels.astype(np.float32) - low) * scale)
-    return scaled.astype(np.uint8)
+    eight = np.empty(levels.shape, np.uint8)
+    for first in range(0, len(levels), ROWS):  # fractions of a whole large picture take gigabytes
+        part = levels[first : first + ROWS]
+        part = part if most is None else part.clip(0, most)
+        eight[first : first + ROWS] = np.rint((part.astype(np.float32) - low) * scale)
+    return eight
 
 
 def white_level(greatest: int) -> int | None:

@@ -1,6 +1,5 @@
 """What lies below a folder: its pictures, and the files that are none."""
 
-import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from cacheclip.datasets.suffixes import INSTALL_HEIF, readable, suffix, unread
 from cacheclip.errors import InputError
+from cacheclip.refusals import is_of_the_machine
 
 # Thumbnails, waste bins and snapshots of network storage and systems; never the user's folders.
 SYSTEM_FOLDERS = frozenset(
@@ -46,23 +46,24 @@ def subfolders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in _entries(folder) if _is_folder(entry))
 
 
-def _walk(
-    folder: Path, relative: str, above: frozenset[tuple[int, int]] = frozenset()
-) -> Iterator[tuple[str, bool]]:
+def _walk(folder: Path, relative: str) -> Iterator[tuple[str, bool]]:
     """Every file below a folder, and whether it may be opened."""
-    info = folder.stat()
-    here = (info.st_dev, info.st_ino)
-    if here in above:
-        return
-    for entry in _entries(folder):
-        path = f"{relative}/{entry.name}" if relative else entry.name
-        if _is_folder(entry):
-            yield from _walk(folder / entry.name, path, above | {here})
-        else:
-            yield path, _may_be_opened(entry)
+    todo = [(str(folder), relative, frozenset[tuple[int, int]]())]
+    while todo:
+        place, relative, above = todo.pop()
+        info = os.stat(place)  # noqa: PTH116  (Path's take their time in deep folders)
+        here = (info.st_dev, info.st_ino)
+        if here in above:
+            continue
+        for entry in _entries(place):
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if _is_folder(entry):
+                todo.append((f"{place}/{entry.name}", path, above | {here}))
+            else:
+                yield path, _may_be_opened(entry)
 
 
-def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+def _entries(folder: str | Path) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         return [
             entry
@@ -75,9 +76,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if is_of_the_machine(error):
             raise
-        return False  # a link to itself
+        return False  # a link to itself, or to what can be no path
 
 
 def _may_be_opened(entry: "os.DirEntry[str]") -> bool:

@@ -2,13 +2,16 @@
 
 import gzip
 import hashlib
+import io
 import json
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cacheclip import regular
 from cacheclip.datasets.base import SPLITS, Split
 from cacheclip.errors import InputError
 
@@ -160,10 +163,19 @@ def read_coop_split(path: Path) -> CoopSplit:
 
 def _read_json(path: Path) -> Any:
     try:
-        data = path.read_bytes()
-        return json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (OSError, EOFError, ValueError) as error:
+        data = regular.read_bytes(path)
+        text = _unzipped(data) if path.suffix == ".gz" else data
+        return regular.parsed(text.decode("utf-8-sig"))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _faulty(path, f"cannot be read ({error})") from error
+
+
+def _unzipped(data: bytes) -> bytes:
+    with gzip.open(io.BytesIO(data)) as file:
+        text = file.read(regular.MOST_TEXT + 1)
+    if len(text) > regular.MOST_TEXT:
+        raise ValueError(f"it unpacks to more than {regular.MOST_TEXT:,} bytes")
+    return text
 
 
 def _fault(item: object, names: dict[int, str], seen: set[str]) -> str:

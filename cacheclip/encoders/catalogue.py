@@ -3,12 +3,12 @@
 The module itself is handed in: only `open_clip_.py` imports it.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cacheclip import regular
 from cacheclip.disk import sha256_file
 from cacheclip.encoders import shapes
 from cacheclip.encoders.base import NANO
@@ -183,14 +183,14 @@ def _wrong_activation(model: str, tag: str) -> UsageError:
 
 def _read_preprocess(path: Path) -> dict[str, object]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = regular.parsed(regular.read_text(path))
         config = content.get("preprocess_cfg", content)
         return {
             "mean": config["mean"],
             "std": config["std"],
             **{name: config[name] for name in PREPROCESS_FIELDS if name in config},
         }
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
             "the file does not describe preprocessing: it must be a JSON object with mean and std",
             where=f"--preprocess-from {path}",

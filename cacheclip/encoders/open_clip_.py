@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cacheclip import regular
 from cacheclip.encoders import hub, shapes
 from cacheclip.encoders.base import LOCAL_DIR, EncoderSpec
 from cacheclip.encoders.catalogue import Catalogue, first_line
@@ -257,7 +258,7 @@ def _from_hub(open_clip: Any, spec: EncoderSpec, probe: hub.Probe, *, fetch: boo
 
 def _from_folder(spec: EncoderSpec) -> Source:
     refuse_preprocess_from(spec)
-    folder = Path(spec.model.removeprefix(LOCAL_DIR)).expanduser().resolve()
+    folder = regular.expanded(spec.model.removeprefix(LOCAL_DIR)).resolve()
     found = [folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()]
     if not found or not (folder / CONFIG_FILE).is_file():
         raise MachineError(
@@ -272,10 +273,10 @@ def _from_folder(spec: EncoderSpec) -> Source:
 def _described(model: str, described: Path, pretrained: str, checkpoint: Path) -> Source:
     """A model whose config and preprocessing lie in a file beside its weights."""
     try:
-        content = json.loads(described.read_text(encoding="utf-8"))
+        content = regular.parsed(regular.read_text(described))
         config, preprocess = content["model_cfg"], content.get("preprocess_cfg", {})
         _text_from_hub(model, config)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             "the file describes no open_clip model (model_cfg with text_cfg and vision_cfg)",
             where=str(described),

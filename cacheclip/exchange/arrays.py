@@ -20,6 +20,7 @@ PLAIN_SCALE = 100.0  # without text it moves probabilities alone, never an answe
 SCALES = (10.0, 200.0)  # of CLIP models: what is below may be the log of a scale, or one over it
 NORMS = (1e-12, 1e12)  # whose squares float32 can sum
 BLOCK = 2048  # rows looked at together
+SQUARES = 2**22  # of their numbers, in memory at once
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ def _vectors(
             given, np.float16 if given.dtype.itemsize == 2 else np.float32
         )
     rows = vectors.reshape(-1, vectors.shape[-1])
-    bad = ~np.concatenate([_usable(rows[k : k + BLOCK]) for k in range(0, len(rows), BLOCK)])
+    step = max(1, min(BLOCK, SQUARES // rows.shape[1]))
+    bad = ~np.concatenate([_usable(rows[k : k + step]) for k in range(0, len(rows), step)])
     if bad.any():
         first = rows[int(np.argmax(bad))]
         why = "are not finite" if not np.isfinite(first).all() else "have no length"

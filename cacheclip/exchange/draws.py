@@ -1,5 +1,6 @@
 """Support sets that come with the arrays: `draw_SEED_K`, lists of rows, as papers publish them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ Draws = Mapping[tuple[int, int], NDArray[np.intp]]
 
 def is_draw(name: str) -> bool:
     """Whether an array of this name is taken for a draw."""
-    return name.lower().startswith("draw")
+    return re.match(r"draws?_?\d", name.lower()) is not None
 
 
 def given_draws(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip import __version__
+from cacheclip import __version__, regular
 from cacheclip.disk import DamagedError
 from cacheclip.errors import InputError, StoreError
 from cacheclip.exchange.arrays import Arrays, checked
@@ -119,11 +119,12 @@ def import_npz(
             samples or labels are others than those which the home knows by that name.
         StoreError: a store is locked by another process, or damaged.
     """
-    path = file.expanduser().absolute()
+    path = regular.expanded(file).absolute()
+    regular.refuse_no_text(path)
     dataset = f"{IMPORTED}/{_name(path, name, home)}"
     command = extract_command(dataset, root=str(path), home=home.option)
     home.refuse_closed(dataset)
-    arrays = checked(read_npz(path), Source(str(path), command), logit_scale)
+    arrays = _arrays(path, Source(str(path), command), logit_scale)
     own = _own_labels(dataset, arrays)
     asked = {"logit_scale": logit_scale}
     with home.holding(dataset):  # or two of one name would each find nothing there
@@ -160,6 +161,17 @@ def import_npz(
         set_digest=set_name,
         next_command=_next_command(labels, draws),
     )
+
+
+def _arrays(path: Path, source: Source, logit_scale: float | None) -> Arrays:
+    try:
+        return checked(read_npz(path, source), source, logit_scale)
+    except MemoryError:
+        raise InputError(
+            "there is not enough memory for these arrays",
+            where=source.file,
+            fix="save the features as float16, or fewer of them",
+        ) from None
 
 
 class _Import:

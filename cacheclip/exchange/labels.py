@@ -116,9 +116,10 @@ def _numbers(given: NDArray[Any], count: int, source: Source) -> NDArray[np.int6
         if len(odd):
             what = f"{given.dtype} and not whole numbers: {some(odd)} in {len(odd):,} rows"
             raise source.fault("labels", what, source.keep("labels == np.floor(labels)"))
+    if given.max() > np.iinfo(np.int64).max or given.min() < np.iinfo(np.int64).min:
+        shown = f"labels from {given.min():.4g} to {given.max():.4g}"
+        raise source.fault("labels", shown, _RENUMBER)
     low, high = int(given.min()), int(given.max())
-    if high > np.iinfo(np.int64).max:
-        raise source.fault("labels", f"labels from {low} to {high}", _RENUMBER)
     labels = given.astype(np.int64)
     if low < 0:
         two = set(np.unique(labels).tolist()) == {-1, 1}

@@ -1,5 +1,8 @@
 """Reading a .npz file, and saying what another file is and how it becomes one."""
 
+import os
+import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -9,21 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.errors import InputError
+from cacheclip.exchange.declared import declared
 from cacheclip.exchange.draws import is_draw
 from cacheclip.exchange.other_files import refusal
-from cacheclip.exchange.parts import is_part
-from cacheclip.exchange.source import DRAWS, KNOWN
+from cacheclip.exchange.parts import is_part, refuse_unlike
+from cacheclip.exchange.source import DRAWS, KNOWN, Source
 
-_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, RuntimeError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, source: Source) -> dict[str, NDArray[Any]]:
     """The arrays of a file, those that an import may want; the others stand there empty, by name.
 
+    Shapes and sizes that the headers declare are compared before an array is in memory.
+
+    Args:
+        path: absolute.
+        source: the same for messages.
+
     Raises:
-        InputError: there is no such file, it is of another kind, or it cannot be read.
+        InputError: there is no such file, it is of another kind, or it cannot be read; or there
+            are not as many labels as features, or more of them than memory holds.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  (Path's raises of long names)
         raise InputError("there is no such file", where=str(path), fix="check the path")
     if not path.is_file():
         raise refusal(path)
@@ -35,10 +49,12 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                 raise refusal(path) from None
             if isinstance(archive, np.ndarray):
                 raise refusal(path)
-            with archive:
+            with archive, warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
                 members = archive.zip.namelist()
                 if members and not any(name.endswith(".npy") for name in members):
                     raise refusal(path)
+                _refuse_declared(archive, path, source)
                 return {name: _array(archive, name, path) for name in archive.files}
     except OSError as error:
         fix = "check its permissions and the disk"
@@ -47,17 +63,39 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         ) from None
 
 
+def _refuse_declared(archive: Any, path: Path, source: Source) -> None:
+    """Refuse arrays that cannot be what their headers say, or do not go together."""
+    members = archive.zip.namelist()
+    found = {}
+    for name in filter(_is_wanted, archive.files):
+        try:
+            member = f"{name}.npy" if f"{name}.npy" in members else name
+            found[name] = declared(archive.zip, member)
+        except _UNREADABLE as error:
+            raise _unreadable(name, path, error) from None
+    refuse_unlike(found, source)
+    wanted = sum(array.size * array.itemsize for array in found.values())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > memory:
+        raise InputError(
+            f"its arrays take {wanted / 1e9:.1f} GB, and this machine has {memory / 1e9:.1f}",
+            where=str(path),
+            fix="save the features as float16, or fewer of them",
+        )
+
+
+def _is_wanted(name: str) -> bool:
+    return name in KNOWN or is_part(name) or is_draw(name)
+
+
 def _array(archive: Any, name: str, path: Path) -> NDArray[Any]:
-    if not (name in KNOWN or is_part(name) or is_draw(name)):
+    if not _is_wanted(name):
         return np.empty(0)
     try:
         return np.asarray(archive[name])
     except _UNREADABLE as error:
         if "pickle" not in str(error):
-            fix = f"save {name} {KNOWN.get(name, DRAWS)} again"
-            raise InputError(
-                f"{name} cannot be read: {str(error) or 'it is damaged'}", where=str(path), fix=fix
-            ) from None
+            raise _unreadable(name, path, error) from None
     text = name in ("split", "classnames", "sample_ids")
     plain = f"{name}, dtype=str" if text else f"{name}.tolist()"
     raise InputError(
@@ -65,3 +103,12 @@ def _array(archive: Any, name: str, path: Path) -> NDArray[Any]:
         where=str(path),
         fix=f"{name} = np.array({plain})  # objects are pickles; pickles are not loaded",
     ) from None
+
+
+def _unreadable(name: str, path: Path, error: BaseException) -> InputError:
+    why = "there is no memory left for it" if isinstance(error, MemoryError) else str(error)
+    return InputError(
+        f"{name} cannot be read: {why or 'it is damaged'}",
+        where=str(path),
+        fix=f"save {name} {KNOWN.get(name, DRAWS)} again",
+    )

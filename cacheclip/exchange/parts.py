@@ -46,19 +46,11 @@ def joined(given: Given, source: Source) -> tuple[dict[str, NDArray[Any]], str, 
     Raises:
         InputError: a split has features or labels alone, or its parts do not fit together.
     """
-    parts: dict[str, dict[str, str]] = {}  # array -> split -> its name in the file
-    for name in given:
-        part = _part(name)
-        if part:
-            own, split = part
-            if split in parts.setdefault(own, {}):
-                raise _two_for_one(name, parts[own][split], source)
-            parts[own][split] = name
-    if "features" in given or "features" not in parts:
+    parts = _parts(given, source)
+    if not parts:
         return dict(given), "", []
     order = [split for split in SPLITS if split in parts["features"]]
-    for own in [name for name in ("labels", "sample_ids") if name == "labels" or name in parts]:
-        _refuse_unlike(own, parts, given, source)
+    _refuse_unlike_parts(parts, given, source)
     whole = {name: x for name, x in given.items() if not is_part(name)}
     lines = []
     for own, names in parts.items():
@@ -70,6 +62,44 @@ def joined(given: Given, source: Source) -> tuple[dict[str, NDArray[Any]], str, 
     lines.append(f"split = np.repeat({order}, [{lengths}])")
     used = ", ".join(names[split] for names in parts.values() for split in order)
     return whole, "; ".join(lines) + "; ", [f"joined split by split: {used}"]
+
+
+def _parts(given: Given, source: Source) -> dict[str, dict[str, str]]:
+    """Array -> split -> its name in the file; {} where the features are whole, or not there."""
+    parts: dict[str, dict[str, str]] = {}
+    for name in given:
+        part = _part(name)
+        if part:
+            own, split = part
+            if split in parts.setdefault(own, {}):
+                raise _two_for_one(name, parts[own][split], source)
+            parts[own][split] = name
+    return {} if "features" in given or "features" not in parts else parts
+
+
+def refuse_unlike(given: Given, source: Source) -> None:
+    """Refuse arrays that have not a row for each row of the features, by their shapes alone.
+
+    Raises:
+        InputError: as `joined` and the checks after it would.
+    """
+    parts = _parts(given, source)
+    if parts:
+        _refuse_unlike_parts(parts, given, source)
+        return
+    shape = given["features"].shape if "features" in given else ()
+    labels = given["labels"].shape if "labels" in given else ()
+    if len(shape) != 2 or 0 in shape or labels[:1] == shape[1:]:
+        return  # what is wrong with these has a better name
+    for name in ("split", "labels", "sample_ids"):
+        fits = name not in given or shape[0] in given[name].shape
+        if not fits:
+            source.expect(name, given[name], fits=fits, count=shape[0])
+
+
+def _refuse_unlike_parts(parts: dict[str, dict[str, str]], given: Given, source: Source) -> None:
+    for own in [name for name in ("labels", "sample_ids") if name == "labels" or name in parts]:
+        _refuse_unlike(own, parts, given, source)
 
 
 def _two_for_one(name: str, other: str, source: Source) -> InputError:
@@ -95,10 +125,14 @@ def _refuse_unlike(
             fix=f"add them, named like it; or one array for all rows, {other} {KNOWN[other]}",
         )
     for split, name in names.items():
-        rows, there = len(given[features[split]]), given[name].shape[:1]
-        if there != (rows,):
-            what = f"{name} has {list(given[name].shape)}, and {features[split]} has {rows:,} rows"
-            raise InputError(what, where=source.file, fix=f"{name} [{rows}], one a row")
+        rows, there = given[features[split]].shape[:1], given[name].shape[:1]
+        if not rows:
+            what = f"{features[split]} is one number"
+            raise InputError(what, where=source.file, fix=f"{features[split]} [N, D], floats")
+        if there != rows:
+            own_rows = f"{features[split]} has {rows[0]:,} rows"
+            what = f"{name} has {list(given[name].shape)}, and {own_rows}"
+            raise InputError(what, where=source.file, fix=f"{name} [{rows[0]}], one a row")
     for same in ("features", own):
         kinds = {given[name].dtype.kind for name in parts[same].values()}
         tails = {given[name].shape[1:] for name in parts[same].values()}

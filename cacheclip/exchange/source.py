@@ -22,7 +22,7 @@ OPTIONAL = {
     "sample_ids": "[N], texts, each once in its split",
 }
 KNOWN = {**REQUIRED, **OPTIONAL}
-DRAW = re.compile(r"draw_([0-9]+)_([0-9]+)")  # seed and shots
+DRAW = re.compile(r"draw_([0-9]{1,18})_([0-9]{1,18})")  # seed and shots
 DRAWS = "[n], rows of the file, all of split train, at least one of every class"
 
 # Every fifth row in label order for test: any class of two rows or more keeps one for train.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cacheclip.datasets.base import DataSet
-from cacheclip.datasets.images import AS_STORED, ImageError, Reading, read_rgb
+from cacheclip.datasets.images import AS_STORED, ImageError, Reading, using_rgb
 from cacheclip.store.schema import Failure
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def picture_reader(
 
     def read(row: int) -> "Tensor | Failure":
         try:
-            return transform(read_rgb(dataset.open(split, row), reading))
+            return using_rgb(dataset.open(split, row), transform, reading)
         except ImageError as error:
             return Failure(row, error.code, error.text)
 

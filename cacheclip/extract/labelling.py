@@ -12,6 +12,8 @@ from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import extract_command, files_sha256, samples_sha256
 
+_CHANGED = "the labels or class names of the same pictures are others than before"
+
 
 def files_of(split: Split) -> str | None:
     """What the files of a split are known by; None where the ids name the pictures for good."""
@@ -58,7 +60,11 @@ def labels_of(
     if _content(kept) == _content(own):
         return own, ()
     if kept.own_sha256 == kept.digest:  # nobody touched the record, so it is the data that changed
-        return own, ("the labels or class names of the same pictures are others than before",)
+        return own, (_CHANGED,)
+    if kept.proved and _content(kept)[1] != _content(own)[1]:  # neither here, but names were given
+        same = len(kept.classnames) == len(own.classnames)
+        given = names or (kept.classnames if same else own.classnames)
+        return replace(own, classnames=list(given)), (_CHANGED,)
     for name, split in kept.splits.items():
         if len(split.labels) != len(own.splits[name].labels):
             root = None if dataset.root is None else str(dataset.root)

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
+from cacheclip import regular
 from cacheclip.datasets.base import SPLITS, DataSet, Source, resolve
 from cacheclip.datasets.images import Reading
 from cacheclip.disk import sha256_lines
@@ -122,9 +124,10 @@ class Plan:
         placed = dataset.builtin and dataset.root is not None
         return {
             **asdict(self.encoder),
-            "data_root": str(request.data_root.expanduser().absolute()) if placed else None,
+            "data_root": str(regular.expanded(request.data_root).absolute()) if placed else None,
             "template": _absolute_template(request.template),
-            "classnames": request.classnames and str(request.classnames.expanduser().absolute()),
+            "classnames": request.classnames
+            and str(regular.expanded(request.classnames).absolute()),
             "batch_size": request.batch_size,
             "rows_per_shard": request.rows_per_shard,
             "max_failures": request.max_failures,
@@ -226,7 +229,7 @@ def allowed_failures(told: str | None, *, rows: int, builtin: bool) -> int:
         count = float(number) if "%" in told else int(number)
     except ValueError:
         count = -1
-    if count < 0 or ("%" in told and count > 100):
+    if not 0 <= count <= (100 if "%" in told else inf):  # so that it is no NaN either
         raise InputError(
             f"{told!r} is neither a count nor a share",
             where="--max-failures",
@@ -250,14 +253,14 @@ def _absolute_file(told: str | None) -> str | None:
 
 def _absolute_template(told: str | None) -> str | None:
     """A file of templates as a path that means the same from everywhere; a family as it is."""
-    return told if told is None or told in FAMILIES else str(Path(told).expanduser().absolute())
+    return told if told is None or told in FAMILIES else str(regular.expanded(told).absolute())
 
 
 def _absolute_folder(model: str) -> str:
     """A model's name; one that is a folder, as a path that means the same from everywhere."""
     if not model.startswith(LOCAL_DIR):
         return model
-    return LOCAL_DIR + str(Path(model.removeprefix(LOCAL_DIR)).expanduser().absolute())
+    return LOCAL_DIR + str(regular.expanded(model.removeprefix(LOCAL_DIR)).absolute())
 
 
 def _refuse_empty(dataset: DataSet) -> None:

@@ -1,6 +1,5 @@
 """Class names: how one is spoken in a prompt, which look like codes, and files of better ones."""
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -8,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cacheclip import regular
 from cacheclip.errors import InputError
 
 Speak = Callable[[str], str]
@@ -92,19 +92,19 @@ def read_classnames(path: Path, folders: Sequence[str]) -> tuple[str, ...]:
         InputError: the file cannot be read, or does not give each class one name of its own.
     """
     try:
-        text = path.expanduser().read_text("utf-8-sig")
+        text = regular.read_text(regular.expanded(path))
         given = (
-            json.loads(text, object_pairs_hook=_each_once)
+            regular.parsed(text, _each_once)
             if path.suffix.lower() == ".json"
             else _lines(text, folders)
         )
     except FileNotFoundError:
         raise InputError(
             "there is no such file of class names",
-            where=str(path.expanduser().absolute()),
+            where=str(regular.expanded(path).absolute()),
             fix="check the path, then run the same command again",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _faulty(path, f"the class names cannot be read ({error})", folders) from error
     names = _by_folder(path, given, folders) if isinstance(given, dict) else given
     if not isinstance(names, list) or not all(_can_be_name(name) for name in names):
@@ -129,7 +129,8 @@ def _lines(text: str, folders: Sequence[str]) -> list[str] | dict[str, Any]:
     """The names of a text file; as an object where most lines begin with a folder and a blank."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     pairs = [line.split(maxsplit=1) for line in lines]
-    begun = sum(len(pair) == 2 and pair[0].rstrip(",:;") in folders for pair in pairs)
+    known = frozenset(folders)
+    begun = sum(len(pair) == 2 and pair[0].rstrip(",:;") in known for pair in pairs)
     if 2 * begun <= len(lines):
         return lines
     return _each_once([(pair[0].rstrip(",:;"), pair[-1].lstrip(",:; ")) for pair in pairs])
@@ -149,7 +150,8 @@ def _by_folder(path: Path, given: Mapping[str, Any], folders: Sequence[str]) -> 
     if missing:
         what = f"no name for {len(missing)} of {len(folders)} classes: {listed(missing)}"
         raise _faulty(path, what, folders)
-    extra = [key for key in given if key not in found]
+    used = set(found)
+    extra = [key for key in given if key not in used]
     if extra:
         raise _faulty(path, f"names for classes that are not there: {listed(extra)}", folders)
     return [given[key] for key in found if key is not None]

@@ -1,10 +1,11 @@
 """Which templates are used for a data set, and the prompts that they make of its class names."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
+from cacheclip import regular
 from cacheclip.disk import digest
 from cacheclip.errors import InputError, UsageError, instead
 from cacheclip.prompts.classnames import SHOWN, Speak, codes, letters, listed, spoken
@@ -101,14 +102,15 @@ def prompt_set(
     names = tuple(classnames)
     if name in FAMILIES:
         return PromptSet(name, FAMILIES[name], names, speak=speak)
-    path = Path(name).expanduser()
-    if path.suffix and not path.is_file():
+    path = regular.expanded(name)
+    is_file = os.path.isfile(path)  # noqa: PTH113  (Path's raises)
+    if path.suffix and not is_file:
         raise InputError(
             "there is no such template file",
             where=str(path.absolute()),
             fix="check the path, then run the same command again",
         )
-    if not path.is_file():
+    if not is_file:
         raise UsageError(
             f"there are no templates {name!r}",
             where=f"neither a family nor a file {path.absolute()}",

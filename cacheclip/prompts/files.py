@@ -1,10 +1,10 @@
 """Files of prompts that a user wrote: templates for all classes, or sentences class by class."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cacheclip import regular
 from cacheclip.errors import InputError
 from cacheclip.prompts.classnames import by_letters, find, listed
 from cacheclip.prompts.templates import PLACEHOLDER
@@ -90,7 +90,8 @@ def _said(
     each = f"{counts[0]} to {counts[-1]} a class" if len(counts) > 1 else f"{counts[0]} a class"
     instead = "" if own is None else f", not as templates of the data set {own!r}"
     said = [f"{path.name}: read as sentences by class, {each}{instead}"]
-    unused = [key for key in content if key not in found]
+    used = set(found)
+    unused = [key for key in content if key not in used]
     if unused:
         said.append(f"{path.name}: not used, classes of other sets: {listed(unused)}")
     return said
@@ -126,9 +127,9 @@ def _has_places(content: Any) -> bool:
 def _content(path: Path) -> Any:
     """The lines of a text file, or what JSON holds."""
     try:
-        text = path.read_text("utf-8-sig")
-        return json.loads(text) if path.suffix == ".json" else text.splitlines()
-    except (OSError, ValueError, RecursionError) as error:
+        text = regular.read_text(path)
+        return regular.parsed(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
         raise _faulty(path, f"the template file cannot be read ({error})") from error
 
 

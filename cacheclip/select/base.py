@@ -7,7 +7,7 @@ candidate wins. Nothing that a choice is handed holds a test label.
 import importlib
 from collections.abc import Mapping
 from itertools import product
-from math import log
+from math import inf, log
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from cacheclip.errors import UsageError, instead
 from cacheclip.methods.base import Method, Settings, Value
+
+VERSION = 2  # raised whenever what policies choose changes
 
 Choices = Mapping[str, tuple[Value, ...]]
 
@@ -71,7 +73,7 @@ class Policy:
             constant: the candidate that has the method's constants.
             zero_shot: the candidate that is zero-shot, where there is one.
         """
-        mean = log_p.mean(1)
+        mean = log_p.mean(1).nan_to_num(nan=-inf)  # logits that overflowed win nothing
         front = int(mean.argmax())
         if zero_shot is not None and log_p.shape[1] > 1 and mean[zero_shot] > mean[constant]:
             constant = zero_shot

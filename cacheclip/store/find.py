@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError, instead, some
+from cacheclip.regular import expanded
 from cacheclip.store.begun import Begun
 from cacheclip.store.features import PRECISIONS, Candidate, FeatureSet, not_accepted
 from cacheclip.store.key import extract_command
@@ -30,7 +31,7 @@ def matching(name: str | None, ids: Sequence[str], log: Log) -> list[str]:
         return list(ids)
     if name in ids:
         return [name]
-    folder = str(Path(name.removeprefix("folder/").removeprefix("csv/")).expanduser().absolute())
+    folder = str(expanded(name.removeprefix("folder/").removeprefix("csv/")).absolute())
     rooted = {line["dataset"] for line in log if line["root"] == folder}
     from_there = [own for own in ids if own in rooted]
     named = [own for own in ids if own.rpartition("/")[2] == name]

@@ -76,8 +76,7 @@ def packed(name: str, texts: Iterable[str]) -> dict[str, NDArray[Any]]:
 def unpacked(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
     """The texts that `packed` took."""
     data = blob.tobytes()
-    bounds = offsets.tolist()
-    return [data[a:b].decode() for a, b in pairwise(bounds)]
+    return [data[a:b].decode() for a, b in pairwise(offsets.data)]
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from cacheclip.locks import lock
 from cacheclip.log import lines_left_out
 from cacheclip.places import try_writing
 from cacheclip.refusals import refusals
+from cacheclip.regular import expanded
 from cacheclip.store.begun import begun, unread
 from cacheclip.store.extractions import encoder_of, read_extractions
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
@@ -48,7 +49,7 @@ from cacheclip.store.schema import KEY_FILE, SEAL, TEXT
 
 __all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
 
-RECORDS_LOCK = "labels.lock"  # in the folder of a data set: guards labels and draws
+RECORDS_LOCK = "lock"  # in the folder of a data set: guards labels and draws
 RECORDS_WAIT = 600.0  # seconds that the records of a data set are waited for: an import is short
 ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
 
@@ -71,12 +72,16 @@ class Home:
         """The home that `--home` names, else $CACHECLIP_HOME, else the user's data folder.
 
         Raises:
-            InputError: it is a file, or within one, or cannot be looked at.
+            InputError: it is a file, or within one, or cannot be looked at, or has no name.
         """
-        chosen = (
-            option or os.environ.get("CACHECLIP_HOME") or platformdirs.user_data_path("cacheclip")
-        )
-        root = Path(chosen).expanduser().absolute()
+        chosen = option if option is not None else os.environ.get("CACHECLIP_HOME")
+        if chosen == "":
+            raise InputError(
+                "the home has no name",
+                where="--home" if option is not None else "$CACHECLIP_HOME",
+                fix="choose a folder with --home, or: unset CACHECLIP_HOME",
+            )
+        root = expanded(chosen or platformdirs.user_data_path("cacheclip")).absolute()
         try:
             there = next(path for path in (root, *root.parents) if path.exists())
             why = None if there.is_dir() else f"{there} is a file"

@@ -24,13 +24,16 @@ class SplitLabels:
         ids_sha256: `samples_sha256` of the sample ids they belong to, in order.
         files_sha256: `files_sha256` of the pictures, None where ids alone name them.
         labels: one a sample, an index into the class names, or `UNLABELLED`.
-        unlabelled: the rows that have none, known without opening the labels of the others.
     """
 
     ids_sha256: str
     files_sha256: str | None
     labels: Sequence[int]
-    unlabelled: frozenset[int] = field(default=frozenset(), compare=False)
+
+    @cached_property
+    def unlabelled(self) -> frozenset[int]:
+        """The rows that have no label; of the others it says nothing."""
+        return frozenset(row for row, label in enumerate(self.labels) if label == UNLABELLED)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Labels:
         own_sha256: the `digest` that the data's own labels had when this was written, by which
             corrections are known; None where nobody said.
         corrected: whether somebody changed the file by hand since the data's own were written.
+        proved: whether the file says itself that nobody did.
     """
 
     dataset: str
@@ -51,6 +55,7 @@ class Labels:
     splits: Mapping[str, SplitLabels]
     own_sha256: str | None = None
     corrected: bool = False
+    proved: bool = field(default=False, compare=False)
 
     def smallest_class(self, split: str) -> int:
         """How many samples of a split the class with the fewest has."""
@@ -137,17 +142,17 @@ def _labels(content: Any) -> Labels:
     """
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, and this cacheclip reads {FORMAT}")
-    splits = {name: _split(split) for name, split in content["splits"].items()}
-    by_hand = content.get("corrected", False) is not False or seal_agrees(content) is False
+    splits = {name: SplitLabels(**split) for name, split in content["splits"].items()}
+    agrees = seal_agrees(content)
+    by_hand = content.get("corrected", False) is not False or agrees is False
     return Labels(
-        content["dataset"], content["classnames"], splits, content.get("own_sha256"), by_hand
+        content["dataset"],
+        content["classnames"],
+        splits,
+        content.get("own_sha256"),
+        corrected=by_hand,
+        proved=agrees is True and not by_hand,
     )
-
-
-def _split(content: Mapping[str, Any]) -> SplitLabels:
-    labels = content["labels"]
-    unlabelled = frozenset(row for row, label in enumerate(labels) if label == UNLABELLED)
-    return SplitLabels(content["ids_sha256"], content["files_sha256"], labels, unlabelled)
 
 
 def _check(labels: Labels, dataset: str) -> None:

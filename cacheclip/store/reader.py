@@ -200,45 +200,50 @@ class Store:
         Raises:
             StoreError: a shard is missing or damaged.
         """
-        return self._read(self.records, normalize=normalize)
+        return self._read(np.arange(self.rows), normalize=normalize)
 
-    def read_rows(self, rows: Sequence[int]) -> Features:
-        """Read some rows, raw, in the order given; only the shards that hold them are opened.
+    def read_rows(
+        self, rows: Sequence[int] | NDArray[np.int64], *, normalize: bool = False
+    ) -> Features:
+        """Read some rows in the order given: the chunks that hold them, and no others.
+
+        Args:
+            rows: which; one may stand there more than once.
+            normalize: give unit vectors; raw ones otherwise.
 
         Raises:
-            StoreError: one of these shards is missing or damaged.
+            StoreError: one of their shards is missing or damaged.
         """
-        index = np.asarray(rows, np.int64)
-        bounds = np.array([record.first for record in self.records[1:]], np.int64)
-        holders = np.searchsorted(bounds, index, side="right")  # [k] which shard
-        features = np.empty((len(index), self.dim), np.float32)
-        norm = np.empty(len(index), np.float32)
-        ok = np.empty(len(index), np.bool_)
-        for holder in np.unique(holders).tolist():
-            record = self.records[holder]
-            found = self._read((record,), normalize=False)
-            here = holders == holder
-            local = index[here] - record.first
-            features[here], norm[here], ok[here] = (
-                found.features[local],
-                found.norm[local],
-                found.ok[local],
-            )
-        return Features(features, norm, ok)
+        wanted = np.asarray(rows, np.int64)
+        ordered, place = np.unique(wanted, return_inverse=True)
+        found = self._read(ordered, normalize=normalize)
+        if np.array_equal(wanted, ordered):
+            return found
+        return Features(found.features[place], found.norm[place], found.ok[place])
 
-    def _read(self, records: Sequence[ShardRecord], *, normalize: bool) -> Features:
-        rows, start = _rows(records), records[0].first
-        features = np.empty((rows, self.dim), np.float32)
-        norm = np.empty(rows, np.float32)
-        ok = np.empty(rows, np.bool_)
-        most = max(record.rows for record in records)
+    def _read(self, rows: NDArray[np.int64], *, normalize: bool) -> Features:
+        """Rows in ascending order, each once."""
+        if len(rows) and not 0 <= rows[0] <= rows[-1] < self.rows:
+            raise IndexError(f"rows {rows[0]} to {rows[-1]} of {self.rows}")
+        features = np.empty((len(rows), self.dim), np.float32)
+        norm = np.empty(len(rows), np.float32)
+        ok = np.empty(len(rows), np.bool_)
+        most = max(record.rows for record in self.records)
         buffer = np.empty((most, self.dim), self.key["store"]["dtype"])
-        for record in records:
-            here = slice(record.first - start, record.first - start + record.rows)
-            with self._shard(record) as file:
-                norm[here], ok[here] = shard.read_rows(
-                    file, record, buffer, features[here], normalize=normalize
-                )
+        last = 0
+        for record in self.records:
+            first, last = last, int(np.searchsorted(rows, record.first + record.rows))
+            here = slice(first, last)
+            if first < last:
+                with self._shard(record) as file:
+                    norm[here], ok[here] = shard.read_rows(
+                        file,
+                        record,
+                        rows[here] - record.first,
+                        buffer,
+                        features[here],
+                        normalize=normalize,
+                    )
         return Features(features, norm, ok)
 
     @contextmanager

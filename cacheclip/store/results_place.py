@@ -9,6 +9,7 @@ import platformdirs
 from cacheclip.errors import InputError, StoreError
 from cacheclip.places import try_writing
 from cacheclip.refusals import CLOSED, refused
+from cacheclip.regular import expanded
 from cacheclip.store.home import Home
 
 WRITTEN = ("results.jsonl", "predictions", "tests", "draws", "bundles", "locks")  # in a home
@@ -30,7 +31,7 @@ def results_home(home: Home, chosen: Path | None = None) -> tuple[Home, tuple[st
             full.
     """
     if chosen is not None:
-        root = chosen.expanduser().absolute()
+        root = expanded(chosen).absolute()
         if not writable(root):
             raise InputError(
                 "results cannot be written there",

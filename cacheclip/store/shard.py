@@ -1,7 +1,7 @@
 """One shard: from encoder output to the bytes of its file, and from the file back to arrays."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from cacheclip.store.schema import (
 
 EXTRACT = "cacheclip extract"
 BLOCK = 2048  # rows that stay in the processor's cache while they are worked on
+SQUARES = 2**22  # in memory at once
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def rounded(
     vectors[[row - first for row in reasons]] = 0
     with np.errstate(over="ignore"):  # an overflow is found below
         stored = vectors.astype(dtype)
-    norms = _norms(vectors)
+    norms = lengths(vectors)
     if norm is not None:
         norms = np.where(np.isnan(norm), norms, norm)
     with np.errstate(invalid="ignore"):
-        held = np.abs(_norms(stored) - norms) <= NORM_TOLERANCE / 2 * norms
+        held = np.abs(lengths(stored) - norms) <= NORM_TOLERANCE / 2 * norms
     ok = held & (norms > 0)
     for row in (first + np.flatnonzero(~ok)).tolist():
         if row not in reasons:
@@ -176,16 +177,20 @@ def check_header(
 def read_rows(
     file: h5py.File,
     record: ShardRecord,
+    rows: NDArray[np.int64],
     buffer: NDArray[Any],
     out: NDArray[np.float32],
     *,
     normalize: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Read a shard's vectors into `out` [n, D] and give norm [n] and ok [n].
+    """Read some of a shard's vectors into `out` [k, D] and give their norm [k] and ok [k].
+
+    HDF5 checks every chunk that holds one of them, and each is held against its norm.
 
     Args:
         file: the shard's open file.
         record: what it should hold.
+        rows: [k] which, counted from the shard's first, in order and each once.
         buffer: [>= n, D] of the stored type, for the bytes on their way.
         out: where the vectors go.
         normalize: divide each by its norm, recomputed from the stored vector.
@@ -201,22 +206,33 @@ def read_rows(
         raise ValueError("its rows are not in the plan's order")
     if n - ok.sum() != record.failed:
         raise ValueError(f"{n - ok.sum()} of its rows failed, not {record.failed}")
-    stored = buffer[:n]
-    hdf5.expected(file, "features", buffer.dtype.str, (n, dim)).read_direct(stored)
-    for start in range(0, n, BLOCK):
-        stop = min(start + BLOCK, n)
-        block = out[start:stop]
-        block[...] = stored[start:stop]
+    stored = hdf5.expected(file, "features", buffer.dtype.str, (n, dim))
+    for part in _chunks_of(rows, stored.chunks[0], n):
+        stored.read_direct(buffer, part, part)
+    for start in range(0, len(rows), BLOCK):
+        block = out[start : start + BLOCK]
+        here = rows[start : start + BLOCK]
+        block[...] = buffer[here if len(rows) < n else slice(start, start + len(here))]
         length = np.sqrt(np.einsum("nd,nd->n", block, block))
-        wanted = norm[start:stop]
+        wanted = norm[here]
         differs = ~(np.abs(length - wanted) <= NORM_TOLERANCE * wanted)
+        if differs.any():  # float32 loses the digits of a sum of a million squares
+            length = lengths(block)
+            differs = ~(np.abs(length - wanted) <= NORM_TOLERANCE * wanted)
         if differs.any():
-            bad = record.first + start + int(np.argmax(differs))
+            bad = record.first + int(here[np.argmax(differs)])
             raise ValueError(f"the vector of row {bad} does not have the norm it was stored with")
         if normalize:
-            length[~ok[start:stop]] = 1
+            length[~ok[here]] = 1
             block /= length[:, None]
-    return norm, ok
+    return norm[rows], ok[rows]
+
+
+def _chunks_of(rows: NDArray[np.int64], step: int, n: int) -> Iterator[slice]:
+    """The runs of whole chunks, `step` of n rows each, that hold these rows."""
+    chunks = np.unique(rows // step)
+    for run in np.split(chunks, np.flatnonzero(np.diff(chunks) > 1) + 1):
+        yield slice(int(run[0]) * step, min((int(run[-1]) + 1) * step, n))
 
 
 def good_rows(norm: NDArray[np.float32], ok: NDArray[np.uint8], first: int) -> NDArray[np.bool_]:
@@ -262,11 +278,12 @@ def read_texts(file: h5py.File, name: str, count: int) -> list[str]:
     return hdf5.unpacked(hdf5.read(file, f"{name}_blob", "uint8", (-1,)), offsets)
 
 
-def _norms(vectors: NDArray[Any]) -> NDArray[np.float32]:
+def lengths(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """L2 norms [n] of vectors [n, D], summed in float64 whatever they are stored in."""
     norms = np.empty(len(vectors), np.float32)
-    for start in range(0, len(vectors), BLOCK):
-        block = np.square(vectors[start : start + BLOCK], dtype=np.float64)
+    step = max(1, min(BLOCK, SQUARES // max(1, vectors.shape[1])))
+    for start in range(0, len(vectors), step):
+        block = np.square(vectors[start : start + step], dtype=np.float64)
         with np.errstate(over="ignore"):
-            norms[start : start + BLOCK] = np.sqrt(block.sum(axis=1))
+            norms[start : start + step] = np.sqrt(block.sum(axis=1))
     return norms

@@ -138,7 +138,7 @@ class TextStore:
             features = hdf5.read(file, "features", dtype, (classes, width, dim))
             raw = features.astype(np.float32)
             norm = hdf5.read(file, "norm", "float32", (classes, width))
-            length = np.sqrt(np.einsum("ctd,ctd->ct", raw, raw))
+            length = shard.lengths(raw.reshape(-1, dim)).reshape(classes, width)
             if not (np.abs(length - norm) <= NORM_TOLERANCE * norm).all():
                 raise ValueError("a vector does not have the norm it was stored with")
             classnames = shard.read_texts(file, "class", classes)

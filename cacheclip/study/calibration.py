@@ -36,12 +36,22 @@ class Calibration:
     within: float  # half of the 95 % interval of the share of them that is right
 
 
-def calibrate(winner: Winner, race: Race, draw: Draw | None, data: SetData) -> Calibration | None:
+def calibrate(
+    winner: Winner, race: Race, draw: Draw | None, data: SetData, *, anew: bool
+) -> Calibration | None:
     """The winner's temperature; None where there are too few pictures for it.
 
     Validation pictures that the choice did not read come first. Where it read them all, they are
     cut in halves: those of one half count if the other half alone chooses the same settings. Where
     that leaves few, the settings are fitted anew on parts of the support, and the rest counts too.
+
+    Args:
+        winner: of the race.
+        race: the candidates that it won against.
+        draw: what it learned from.
+        data: the feature set.
+        anew: whether to train a trained method anew even where it had no rival, so that this would
+            be most of the work.
     """
     pool = data.pool("val")
     chose = set(draw.val) if draw is not None and race.decided else set()
@@ -57,8 +67,9 @@ def calibrate(winner: Winner, race: Race, draw: Draw | None, data: SetData) -> C
         rows, labels = [draw.val[k] for k in own], [draw.val_labels[k] for k in own]
         found.append(_answers(winner, rows, labels, data))
         on.append(HALVES)
-    enough = LEAST if isinstance(winner.method, Trained) else FEW  # training anew is dear
-    if len(own) < enough:
+    trained = isinstance(winner.method, Trained)
+    enough = LEAST if trained else FEW  # training anew is dear
+    if len(own) < enough and (anew or race.decided or not trained):
         left_out = _left_out(winner, draw, data)
         found += left_out
         on += [LEFT_OUT] * bool(left_out)
@@ -86,7 +97,7 @@ def _left_out(winner: Winner, draw: Draw, data: SetData) -> list[Answers]:
     folds = min(FOLDS, *seen.values())
     if folds < 2:
         return []
-    found = []
+    by_size: dict[int, list[tuple[Draw, list[int]]]] = {}
     for fold in range(folds):
         left = [k for k, at in enumerate(place) if at % folds == fold]
         kept = [k for k, at in enumerate(place) if at % folds != fold]
@@ -95,11 +106,18 @@ def _left_out(winner: Winner, draw: Draw, data: SetData) -> list[Answers]:
             support=tuple(draw.support[k] for k in kept),
             support_labels=tuple(draw.support_labels[k] for k in kept),
         )
-        task = data.task(type(winner.method), [part], [winner.settings])
-        fits = engine.fit(winner.method, task, [draw.seed], lambda share: None, data.limit)
-        ((_, _, params),) = fits
-        rows, labels = [draw.support[k] for k in left], [draw.support_labels[k] for k in left]
-        found.append(_answers(replace(winner, params=params), rows, labels, data, "train"))
+        by_size.setdefault(len(kept), []).append((part, left))
+    found = []
+    for members in by_size.values():
+        settings, seeds = [winner.settings] * len(members), [draw.seed] * len(members)
+        task = data.task(type(winner.method), [part for part, _ in members], settings)
+        fits = engine.fit(winner.method, task, seeds, lambda share: None, data.limit)
+        for first, last, params in fits:
+            for v, (_, left) in enumerate(members[first:last]):
+                fitted = replace(winner, params=engine.take(params, [v]))
+                rows = [draw.support[k] for k in left]
+                labels = [draw.support_labels[k] for k in left]
+                found.append(_answers(fitted, rows, labels, data, "train"))
     return found if all(logits.isfinite().all() for logits, _ in found) else []
 
 

@@ -52,6 +52,8 @@ class Request:
         max_memory: working memory in bytes; None leaves it to the device.
         floor: methods that stand in the table before those, where they can run.
         draw: `given` or `ranked`; None takes the draws that came with the set, if any did.
+        calibrate: `cheaply` leaves a trained method without rivals uncalibrated where that would
+            take more trainings; `anew` trains.
     """
 
     methods: tuple[str, ...]
@@ -65,6 +67,7 @@ class Request:
     floor: tuple[str, ...] = ()
     draw: str | None = None
     fewer: Fewer = "error"
+    calibrate: Literal["cheaply", "anew"] = "cheaply"
 
 
 @dataclass(frozen=True)
@@ -134,12 +137,16 @@ class Comparison:
         self.shortages = _shortages([p.draw for own in planned for p in own])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         self._log = Log(home, self.data)
+        self._anew = request.calibrate == "anew"
         self._skips = request.on_existing == "skip"
         wanted = {p.row.row_id for own in planned for p in own} if self._skips else set()
         there = self._log.rows(wanted, self.notices.append)
         self.reused = len(there)
         self._done: dict[int, Row] = {}
         self._missing = [self._without(there, own) for own in planned]
+        for block, own in zip(self.blocks, self._missing, strict=True):
+            used = [p.draw for p in own if isinstance(p.draw, Draw)]
+            self.data.expect(used, chooses=block.policy.selects)
 
     @property
     def plan(self) -> str:
@@ -194,7 +201,14 @@ class Comparison:
                 def advance(share: float, done: int = done, size: int = part.variants) -> None:
                     progress(done + share * size, total)
 
-                outcomes = run(part, [p.draw for p in own], self.data, advance, notice)
+                outcomes = run(
+                    part,
+                    [p.draw for p in own],
+                    self.data,
+                    advance,
+                    notice,
+                    anew=self._anew,
+                )
                 made = [
                     rows.keep(
                         self.home,
@@ -294,7 +308,7 @@ def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bo
     possible = []
     for shots in request.shots if method.draws else ():
         try:
-            data.draw(shots, request.seeds[0])
+            data.draw(shots, request.seeds[0], request.fewer)
             possible.append(True)
         except CacheclipError:
             possible.append(False)

@@ -1,6 +1,6 @@
 """The cached layers of one feature set. Test labels are not among what it hands out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -15,17 +15,18 @@ from cacheclip.errors import InputError, StoreError
 from cacheclip.methods.base import Method, Settings
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.home import FeatureSet
+from cacheclip.study.layers import Layers, store_layer
 from cacheclip.task import Query, Task, class_text
 
 RANKED, GIVEN = "ranked", "given"  # sampling procedures of support sets
 
 
 class SetData:
-    """Reads each store once, when it is first asked for.
+    """Reads the rows that are used, once each, when one of them is first asked for.
 
-    Whole splits stay in host memory; only the rows that a stack reads, and the test pictures, go to
-    the device. A row is good where the picture has the features of every layer: so all methods draw
-    from, and are tested on, the same pictures.
+    They stay in host memory; the rows that a stack reads, and the test pictures, go to the device.
+    A row is good where the picture has the features of every layer: so all methods draw from, and
+    are tested on, the same pictures.
     """
 
     def __init__(self, features: FeatureSet, device: torch.device, limit: int) -> None:
@@ -34,8 +35,8 @@ class SetData:
         self.limit = limit  # working memory in bytes
         self.draws_are = RANKED
         self._draws: dict[tuple[Shots, int, Fewer], Draw] = {}
-        self._layers: dict[tuple[str, str], Tensor] = {}
-        self._good: dict[str, tuple[list[int], list[str]]] = {}
+        self._layers = Layers(features)
+        self._good: dict[str, tuple[Sequence[int], list[str]]] = {}
         self._failed: dict[str, frozenset[int]] = {}
         self._test: dict[str, Tensor] = {}
         self._pools: dict[str, Pool] = {}
@@ -81,7 +82,7 @@ class SetData:
             )
         return torch.from_numpy(self.features.text.load()).to(self.device)
 
-    def good_rows(self, split: str) -> list[int]:
+    def good_rows(self, split: str) -> Sequence[int]:
         """The rows of a split whose pictures could be encoded."""
         return self._good_rows(split)[0]
 
@@ -94,7 +95,8 @@ class SetData:
         if split not in self._pools:
             rows, ids = self._good_rows(split) if split in self.features.labels.splits else ([], [])
             labels = self.features.labels.splits[split].labels if rows else []
-            self._pools[split] = Pool(ids, [labels[row] for row in rows], rows)
+            own = labels if len(labels) == len(rows) else [labels[row] for row in rows]
+            self._pools[split] = Pool(ids, own, rows)
         return self._pools[split]
 
     @property
@@ -130,6 +132,17 @@ class SetData:
         rows = there[seed, shots]
         return given(*pools, self.classnames, rows, shots, seed, where=where)
 
+    def expect(self, draws: Iterable[Draw], *, chooses: bool) -> None:
+        """Say which draws will be used, so that their rows are read together.
+
+        Args:
+            draws: all of them.
+            chooses: whether their validation images are used too.
+        """
+        for draw in draws:
+            self._layers.expect("train", draw.support)
+            self._layers.expect("val", draw.val if chooses else ())
+
     def task(
         self, method: type[Method], draws: Sequence[Draw | None], settings: Sequence[Settings]
     ) -> Task:
@@ -137,9 +150,8 @@ class SetData:
         drawn = [d.support if d else () for d in draws]
         used = sorted({row for support in drawn for row in support})
         position = {row: k for k, row in enumerate(used)}
-        index = torch.tensor(used, dtype=torch.int64)
         return Task(
-            pool={n: self._layer("train", n)[index].to(self.device) for n in method.needs},
+            pool={n: self._layers.rows("train", n, used).to(self.device) for n in method.needs},
             rows=self._index([[position[row] for row in support] for support in drawn]),
             labels=self._index([d.support_labels if d else () for d in draws]),
             text=class_text(self._per_prompt, method.text) if method.text else {},
@@ -158,23 +170,17 @@ class SetData:
 
     def whole_task(self, method: type[Method], settings: Settings) -> Task:
         """One variant that learns from the labelled pictures of all splits, test included."""
-        rows: list[Tensor] = []
-        labels: list[int] = []
-        first = 0
-        splits = self.labelled_splits
-        for split in splits:
-            own = self.pool(split)
-            known = [k for k, label in enumerate(own.labels) if label >= 0]
-            rows.append(first + torch.tensor([own.rows[k] for k in known], dtype=torch.int64))
-            labels += [own.labels[k] for k in known]
-            first += len(self._layer(split, "image"))
-        index = torch.cat(rows)
-        layers = {n: torch.cat([self._layer(split, n) for split in splits]) for n in method.needs}
+        held = {split: self.pool(split).held for split in self.labelled_splits}
+        labels = [label for _, own, _ in held.values() for label in own]
         empty = self.task(method, [None], [settings])
+        pool = {
+            name: torch.cat([self._layers.rows(split, name, own[0]) for split, own in held.items()])
+            for name in method.needs
+        }
         return replace(
             empty,
-            pool={name: x[index].to(self.device) for name, x in layers.items()},
-            rows=torch.arange(len(index), device=self.device)[None],
+            pool={name: x.to(self.device) for name, x in pool.items()},
+            rows=torch.arange(len(labels), device=self.device)[None],
             labels=self._index([labels]),
         )
 
@@ -182,21 +188,20 @@ class SetData:
         self, method: Method, split: str, rows: Sequence[int], labels: Sequence[int]
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
-        index = torch.tensor(rows, dtype=torch.int64)
-        layers = {n: self._layer(split, n)[index].to(self.device) for n in method.needs}
+        layers = {n: self._layers.rows(split, n, rows).to(self.device) for n in method.needs}
         return Query(layers), torch.tensor(labels, device=self.device)
 
     def test_query(self, method: Method) -> Query:
         """All good test pictures."""
         for name in method.needs:
             if name not in self._test:
-                rows = torch.tensor(self.good_rows("test"))
-                self._test[name] = self._layer("test", name)[rows].to(self.device)
+                rows = self._layers.rows("test", name, self.good_rows("test"))
+                self._test[name] = rows.to(self.device)
         return Query({name: self._test[name] for name in method.needs})
 
     def stores(self, method: type[Method], splits: Sequence[str]) -> dict[str, str]:
         """The key digests of what a row of this method reads: `split/layer` -> digest."""
-        layers = {_store_layer(name) for name in method.needs}
+        layers = {store_layer(name) for name in method.needs}
         read = {
             f"{split}/{layer}": self.features.store(split, layer).digest
             for split in sorted(splits)
@@ -206,15 +211,19 @@ class SetData:
             read["text"] = self.features.text.digest
         return read
 
-    def _good_rows(self, split: str) -> tuple[list[int], list[str]]:
+    def _good_rows(self, split: str) -> tuple[Sequence[int], list[str]]:
         """Rows and ids of the good pictures of a split."""
         if split not in self._good:
             store = self.features.store(split)
             bad = self._failed_rows(split)
             if split == "test":  # a picture without a label tests nothing
-                bad = bad | self.features.labels.splits[split].unlabelled
-            pairs = [(row, id_) for row, id_ in enumerate(store.ids()) if row not in bad]
-            self._good[split] = ([row for row, _ in pairs], [id_ for _, id_ in pairs])
+                bad |= self.features.labels.splits[split].unlabelled
+            ids = store.ids()
+            rows: Sequence[int] = range(store.rows)
+            if bad:
+                rows = [row for row in rows if row not in bad]
+                ids = [ids[row] for row in rows]
+            self._good[split] = rows, ids
         return self._good[split]
 
     def _failed_rows(self, split: str) -> frozenset[int]:
@@ -222,16 +231,6 @@ class SetData:
         if split not in self._failed:
             self._failed[split] = frozenset(self.features.failures(split))
         return self._failed[split]
-
-    def _layer(self, split: str, name: str) -> Tensor:
-        """All rows of one layer of a split, on the host."""
-        if (split, name) not in self._layers:
-            layer = _store_layer(name)
-            loaded = self.features.store(split, layer).load(normalize=layer == "image")
-            self._layers[split, layer] = torch.from_numpy(loaded.features)
-            if layer == "image":
-                self._layers[split, "image-norm"] = torch.from_numpy(loaded.norm)[:, None]
-        return self._layers[split, name]
 
     def _index(self, rows: Sequence[Sequence[int]]) -> Tensor:
         shaped = torch.tensor(rows, dtype=torch.int64).view(len(rows), len(rows[0]))
@@ -242,8 +241,3 @@ def _number(method: type[Method], name: str, settings: Settings) -> float:
     """A setting's value; its default where a word stands for what will be learned or found."""
     value = settings[name]
     return float(method.defaults[name] if isinstance(value, str) else value)
-
-
-def _store_layer(name: str) -> str:
-    """The store layer behind what a method needs: norms lie in the image store."""
-    return name.removesuffix("-norm")

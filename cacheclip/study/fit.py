@@ -76,7 +76,7 @@ def fit(
     """
     if out is not None:
         refuse_place(out, "--out", (SUFFIX, ""), is_bundle)
-    comparison = Comparison(replace(request, on_existing="redo"), features, home)
+    comparison = Comparison(replace(request, on_existing="redo", calibrate="anew"), features, home)
     for line in (*comparison.shortages, *comparison.notices):
         notice(line)
     (block,) = comparison.blocks
@@ -86,7 +86,7 @@ def fit(
         raise UsageError(
             f"{len(block.cells)} combinations of settings, and --select fixed does not choose",
             where="--set",
-            fix="use --select fewshot-val, or `cacheclip compare` for a row each",
+            fix="give one value each, or `cacheclip compare` for a row each",
         )
     ((outcome, row),) = comparison.run(progress, notice)
     if isinstance(outcome.result, CacheclipError):

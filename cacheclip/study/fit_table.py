@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from cacheclip.draws import ALL
 from cacheclip.methods import base as methods
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import Row
@@ -96,12 +97,12 @@ def _next(row: Row, above: Sequence[str]) -> str:
     """What to try where a fit is below these."""
     if not above[0].startswith(ZERO_SHOT):
         return "--per-class shows which classes are missed"
-    steps = ["more --shots", f"--method {ZERO_SHOT}"]
+    steps = [*(["more --shots"] if row.shots != ALL else []), f"--method {ZERO_SHOT}"]
     if not methods.get(row.method).text:
         steps.insert(0, "a method that reads the text, such as --method tip-adapter")
     elif row.n_val:
         steps.insert(0, "--select fixed")
-    return f"try {', '.join(steps[:-1])} or {steps[-1]}"
+    return f"try {' or '.join(filter(None, (', '.join(steps[:-1]), steps[-1])))}"
 
 
 def _tested(share: float | None, n: int) -> list[str]:

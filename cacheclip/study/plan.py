@@ -167,7 +167,7 @@ def _refuse_search(method: type[Method], candidates: Sequence[Settings]) -> None
             f"{method.name} cannot search its {', '.join(sorted(searched))}: a search needs "
             "validation images",
             where="--set",
-            fix="use --select fewshot-val, or give a number",
+            fix="give a number, or another --select on a set that has validation images",
         )
 
 

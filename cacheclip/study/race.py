@@ -118,7 +118,7 @@ class Race:
             return
         self.points[number] = list(points)
         places, log_p, homes = self.ranked(entrant.method)
-        front = places[int(log_p.mean(1).argmax())]
+        front = places[int(log_p.mean(1).nan_to_num(nan=-torch.inf).argmax())]
         self.chosen = places[self.policy.best(log_p, *homes)]
         may_win = {self.chosen[0], front[0], *(places[k][0] for k in homes if k is not None)}
         self._kept = {n: kept for n, kept in self._kept.items() if n in may_win}

@@ -17,6 +17,7 @@ from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
+from cacheclip.select import base as policies
 from cacheclip.store.home import Home
 from cacheclip.study.calibration import Calibration
 from cacheclip.study.data import RANKED, SetData
@@ -75,6 +76,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         version=__version__,
         time="",
         fewer="keep" if drawn and drawn.short else "error",
+        choice_version=policies.VERSION if chooses else 1,
         labels_corrected=features.labels.corrected,
     )
 

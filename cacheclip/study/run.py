@@ -40,6 +40,8 @@ def run(
     data: SetData,
     progress: Callable[[float], None],
     notice: Callable[[str], None],
+    *,
+    anew: bool = False,
 ) -> list[Outcome]:
     """All cells of the block, in order; a cell that fails says so and the others go on.
 
@@ -49,6 +51,7 @@ def run(
         data: the feature set.
         progress: called with the share of the block that is done.
         notice: called with a line for the user.
+        anew: see `calibrate`.
     """
     races = [Race(block.policy, cell.constant) for cell in block.cells]
     done = 0
@@ -64,7 +67,7 @@ def run(
         done += len(whole.variants)
         progress(done / block.variants)
     outcomes = [
-        _settle(cell, draw, race, data)
+        _settle(cell, draw, race, data, anew)
         for cell, draw, race in zip(block.cells, draws, races, strict=True)
     ]
     return _scored(outcomes, data)
@@ -169,13 +172,16 @@ def _validated(
     return [[Point(own, right[v], log_p[v])] for v, own in enumerate(settings)]
 
 
-def _settle(cell: Cell, draw: Draw | CacheclipError | None, race: Race, data: SetData) -> Outcome:
+def _settle(
+    cell: Cell, draw: Draw | CacheclipError | None, race: Race, data: SetData, anew: bool
+) -> Outcome:
     """The cell's outcome before scoring."""
     if isinstance(draw, CacheclipError):
         return Outcome(cell, None, draw, race)
     if race.error or not race.winner:
         return Outcome(cell, draw, race.error or _not_finite(cell), race)
-    return Outcome(cell, draw, race.winner, race, calibrate(race.winner, race, draw, data))
+    calibration = calibrate(race.winner, race, draw, data, anew=anew)
+    return Outcome(cell, draw, race.winner, race, calibration)
 
 
 def _not_finite(cell: Cell) -> FitError:

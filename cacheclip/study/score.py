@@ -14,6 +14,8 @@ from cacheclip.methods.base import Method, Params
 from cacheclip.metrics import calibration_error, hits, true_log_probability, true_rank
 from cacheclip.study.data import SetData
 
+LEAST = -60_000.0  # a log probability that float16 still holds
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -90,7 +92,7 @@ def score(
     return Scores(
         top1=torch.stack(right).sum(0).double().div(len(labels)).cpu().numpy(),
         predicted=told.cpu().numpy().astype(kind),
-        true_log_p=log_p[1].cpu().numpy().astype(np.float16),
+        true_log_p=log_p[1].clamp_min(LEAST).cpu().numpy().astype(np.float16),
         top_p=tops[1].cpu().numpy().astype(np.float16),
         ece=torch.stack([calibration_error(p, told == labels) for p in tops], 1).cpu().numpy(),
         nll=torch.stack([-p.double().mean(1) for p in log_p], 1).cpu().numpy(),

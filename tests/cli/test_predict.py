@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from cacheclip.bundle import Bundle
+from cacheclip.cli.main import cacheclip
 from cacheclip.predict import Answer, accuracy, label_of
 
 Cli = Callable[[Sequence[str]], Any]
@@ -30,10 +32,15 @@ def bundle(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def fit(home: Path, out: Path, *options: str) -> None:
-    command = [sys.executable, "-m", "cacheclip", "fit", "--method", "nearest-mean"]
-    wanted = ["--shots", "4", "--select", "fixed", "--out", str(out), "--home", str(home)]
-    subprocess.run([*command, *wanted, *options], check=True, capture_output=True)
+def run(*arguments: str) -> None:
+    """Run a command in this process; it goes well."""
+    answer = CliRunner().invoke(cacheclip, arguments, catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+
+
+def fit(home: Path, out: Path) -> None:
+    wanted = ("--method", "nearest-mean", "--shots", "4", "--select", "fixed")
+    run("fit", *wanted, "--out", str(out), "--home", str(home))
 
 
 @pytest.fixture
@@ -242,9 +249,8 @@ def test_recall_names_the_worst_classes_and_counts_the_rest() -> None:
 
 
 def extract(home: Path, pictures: Path, model: str, *options: str) -> None:
-    command = [sys.executable, "-m", "cacheclip", "extract", "--dataset", str(pictures)]
-    told = ["--model", model, "--home", str(home)]
-    subprocess.run([*command, *told, *options], check=True, capture_output=True)
+    told = ("--dataset", str(pictures), "--model", model, "--home", str(home))
+    run("extract", *told, *options)
 
 
 def halves(root: Path, *, twelve: bool = False) -> Path:

@@ -207,6 +207,13 @@ def test_a_draw_that_is_none_is_named(
         assert set(ids) == set(arrays["sample_ids"][drawn(arrays, 4, 1)])
 
 
+def test_an_array_whose_name_only_begins_so_is_no_draw(
+    arrays: Arrays, save: Save, home: Home
+) -> None:
+    import_npz(save(drawings=np.arange(3), drawn_by=np.array("Ann")), home)
+    assert home.find().given_draws == {}
+
+
 def test_rows_counted_within_train_get_a_fix_that_runs(
     arrays: Arrays, save: Save, home: Home
 ) -> None:

@@ -14,6 +14,7 @@ from cacheclip.extract.run import run
 from cacheclip.store.home import Home
 
 Asked = Callable[..., ExtractRequest]
+SPLITS = ("train", "val", "test")
 Painter = Callable[[Path, int], None]
 
 
@@ -102,6 +103,32 @@ def test_labels_that_changed_in_the_data_are_taken(
     assert report.encoded == 0
     assert list(home.labels("csv/labels").classnames) == ["civet", "dog"]
     assert not any("by hand" in line or "given before" in line for line in report.notices)
+
+
+def test_labels_that_changed_are_taken_under_names_that_were_given(
+    asked: Asked, home: Home, pets: Path, tmp_path: Path
+) -> None:
+    table = pets / "labels.csv"
+    paths = sorted(pets.glob("*/*.png"))
+    rows = [
+        f"{p.parent.name}/{p.name},{p.parent.name},{SPLITS[k % 3]}" for k, p in enumerate(paths)
+    ]
+    table.write_text("\n".join(["path,label,split", *rows]))
+    names = tmp_path / "names.txt"
+    names.write_text("tom cat\nhound\n")
+    run(asked(table, classnames=names), home)
+    before = home.labels("csv/labels")
+    last = max(
+        k for k, row in enumerate(rows) if row.endswith(",cat,train")
+    )  # ids keep their order
+    rows[last] = rows[last].replace(",cat,", ",dog,")
+    table.write_text("\n".join(["path,label,split", *rows]))
+    report = run(asked(table), home)
+    after = home.labels("csv/labels")
+    assert list(after.classnames) == ["tom cat", "hound"]
+    changed = zip(before.splits["train"].labels, after.splits["train"].labels, strict=True)
+    assert sum(old != new for old, new in changed) == 1
+    assert not any("by hand" in line for line in report.notices)
 
 
 def test_another_reading_of_the_same_folders_is_taken(

@@ -85,6 +85,31 @@ def test_every_bit_of_the_vectors_is_checked(store: Store, flip: Flip) -> None:
         flip(shard, bit)
 
 
+def test_some_rows_are_read_without_the_damage_of_others_and_never_with_their_own(
+    tmp_path: Path, recipe: "type[Recipe]", flip: Flip
+) -> None:
+    """Of a shard's three chunks of 128 rows only those that hold a wanted row are read."""
+    store = recipe(rows=300, dim=4096, rows_per_shard=300).write(tmp_path / "s")
+    assert store is not None
+    shard = store.path / "shard-00000.h5"
+    good = store.load(normalize=False)
+    starts = [
+        shard.read_bytes().index(good.features[row].astype(np.float16).tobytes())
+        for row in (0, 128, 256)
+    ]
+    for chunk, start in enumerate(starts):
+        flip(shard, 8 * start + 12345)
+        for rows in ([0, 127], [128, 255], [256, 299], [0, 299], [127, 128]):
+            if chunk in {row // 128 for row in rows}:
+                with pytest.raises(StoreError) as caught:
+                    store.read_rows(rows)
+                assert caught.value.where == str(shard)
+            else:
+                read = store.read_rows(rows)
+                np.testing.assert_array_equal(read.features, good.features[rows])
+        flip(shard, 8 * start + 12345)
+
+
 def test_a_vector_that_does_not_have_its_norm_is_damage(
     tmp_path: Path, recipe: "type[Recipe]", monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import pytest
 
+from cacheclip.disk import publish_bytes
 from cacheclip.errors import InputError, StoreError
 from cacheclip.refusals import RefusedError
 from cacheclip.store import writer as writing
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def test_a_shard_that_is_read_back_otherwise_does_not_count(
     tmp_path: Path, recipe: "type[Recipe]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = writing.publish_bytes
+    publish = publish_bytes
 
     def flip(path: Path, data: bytes, **how: Any) -> None:
         publish(path, data, **how)

@@ -85,6 +85,27 @@ def test_some_rows_can_be_read_in_any_order(store: Store) -> None:
     np.testing.assert_array_equal(some.features, everything.features[rows])
     np.testing.assert_array_equal(some.norm, everything.norm[rows])
     np.testing.assert_array_equal(some.ok, everything.ok[rows])
+    assert len(store.read_rows([]).features) == 0
+    for beyond in (50, -1):
+        with pytest.raises(IndexError):
+            store.read_rows([3, beyond])
+
+
+@pytest.mark.parametrize("dim", [1, 24, 3000])
+def test_some_rows_are_bit_for_bit_those_of_all(
+    tmp_path: Path, recipe: "type[Recipe]", dim: int
+) -> None:
+    """At 3,000 numbers a row a shard has two chunks."""
+    made = recipe(rows=400, dim=dim, rows_per_shard=250)
+    store = made.write(tmp_path / "s")
+    assert store is not None
+    random = np.random.default_rng(dim)
+    for normalize in (True, False):
+        everything = store.load(normalize=normalize)
+        for count in (1, 2, 7, 399, 400):
+            rows = random.permutation(made.rows)[:count]
+            some = store.read_rows(rows, normalize=normalize)
+            np.testing.assert_array_equal(some.features, everything.features[rows])
 
 
 def test_a_shard_of_copied_rows_is_the_shard_of_encoded_rows(

@@ -59,6 +59,11 @@ def test_fewer_classes_are_an_error_unless_they_may_keep_what_they_have(uneven: 
     ]
 
 
+def test_the_floor_stands_under_what_keeps_fewer(uneven: Home) -> None:
+    asked = Request(("tip-adapter",), (4,), select="fixed", floor=("nearest-mean",), fewer="keep")
+    assert {row.method for row in compare(uneven, asked)} == {"nearest-mean", "tip-adapter"}
+
+
 def test_keep_is_the_same_row_where_every_class_has_its_shots(uneven: Home) -> None:
     asked = Request(("nearest-mean",), (2,), select="fixed")
     (row,) = compare(uneven, asked)

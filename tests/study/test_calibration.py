@@ -1,9 +1,10 @@
 """Temperatures: which pictures they are fitted on, and what they do to probabilities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from cacheclip.answers import predictions
 from cacheclip.bench.clip_like import clip_like
 from cacheclip.bundle import Bundle
+from cacheclip.engine import stack as engine
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.metrics import calibration_error
 from cacheclip.results import Row
@@ -81,7 +83,7 @@ def test_without_validation_pictures_parts_of_the_support_are_left_out(
 ) -> None:
     home = make_home(tmp_path / "h", val=0)
     for name, row in rows(home, None).items():
-        if name == "zero-shot":
+        if name in ("zero-shot", "tip-adapter-f"):  # four trainings for one: `fit` alone does that
             assert row.temperature is None
             continue
         assert (row.calibrated_on, row.n_calibration) == (calibration.LEFT_OUT, 16)
@@ -89,6 +91,27 @@ def test_without_validation_pictures_parts_of_the_support_are_left_out(
     single = rows(home, None, shots=1)
     assert {row.temperature for row in single.values()} == {None}
     assert all("too few" in probabilities(row) for row in single.values())
+    request = Request(("tip-adapter-f",), (4,), (1,), set=("epochs=2",))
+    fitted = fit(request, home.find(), home, tmp_path / "f.safetensors").row
+    assert (fitted.calibrated_on, fitted.n_calibration) == (calibration.LEFT_OUT, 16)
+
+
+def test_a_comparison_of_constants_trains_nothing_twice(
+    tmp_path: Path, make_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def counting(method: Any, task: Any, seeds: Sequence[int], *rest: Any) -> Any:
+        trained.append(len(seeds))
+        return engine_fit(method, task, seeds, *rest)
+
+    engine_fit = engine.fit
+    monkeypatch.setattr(engine, "fit", counting)
+    home = make_home(tmp_path / "h", val=0)
+    request = Request(("clip-adapter",), (4,), (1, 2, 3), "fixed", ("epochs=1", "alpha=0.2,0.6"))
+    for _ in Comparison(request, home.find(), home).run():
+        pass
+    assert sum(trained) == 6
 
 
 def test_a_bundle_carries_the_temperature_and_predictions_are_at_it(

@@ -13,6 +13,7 @@ from cacheclip import answers
 from cacheclip.answers import predictions
 from cacheclip.errors import StoreError, UsageError
 from cacheclip.results import LOG, Row
+from cacheclip.select import base as policies
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
 
@@ -44,6 +45,20 @@ def of_today(line: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def results_of(rows: list[Row]) -> list[float | None]:
     return [row.top1_test for row in rows]
+
+
+def test_rows_of_another_rule_of_choice_are_made_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Request(("linear-probe",), (1,), (1, 2), select="fewshot-val")
+    with monkeypatch.context() as patch:
+        patch.setattr(policies, "VERSION", 1)
+        old, _, _ = ran(home, chosen)
+        constant, _, _ = ran(home)
+    new, _, reused = ran(home, chosen)
+    assert reused == 0
+    assert {row.row_id for row in old}.isdisjoint(row.row_id for row in new)
+    assert ran(home)[2] == len(constant)  # a rule decides nothing where nothing is chosen
 
 
 def test_rows_with_and_without_a_digest_are_taken(home: Home) -> None:

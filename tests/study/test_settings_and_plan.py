@@ -119,6 +119,8 @@ def test_the_constants_stay_until_another_is_likelier_beyond_one_standard_error(
     assert policy.best(torch.stack([constant, constant]), 1) == 1  # no tie moves them
     assert policy.best(torch.stack([better, better, constant]), 2) == 0  # nearest to zero-shot
     assert policy.best(torch.stack([better, constant])[:, :1], 1) == 1  # one picture proves nothing
+    overflowed = torch.full_like(constant, torch.nan)
+    assert policy.best(torch.stack([overflowed, better, constant]), 2) == 1
     zero_shot = constant + 0.01
     assert policy.best(torch.stack([zero_shot, constant]), 1, 0) == 0  # if likelier at all
     assert policy.best(torch.stack([zero_shot, constant, better]), 1, 0) == 2

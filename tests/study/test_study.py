@@ -87,6 +87,7 @@ def test_test_labels_are_opened_by_score_and_nothing_before(
     features = home.find()
     test = features.labels.splits["test"]
     sealed = replace(test, labels=Sealed(test.labels))
+    vars(sealed)["unlabelled"] = test.unlabelled  # which pictures test nothing, known before
     splits = dict(features.labels.splits) | {"test": sealed}
     labels = Labels(features.dataset, features.labels.classnames, splits)
     monkeypatch.setattr(Labels, "digest", "known before")  # it hashes all labels, and chooses none

@@ -1,12 +1,11 @@
 """A machine whose n-th call of a kind fails, and a small encoder that loads nothing."""
 
-import _pyio
+import _pyio  # type: ignore[import-not-found]
 import builtins
 import fcntl
 import io
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,22 +175,3 @@ class Sums:
         letters = [np.frombuffer(text.encode().ljust(64), np.uint8)[:64] for text in texts]
         rows = [one.reshape(8, 8).sum(1) / 255 for one in letters]
         return np.stack(rows).astype(np.float32), 0
-
-
-@pytest.fixture(scope="session")
-def sums() -> Any:
-    return Sums()
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    memory = Path("/dev/shm")  # thousands of small files, and no disk has to be waited for
-    usual = tmp_path_factory.mktemp("machine")
-    place = memory if os.access(memory, os.W_OK) else usual
-    with (
-        tempfile.TemporaryDirectory(dir=place) as root,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        machine = Machine(Path(root))
-        machine.patch(patch)
-        yield machine

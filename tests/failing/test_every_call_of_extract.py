@@ -1,0 +1,25 @@
+"""The same of `extract`, which takes as long as all others together, in a file of its own.
+
+The errors take turns; `python -m tests.failing.trials --all` fails each call with each of them.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.failing.machine import KINDS, Machine
+from tests.failing.trials import World, failing_world, faults
+
+
+@pytest.fixture(scope="module")
+def failing() -> Iterator[tuple[Machine, World]]:
+    with failing_world() as both:
+        yield both
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_of_an_extraction_that_fails_is_three_lines_and_nothing_is_lost(
+    kind: str, failing: tuple[Machine, World]
+) -> None:
+    wrong = faults(*failing, "extract", kind, every=False)
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:20])
