@@ -374,13 +374,8 @@ class Home:
         Raises:
             StoreError: there is one.
         """
-        for error in self.unread(dataset):
-            raise error
-
-    def unread(self, dataset: str) -> list[StoreError]:
-        """Why the key of each store of a data set that cannot be read cannot be."""
-        errors = unread(self.dataset_folder(dataset), self.option)
-        return [self.with_command(dataset, error) for error in errors]
+        for error in unread(self.dataset_folder(dataset), self.option):
+            raise self.with_command(dataset, error)
 
     def with_command(self, dataset: str, error: StoreError) -> StoreError:
         """The error of a file of a data set, with the command that makes it anew."""
