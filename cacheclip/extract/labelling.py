@@ -9,8 +9,9 @@ from cacheclip.disk import DamagedError
 from cacheclip.errors import StoreError
 from cacheclip.prompts.classnames import listed
 from cacheclip.store.folders import there
-from cacheclip.store.home import ASIDE, Home, Labels, SplitLabels
+from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import extract_command, files_sha256, samples_sha256
+from cacheclip.store.labels import BEFORE_FILE, BROKEN_FILE
 
 _CHANGED = "the labels or class names of the same pictures are others than before"
 
@@ -50,7 +51,7 @@ def labels_of(
     try:
         kept = home.labels(dataset.id)
     except DamagedError as error:
-        return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
+        return own, (f"{file}: {error.what}; put aside as {BROKEN_FILE} and made anew",)
     except StoreError:
         if there(file):
             raise
@@ -58,7 +59,10 @@ def labels_of(
     if _ids(kept) != _ids(own):
         lost = () if names else tuple(_names_lost(kept.classnames, own.classnames))
         if kept.corrected:
-            lost = (f"{file}: corrected by hand, for other pictures; put aside as {ASIDE}", *lost)
+            lost = (
+                f"{file}: corrected by hand, for other pictures; put aside as {BEFORE_FILE}",
+                *lost,
+            )
         return own, lost
     if _content(kept) == _content(own):
         return own, ()

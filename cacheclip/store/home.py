@@ -53,8 +53,6 @@ RECORDS_LOCK = "lock"  # in the folder of a data set: guards labels and draws
 RECORDS_WAIT = 600.0  # seconds that the records of a data set are waited for: an import is short
 ID_DEPTH = 3  # parts of a data set's id: hfds/ORG/NAME
 
-ASIDE = "labels.json.before"  # corrections by hand of other pictures
-
 
 @dataclass(frozen=True)
 class Home:
@@ -153,25 +151,8 @@ class Home:
         return self.dataset_folder(dataset) / NO_SPLIT / store_name(TEXT, digest)
 
     def write_labels(self, labels: Labels) -> None:
-        """Publish the labels of a data set, unless they are there; its stores stay as they are.
-
-        A file that is no such record may hold corrections by hand, so it is put aside, as is one
-        that does and is given up.
-
-        Raises:
-            StoreError: the file may not be read, or the disk refuses the new one.
-        """
-        file = self.labels_file(labels.dataset)
-        if there(file):
-            try:
-                kept = self.labels(labels.dataset)
-                if kept == labels:
-                    return
-                if kept.corrected and not labels.corrected:
-                    file.replace(file.with_name(ASIDE))
-            except DamagedError:
-                file.replace(file.with_name(f"{file.name}.broken"))
-        write_labels(file.parent, labels)
+        """Publish the labels of a data set; its stores stay as they are. See `write_labels`."""
+        write_labels(self.dataset_folder(labels.dataset), labels)
 
     def labels_file(self, dataset: str) -> Path:
         """Where the labels of a data set are, or will be."""

@@ -10,9 +10,12 @@ from typing import Any
 
 from cacheclip.disk import DamagedError, digest, publish_text, read_json, seal_agrees, sealed
 from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.store.folders import there
 from cacheclip.store.schema import FORMAT
 
 LABELS_FILE = "labels.json"
+BEFORE_FILE = "labels.json.before"  # corrections by hand, of other pictures
+BROKEN_FILE = "labels.json.broken"
 UNLABELLED = -1
 
 
@@ -83,7 +86,24 @@ class Labels:
 
 
 def write_labels(folder: Path, labels: Labels) -> None:
-    """Publish the record in the data set's folder."""
+    """Publish the record in the data set's folder, unless it is there.
+
+    A file that is no such record may hold corrections by hand, so it is put aside, as is one that
+    does and is given up.
+
+    Raises:
+        StoreError: the file that is there may not be read, or the disk refuses the new one.
+    """
+    file = folder / LABELS_FILE
+    if there(file):
+        try:
+            kept = read_labels(folder, labels.dataset)
+            if kept == labels:
+                return
+            if kept.corrected and not labels.corrected:
+                file.replace(folder / BEFORE_FILE)
+        except DamagedError:
+            file.replace(folder / BROKEN_FILE)
     content: dict[str, Any] = {
         "format": FORMAT,
         "dataset": labels.dataset,
@@ -101,7 +121,7 @@ def write_labels(folder: Path, labels: Labels) -> None:
         content["own_sha256"] = labels.own_sha256
     if labels.corrected:
         content["corrected"] = True
-    publish_text(folder / LABELS_FILE, json.dumps(sealed(content), ensure_ascii=False) + "\n")
+    publish_text(file, json.dumps(sealed(content), ensure_ascii=False) + "\n")
 
 
 def read_labels(folder: Path, dataset: str) -> Labels:
