@@ -21,6 +21,8 @@ from cacheclip.study.plan import Block, Cell, Stack
 from cacheclip.study.race import Entrant, Point, Race, Winner
 from cacheclip.study.score import Scores, score
 
+COPIES = 6  # of the validation logits that likelihood works on at once
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -166,10 +168,19 @@ def _validated(
             ]
             for v, own in enumerate(settings)
         ]
-    parts = list(engine.logits_in_parts(method, params, query, data.limit))
-    logits = torch.cat([part for _, _, part in parts], 1)  # [V, n, C]
-    right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
-    return [[Point(own, right[v], log_p[v])] for v, own in enumerate(settings)]
+    one = COPIES * 4 * len(labels) * len(data.classnames)  # bytes
+    at_once = max(1, data.limit // one)
+    points: list[list[Point]] = []
+    for first in range(0, len(settings), at_once):
+        group = settings[first : first + at_once]
+        own = params
+        if len(group) < len(settings):
+            own = engine.take(params, range(first, first + len(group)))
+        parts = engine.logits_in_parts(method, own, query, data.limit)
+        logits = torch.cat([part for _, _, part in parts], 1)  # [V, n, C]
+        right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
+        points += [[Point(s, right[v], log_p[v])] for v, s in enumerate(group)]
+    return points
 
 
 def _settle(

@@ -1,7 +1,7 @@
 """Stage two on a small home: sealed labels, chosen settings, rows and bundles."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -395,3 +395,27 @@ def test_a_bundle_of_both_branches_with_learned_ratios_answers_as_its_row(home: 
     head = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
     predicted = method.logits(head, data.test_query(method))[0].argmax(-1)
     assert np.array_equal(predicted.numpy(), predictions(home, fitted.row)["predicted"])
+
+
+def test_a_narrow_memory_validates_a_few_candidates_at_a_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits of all candidates on all validation pictures never lie there at once."""
+    own = request(("linear-probe",), (4,), (1,), "full-val", ())
+    (_, wide), *_ = Comparison(own, home.find(), home).run()
+    monkeypatch.setattr(run, "COPIES", 2**40)
+    largest = []
+    take = engine.take
+
+    def watching(params: Any, variants: Sequence[int]) -> Any:
+        largest.append(len(variants))
+        return take(params, variants)
+
+    monkeypatch.setattr(engine, "take", watching)
+    (_, narrow), *_ = Comparison(own, home.find(), home).run()
+    assert len(largest) >= len(wide.curve or ()) > 1
+    assert (narrow.hparams, narrow.top1_val, narrow.top1_test) == (
+        wide.hparams,
+        wide.top1_val,
+        wide.top1_test,
+    )
