@@ -15,7 +15,7 @@ Draws = Mapping[tuple[int, int], NDArray[np.intp]]
 
 def is_draw(name: str) -> bool:
     """Whether an array of this name is taken for a draw."""
-    return re.match(r"draws?_?\d", name.lower()) is not None
+    return re.fullmatch(r"draws?(_?\d.*)?", name.lower()) is not None
 
 
 def given_draws(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cacheclip.datasets.images import ImageError, read_rgb
+from cacheclip.datasets.images import ImageError, using_rgb
 from cacheclip.extract import decode
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run
@@ -21,13 +21,13 @@ def test_a_retry_that_was_cut_off_between_two_layers_is_completed(
 ) -> None:
     home = Home(tmp_path / "home")
 
-    def unreadable(source: Any, reading: Any) -> Any:
+    def unreadable(source: Any, transform: Any, reading: Any) -> Any:
         if Path(source).name == "007.png":
             raise ImageError("decode", "the disk was busy")
-        return read_rgb(source, reading)
+        return using_rgb(source, transform, reading)
 
     with monkeypatch.context() as broken:
-        broken.setattr(decode, "read_rgb", unreadable)
+        broken.setattr(decode, "using_rgb", unreadable)
         assert run(asked(pets), home).failed == 1
     features = home.find()
     (split,) = [name for name in features.labels.splits if features.failures(name)]
