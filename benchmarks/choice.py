@@ -17,12 +17,13 @@ from statistics import mean, stdev
 
 import numpy as np
 
+from cacheclip.answers import predictions
 from cacheclip.bench.clip_like import HELD_OUT, TUNING, clip_like
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run as extract
 from cacheclip.methods import base as methods
-from cacheclip.results import Row, predictions
+from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,10 @@ def test_help_names_every_suite() -> None:
     shown = CliRunner().invoke(cacheclip, ["bench", "--help"]).output
     for suite in SUITES:
         assert f"\n  {suite} " in shown
+
+
+@pytest.mark.parametrize("name", ["choice", "parity"])
+def test_the_scripts_name_only_what_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / f"{name}.py"
+    runpy.run_path(str(script), run_name="not main")
+    assert capsys.readouterr().out == ""
