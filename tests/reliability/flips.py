@@ -1,6 +1,6 @@
 """Damage to every kind of file of a home: it is found and named, or it is harmless.
 
-    python tests/reliability/flips.py --flips 1000
+    python -m tests.reliability.flips --flips 1000
 
 One file is damaged at a time, by one bit or wholly. What follows is one of
     harmless   the same answers
