@@ -89,8 +89,9 @@ def write_predictions(root: Path, row_id: str, predictions: Predictions) -> str:
     buffer = io.BytesIO()
     test_id = np.array(digest(predictions.ids)[:16])
     np.savez(buffer, test_id=test_id, format=np.array(FORMAT), **arrays)
-    publish_bytes(_arrays_path(root, row_id), buffer.getvalue(), option="--results")
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+    data = buffer.getvalue()
+    publish_bytes(_arrays_path(root, row_id), data, option="--results")
+    return hashlib.sha256(data).hexdigest()
 
 
 def keep_ids(root: Path, ids: list[str], *, proved: bool = False) -> bool:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from cacheclip import regular
-from cacheclip.disk import canonical_json, publishing, seal_agrees, sealed
+from cacheclip.disk import canonical_json, publishing, seal_agrees, sealed, unsealed
 from cacheclip.errors import UPGRADE, InputError
 from cacheclip.refusals import unreadable
 from cacheclip.typed import wrong_field
@@ -98,7 +98,7 @@ class Bundle:
             raise _of_another_version(path, version)
         if agrees and about.pop("tensors", None) != _sha256(head):
             raise _damaged(path, "its tensors are not those that it was written with")
-        about = {name: x for name, x in about.items() if name not in ("format", "digest")}
+        about = {name: x for name, x in unsealed(about).items() if name != "format"}
         wrong = wrong_field(cls, about) or _wrong_tensor(head)
         if wrong:
             raise _damaged(path, f"{wrong} is not what a bundle has there")

@@ -12,14 +12,12 @@ import re
 import secrets
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError
-from cacheclip.locks import LockedError as LockedError  # disk is the door to the locks too
-from cacheclip.locks import lock as lock
 from cacheclip.locks import open_in_place, refuse_link, take
 from cacheclip.refusals import make_folder, refusals, unreadable
 
@@ -30,6 +28,7 @@ _NO_FOLDER_SYNC = frozenset(
     {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
     | {errno.EISDIR, errno.EACCES, errno.EPERM}
 )
+SEAL = "digest"  # of what else a JSON file holds
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]+\.tmp")  # .NAME.PID.HEX.tmp
 
 
@@ -63,40 +62,24 @@ def repair(file: Path, command: str) -> str:
 
 
 def sealed(obj: dict[str, Any]) -> dict[str, Any]:
-    """`obj`, whose keys are text, with the digest of all the rest as its last key, "digest"."""
-    rest = {key: value for key, value in obj.items() if key != "digest"}
-    return {**rest, "digest": digest(rest)}
+    """`obj`, whose keys are text, with the digest of all the rest as its last key."""
+    rest = unsealed(obj)
+    return {**rest, SEAL: digest(rest)}
+
+
+def unsealed(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """What was sealed, or never was."""
+    return {key: value for key, value in obj.items() if key != SEAL}
 
 
 def seal_agrees(obj: dict[str, Any]) -> bool | None:
     """Whether what was read is what was sealed; None where nobody sealed it."""
-    if "digest" not in obj:
+    if SEAL not in obj:
         return None
     try:
-        return bool(sealed(obj)["digest"] == obj["digest"])
+        return bool(digest(unsealed(obj)) == obj[SEAL])
     except (ValueError, RecursionError):  # a number that is not finite, or lists in lists in lists
         return False
-
-
-def check_seal(obj: dict[str, Any], path: Path, *, fix: str) -> bool:
-    """Whether what was read from `path` is proved to be what was sealed; False without a seal.
-
-    Args:
-        obj: what was read.
-        path: the file it is from.
-        fix: the command that brings the file back.
-
-    Raises:
-        StoreError: the digest is that of something else.
-    """
-    agrees = seal_agrees(obj)
-    if agrees is False:
-        raise DamagedError(
-            "this file is damaged: its digest is not that of what it holds",
-            where=str(path),
-            fix=fix,
-        )
-    return agrees is True
 
 
 def sha256_file(path: Path) -> str:

@@ -32,7 +32,7 @@ def refuse_no_text(path: Path) -> None:
     Raises:
         InputError: it is none, with the command that renames it.
     """
-    bad = [part for part in reversed((path, *path.parents)) if not _is_text(part.name)]
+    bad = [part for part in reversed((path, *path.parents)) if not is_text(part.name)]
     if not bad:
         return
     old = os.fsencode(bad[0])
@@ -46,7 +46,8 @@ def refuse_no_text(path: Path) -> None:
     )
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a name is text in UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:

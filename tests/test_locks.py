@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheclip import disk
+from cacheclip import disk, locks
 from cacheclip.errors import InputError, StoreError
 from cacheclip.places import refuse_place, try_writing
 
@@ -31,7 +31,7 @@ def test_a_log_or_lock_that_is_a_link_is_refused(
     with pytest.raises(StoreError, match="this is a link") as caught:
         disk.append_line(link, "line")
     assert caught.value.fix.startswith(f"rm {link};")
-    with pytest.raises(StoreError, match="this is a link"), disk.lock(link):
+    with pytest.raises(StoreError, match="this is a link"), locks.lock(link):
         pytest.fail("it is held")
     with pytest.raises(StoreError, match="this is a link"):
         try_writing(tmp_path, ["link"])
@@ -94,18 +94,18 @@ def test_a_lock_file_that_was_taken_away_is_not_waited_for_in_vain(tmp_path: Pat
     held, go = threading.Event(), threading.Event()
 
     def waiter() -> None:
-        with disk.lock(path, wait=30):
+        with locks.lock(path, wait=30):
             both.append(path.exists())
             held.set()
             go.wait(30)
 
-    with disk.lock(path):
+    with locks.lock(path):
         thread = threading.Thread(target=waiter)
         thread.start()
         time.sleep(0.2)  # it waits for the file that is there
         path.unlink()
     assert held.wait(30)
-    with pytest.raises(StoreError, match="held by"), disk.lock(path):
+    with pytest.raises(StoreError, match="held by"), locks.lock(path):
         pytest.fail("two hold the lock")
     go.set()
     thread.join()
@@ -120,9 +120,9 @@ def test_a_lock_whose_holder_cannot_be_noted_is_held(
 
     monkeypatch.setattr(os, "pwrite", full)
     with (
-        disk.lock(tmp_path / "lock"),
+        locks.lock(tmp_path / "lock"),
         pytest.raises(StoreError, match="another process that has just begun"),
-        disk.lock(tmp_path / "lock"),
+        locks.lock(tmp_path / "lock"),
     ):
         pytest.fail("two hold the lock")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cacheclip import disk, refusals
+from cacheclip import disk, locks, refusals
 from cacheclip.errors import StoreError
 
 Failing = Callable[..., None]
@@ -108,7 +108,7 @@ def test_missing_locks_are_said_once_and_are_no_error(
     monkeypatch.setattr(refusals, "_told", set())
     failing(fcntl, "flock", number)
     for _ in range(2):
-        with disk.lock(tmp_path / "lock"):
+        with locks.lock(tmp_path / "lock"):
             disk.append_line(tmp_path / "log", "line")
     assert (tmp_path / "log").read_text() == "line\nline\n"
     assert told == ["this disk has no locks: let no two commands write to it at once"]
@@ -116,7 +116,10 @@ def test_missing_locks_are_said_once_and_are_no_error(
 
 def test_a_lock_that_the_disk_refuses_is_an_error(failing: Failing, tmp_path: Path) -> None:
     failing(fcntl, "flock", errno.EIO)
-    with pytest.raises(StoreError, match="the disk reports an error"), disk.lock(tmp_path / "lock"):
+    with (
+        pytest.raises(StoreError, match="the disk reports an error"),
+        locks.lock(tmp_path / "lock"),
+    ):
         pytest.fail("it is held")
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 from cacheclip import regular
 from cacheclip.datasets.base import DataSet, Request
 from cacheclip.datasets.copies import file_info
-from cacheclip.datasets.folder import can_be_id, dataset_name
+from cacheclip.datasets.folder import can_be_id, dataset_name, named_path
 from cacheclip.datasets.labelled import Sample, labelled_set, listed
 from cacheclip.datasets.split_words import split_of
 from cacheclip.errors import InputError
@@ -97,11 +97,9 @@ def load(request: Request) -> DataSet:
 
 
 def _file(name: str) -> Path:
-    """The file of "csv/FILE"; FILE may itself begin with a folder called "csv"."""
-    path = regular.expanded(name.removeprefix("csv/"))
-    if not os.path.isfile(path) and os.path.isfile(name):  # noqa: PTH113  (Path's raises)
-        path = Path(name)
-    if not os.path.isfile(path):  # noqa: PTH113
+    """The file of "csv/FILE"."""
+    path = named_path(name, "csv/", os.path.isfile)
+    if not os.path.isfile(path):  # noqa: PTH113  (Path's raises)
         raise InputError(
             f"there is no file {str(path)!r}",
             where=str(path.absolute()),
@@ -128,9 +126,9 @@ def _read(file: Path) -> tuple[list[_Row], list[str]]:
                         f"line {line} has {len(cells)} columns, and the header {width}",
                         fix='put names that hold the separator into quotes: "a, b.jpg"',
                     )
-                path, label, *split = (cells[column].strip() for column in columns)
-                spelt.setdefault(unicodedata.normalize("NFC", label), set()).add(label)
-                label = unicodedata.normalize("NFC", label)
+                path, written, *split = (cells[column].strip() for column in columns)
+                label = unicodedata.normalize("NFC", written)
+                spelt.setdefault(label, set()).add(written)
                 rows.append(_Row(line, path, label, split[0] if split else None))
             line = reader.line_num + 1
     except csv.Error as error:

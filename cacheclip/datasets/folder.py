@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cacheclip import regular
@@ -67,12 +67,16 @@ def load(request: Request) -> DataSet:
         ) from error
 
 
+def named_path(name: str, prefix: str, is_there: Callable[[str | Path], bool]) -> Path:
+    """The path in "folder/PATH" or "csv/FILE"; it may itself begin with a folder of that name."""
+    path = regular.expanded(name.removeprefix(prefix))
+    return Path(name) if not is_there(path) and is_there(name) else path
+
+
 def _root(name: str) -> Path:
-    """The folder of "folder/PATH"; PATH may itself begin with a folder called "folder"."""
-    path = regular.expanded(name.removeprefix("folder/"))
-    if not os.path.isdir(path) and os.path.isdir(name):  # noqa: PTH112  (Path's raises)
-        path = Path(name)
-    if not os.path.isdir(path):  # noqa: PTH112
+    """The folder of "folder/PATH"."""
+    path = named_path(name, "folder/", os.path.isdir)
+    if not os.path.isdir(path):  # noqa: PTH112  (Path's raises)
         raise InputError(
             f"there is no folder {str(path)!r}",
             where=str(path.absolute()),
@@ -111,11 +115,7 @@ def _refuse_names(ids: Iterable[str], root: Path) -> None:
 
 def can_be_id(path: str) -> bool:
     """Whether a path is UTF-8 text in one line."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return len(path.splitlines()) == 1
+    return regular.is_text(path) and len(path.splitlines()) == 1
 
 
 def _infos(root: Path, ids: Iterable[str]) -> dict[str, FileInfo]:

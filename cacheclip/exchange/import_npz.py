@@ -16,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip import __version__, regular
-from cacheclip.disk import DamagedError
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import InputError
 from cacheclip.exchange.arrays import Arrays, checked
 from cacheclip.exchange.npz import read_npz
 from cacheclip.exchange.source import Source
 from cacheclip.store import hdf5
 from cacheclip.store.begun import begun
-from cacheclip.store.folders import there
 from cacheclip.store.given import (
     DRAWS_FILE,
     GivenDraws,
@@ -43,6 +41,7 @@ from cacheclip.store.key import (
     set_digest,
     text_key,
 )
+from cacheclip.store.labels import labels_there
 from cacheclip.store.schema import IMPORTED
 from cacheclip.store.text import TextStore, write_text_store
 from cacheclip.store.writer import ImageStoreWriter
@@ -331,14 +330,9 @@ def _labels(
         InputError: the home knows other samples or other labels by this name.
     """
     file = home.labels_file(own.dataset)
-    try:
-        kept = home.labels(own.dataset)
-    except DamagedError as error:
-        return own, (f"{file}: {error.what}; put aside as {file.name}.broken and made anew",)
-    except StoreError:
-        if there(file):
-            raise
-        return own, ()
+    kept, notices = labels_there(file.parent, own.dataset)
+    if kept is None:
+        return own, notices
     if kept.digest == own.digest:
         return own, ()
     name = f"{IMPORTED}/NAME"

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cacheclip.datasets.base import DataSet, Split
-from cacheclip.disk import DamagedError
 from cacheclip.errors import StoreError
 from cacheclip.prompts.classnames import listed
-from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import extract_command, files_sha256, samples_sha256
-from cacheclip.store.labels import BEFORE_FILE, BROKEN_FILE
+from cacheclip.store.labels import BEFORE_FILE, labels_there
 
 _CHANGED = "the labels or class names of the same pictures are others than before"
 
@@ -48,14 +46,9 @@ def labels_of(
     """
     own = own_labels(dataset, names)
     file = home.labels_file(dataset.id)
-    try:
-        kept = home.labels(dataset.id)
-    except DamagedError as error:
-        return own, (f"{file}: {error.what}; put aside as {BROKEN_FILE} and made anew",)
-    except StoreError:
-        if there(file):
-            raise
-        return own, ()
+    kept, notices = labels_there(file.parent, dataset.id)
+    if kept is None:
+        return own, notices
     if _ids(kept) != _ids(own):
         lost = () if names else tuple(_names_lost(kept.classnames, own.classnames))
         if kept.corrected:

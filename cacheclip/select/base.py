@@ -73,7 +73,7 @@ class Policy:
             constant: the candidate that has the method's constants.
             zero_shot: the candidate that is zero-shot, where there is one.
         """
-        mean = log_p.mean(1).nan_to_num(nan=-inf)  # logits that overflowed win nothing
+        mean = mean_log_p(log_p)
         front = int(mean.argmax())
         if zero_shot is not None and log_p.shape[1] > 1 and mean[zero_shot] > mean[constant]:
             constant = zero_shot
@@ -82,6 +82,11 @@ class Policy:
             return constant if log_p[constant].isfinite().all() else front
         error = gain.std() / len(gain) ** 0.5
         return front if float(gain.mean()) > float(error) else constant
+
+
+def mean_log_p(log_p: Tensor) -> Tensor:
+    """The mean [P] of log p [P, n]; logits that overflowed win nothing."""
+    return log_p.mean(1).nan_to_num(nan=-inf)
 
 
 def distance(method: type[Method], settings: Settings, constant: Settings) -> tuple[float, ...]:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cacheclip.errors import StoreError
-from cacheclip.store.folders import folders, there
-from cacheclip.store.header import Header, NoKeyError, dataset_of, read_header
+from cacheclip.store.folders import folders
+from cacheclip.store.header import Header, dataset_of, header_there
 from cacheclip.store.reader import IncompleteStoreError, Store
-from cacheclip.store.schema import DONE_FILE, KEY_FILE, TEXT
+from cacheclip.store.schema import TEXT
 
 
 def headers(folder: Path, home: str) -> tuple[list[tuple[Header, Path]], dict[Path, StoreError]]:
@@ -20,10 +20,9 @@ def headers(folder: Path, home: str) -> tuple[list[tuple[Header, Path]], dict[Pa
     broken: dict[Path, StoreError] = {}
     for path in folders(folder):
         try:
-            if there(path / KEY_FILE):
-                found.append((read_header(path, home), path))
-            elif there(path / DONE_FILE):  # written long after the key, and deleted before it
-                broken[path] = NoKeyError(path, f"cacheclip extract --dataset {dataset_of(path)}")
+            command = f"cacheclip extract --dataset {dataset_of(path)}"
+            if (header := header_there(path, home, command)) is not None:
+                found.append((header, path))
         except StoreError as error:
             broken[path] = error
     return found, broken

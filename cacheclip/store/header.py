@@ -6,15 +6,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import DamagedError, publish_json, read_json, repair, seal_agrees, sealed
+from cacheclip.disk import (
+    DamagedError,
+    publish_json,
+    read_json,
+    repair,
+    seal_agrees,
+    sealed,
+    unsealed,
+)
 from cacheclip.errors import StoreError
 from cacheclip.store.folders import there
 from cacheclip.store.key import Key, extract_command, key_digest
 from cacheclip.store.schema import (
+    DONE_FILE,
     FORMAT,
     KEY_FILE,
     LAYERS,
-    SEAL,
     STAGING_FOLDER,
     STORE_DTYPES,
     TEXT,
@@ -106,7 +114,7 @@ def dataset_of(folder: Path) -> str:
 
 def _info(content: dict[str, Any], home: str) -> tuple[dict[str, Any], str, bool]:
     """What key.json says to people, as far as it can be said, and whether it was written so."""
-    info = {name: value for name, value in content.items() if name != SEAL}
+    info = unsealed(content)
     if not isinstance(info.get("asked", {}), dict):
         del info["asked"]
     for name in ("root", "dataset"):
@@ -190,6 +198,25 @@ class NoKeyError(StoreError):
     def __init__(self, folder: Path, command: str) -> None:
         what = "a file of this store is missing"
         super().__init__(what, where=str(folder / KEY_FILE), fix=command)
+
+
+def header_there(folder: Path, home: str, command: str) -> Header | None:
+    """What key.json says; None of a folder where no store was finished.
+
+    Args:
+        folder: the store's.
+        home: `Home.option`.
+        command: what makes the store, for the message where its key is lost.
+
+    Raises:
+        NoKeyError: the store was finished, and its key is gone.
+        StoreError: it is damaged, or may not be read.
+    """
+    if there(folder / KEY_FILE):
+        return read_header(folder, home)
+    if there(folder / DONE_FILE):  # written long after the key, and deleted before it
+        raise NoKeyError(folder, command)
+    return None
 
 
 def made_anew(error: StoreError, command: str) -> StoreError:

@@ -29,6 +29,7 @@ from cacheclip.disk import (
     repair,
     seal_agrees,
     sealed,
+    unsealed,
 )
 from cacheclip.errors import InputError, StoreError
 from cacheclip.locks import lock
@@ -45,7 +46,7 @@ from cacheclip.store.header import made_anew
 from cacheclip.store.key import Key, encoder_options, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
 from cacheclip.store.reader import Store
-from cacheclip.store.schema import KEY_FILE, SEAL, TEXT
+from cacheclip.store.schema import KEY_FILE, TEXT
 
 __all__ = ["FeatureSet", "Home", "Labels", "SplitLabels"]
 
@@ -263,7 +264,7 @@ class Home:
             return None  # a memo only saves time
         if not isinstance(content, dict) or seal_agrees(content) is False:
             return None
-        return {name: value for name, value in content.items() if name != SEAL}
+        return unsealed(content)
 
     def remember(self, digest: str, obj: dict[str, Any]) -> None:
         """Remember what JSON can hold under a digest."""

@@ -158,6 +158,23 @@ def read_labels(folder: Path, dataset: str) -> Labels:
     return labels
 
 
+def labels_there(folder: Path, dataset: str) -> tuple[Labels | None, tuple[str, ...]]:
+    """The record in a data set's folder; None where it is to be written anew, and what to tell.
+
+    Raises:
+        StoreError: there is one that may be well.
+    """
+    file = folder / LABELS_FILE
+    try:
+        return read_labels(folder, dataset), ()
+    except DamagedError as error:
+        return None, (f"{file}: {error.what}; put aside as {BROKEN_FILE} and made anew",)
+    except StoreError:
+        if there(file):
+            raise
+        return None, ()
+
+
 def _is_newer(content: Any) -> bool:
     """Whether a record is whole, and of a format beyond ours; a damaged one is of none."""
     version = content.get("format") if isinstance(content, dict) else None

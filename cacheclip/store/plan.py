@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import read_json, seal_agrees, sealed
+from cacheclip.disk import read_json, seal_agrees, sealed, unsealed
 from cacheclip.store import hdf5
 from cacheclip.store.key import Key, key_digest
-from cacheclip.store.schema import FORMAT, IDS_FILE, PLAN_FILE, SEAL, ShardSpec, plan_shards
+from cacheclip.store.schema import FORMAT, IDS_FILE, PLAN_FILE, ShardSpec, plan_shards
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StorePlan:
         count = -(-key["data"]["samples"] // self.rows_per_shard)
         if not isinstance(shards, list) or len(shards) != count:
             return False  # before a list of as many is made
-        return _unsealed(content) == _unsealed(self.content(key))
+        return unsealed(content) == unsealed(self.content(key))
 
 
 def read_plan(folder: Path, key: Key, command: str) -> StorePlan:
@@ -80,7 +80,3 @@ def _plan(content: Any) -> StorePlan | None:
     if type(rows_per_shard) is not int or type(batch) is not int or min(rows_per_shard, batch) < 1:
         return None
     return StorePlan(rows_per_shard, batch)
-
-
-def _unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in content.items() if name != SEAL}

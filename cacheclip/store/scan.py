@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError
-from cacheclip.store.folders import is_store, store_folders, there
-from cacheclip.store.header import Header, NoKeyError, read_header
+from cacheclip.store.folders import is_store, store_folders
+from cacheclip.store.header import Header, header_there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import set_digest_of
 from cacheclip.store.plan import read_plan
-from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, KEY_FILE, TEXT
+from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, TEXT
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,11 @@ def texts_of(texts: list[Found], images: list[Found], labels: Labels | None) -> 
 
 def _found(home: Home, path: Path) -> Found:
     try:
-        if not there(path / KEY_FILE):
-            lost = there(path / DONE_FILE)  # written long after the key, and deleted before it
-            return Found(path, None, 0, 0, NoKeyError(path, "") if lost else None)
-        header = read_header(path, home.option)
+        header = header_there(path, home.option, "")
     except StoreError as error:
         return Found(path, None, 0, 0, error)
+    if header is None:
+        return Found(path, None, 0, 0)
     if header.key["layer"] == TEXT:
         return Found(path, header, int((path / DONE_FILE).exists()), 1)
     done = len(list((path / DONE_FOLDER).glob("*.json")))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from cacheclip.disk import seal_agrees
+from cacheclip.disk import seal_agrees, unsealed
 
 T = TypeVar("T")
 
@@ -41,7 +41,6 @@ DONE_FILE = "done.json"
 DONE_FOLDER = "done"
 STAGING_FOLDER = "tmp"
 LOCK_FILE = "lock"
-SEAL = "digest"  # of what else a JSON file holds
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def from_json(record: type[T], content: Any) -> T:
     """
     if not isinstance(content, dict) or seal_agrees(content) is False:
         raise TypeError("it is not as it was written")
-    made = record(**{name: value for name, value in content.items() if name != SEAL})
+    made = record(**unsealed(content))
     for field in fields(made):  # type: ignore[arg-type]
         if type(getattr(made, field.name)) is not field.type:
             raise TypeError(f"{field.name} is not of type {field.type}")

@@ -22,7 +22,6 @@ from cacheclip.store.schema import (
     cut,
 )
 
-EXTRACT = "cacheclip extract"
 BLOCK = 2048  # rows that stay in the processor's cache while they are worked on
 SQUARES = 2**22  # in memory at once
 
@@ -125,7 +124,7 @@ def shard_file(
 
 
 def verified(
-    path: Path, spec: ShardSpec, ids: Sequence[str], key_digest: str, command: str = EXTRACT
+    path: Path, spec: ShardSpec, ids: Sequence[str], key_digest: str, command: str
 ) -> ShardRecord:
     """The record of a published shard that has none, after reading all of it.
 

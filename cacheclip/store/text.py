@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from cacheclip.disk import (
     digest,
-    lock,
     publish_bytes,
     publish_json,
     read_json,
@@ -22,6 +21,7 @@ from cacheclip.disk import (
     sweep,
 )
 from cacheclip.errors import StoreError
+from cacheclip.locks import lock
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
 from cacheclip.store.header import Header, publish_header, read_header

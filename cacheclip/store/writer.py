@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from cacheclip.disk import (
     DamagedError,
-    lock,
     publish_bytes,
     publish_json,
     read_json,
@@ -21,6 +20,7 @@ from cacheclip.disk import (
     sweep,
 )
 from cacheclip.errors import StoreError
+from cacheclip.locks import lock
 from cacheclip.refusals import RefusedError, refusals
 from cacheclip.store import hdf5, shard
 from cacheclip.store.header import Header, publish_header, update_header

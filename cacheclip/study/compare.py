@@ -52,8 +52,8 @@ class Request:
         max_memory: working memory in bytes; None leaves it to the device.
         floor: methods that stand in the table before those, where they can run.
         draw: `given` or `ranked`; None takes the draws that came with the set, if any did.
-        calibrate: `cheaply` leaves a trained method without rivals uncalibrated where that would
-            take more trainings; `anew` trains.
+        calibrate_anew: whether a trained method without rivals is trained again for its
+            temperature where nothing else is left, which is most of the work.
     """
 
     methods: tuple[str, ...]
@@ -67,7 +67,7 @@ class Request:
     floor: tuple[str, ...] = ()
     draw: str | None = None
     fewer: Fewer = "error"
-    calibrate: Literal["cheaply", "anew"] = "cheaply"
+    calibrate_anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Comparison:
         self.shortages = _shortages([p.draw for own in planned for p in own])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         self._log = Log(home, self.data)
-        self._anew = request.calibrate == "anew"
+        self._anew = request.calibrate_anew
         self._skips = request.on_existing == "skip"
         wanted = {p.row.row_id for own in planned for p in own} if self._skips else set()
         there = self._log.rows(wanted, self.notices.append)

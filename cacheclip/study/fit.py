@@ -76,7 +76,9 @@ def fit(
     """
     if out is not None:
         refuse_place(out, "--out", (SUFFIX, ""), is_bundle)
-    comparison = Comparison(replace(request, on_existing="redo", calibrate="anew"), features, home)
+    comparison = Comparison(
+        replace(request, on_existing="redo", calibrate_anew=True), features, home
+    )
     for line in (*comparison.shortages, *comparison.notices):
         notice(line)
     (block,) = comparison.blocks

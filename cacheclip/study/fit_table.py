@@ -97,12 +97,13 @@ def _next(row: Row, above: Sequence[str]) -> str:
     """What to try where a fit is below these."""
     if not above[0].startswith(ZERO_SHOT):
         return "--per-class shows which classes are missed"
-    steps = [*(["more --shots"] if row.shots != ALL else []), f"--method {ZERO_SHOT}"]
+    steps = ["more --shots"] if row.shots != ALL else []
     if not methods.get(row.method).text:
         steps.insert(0, "a method that reads the text, such as --method tip-adapter")
     elif row.n_val:
         steps.insert(0, "--select fixed")
-    return f"try {' or '.join(filter(None, (', '.join(steps[:-1]), steps[-1])))}"
+    before = f"{', '.join(steps)} or " if steps else ""
+    return f"try {before}--method {ZERO_SHOT}"
 
 
 def _tested(share: float | None, n: int) -> list[str]:

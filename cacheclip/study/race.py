@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import Method, Params, Settings
-from cacheclip.select.base import Policy, distance
+from cacheclip.select.base import Policy, distance, mean_log_p
 
 CLOSE = 0.1  # a number that a search found is at an end of its range if it is within that share
 
@@ -120,7 +120,7 @@ class Race:
             return
         self.points[number] = list(points)
         places, log_p, homes = self.ranked(entrant.method)
-        front = places[int(log_p.mean(1).nan_to_num(nan=-torch.inf).argmax())]
+        front = places[int(mean_log_p(log_p).argmax())]
         self.chosen = places[self.policy.best(log_p, *homes)]
         may_win = {self.chosen[0], front[0], *(places[k][0] for k in homes if k is not None)}
         self._kept = {n: kept for n, kept in self._kept.items() if n in may_win}

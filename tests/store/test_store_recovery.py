@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cacheclip import disk
+from cacheclip import locks
 from cacheclip.errors import StoreError
 from cacheclip.store import shard
 from cacheclip.store.key import key_digest
@@ -37,7 +37,7 @@ def assert_sound(path: Path, recipe: "Recipe") -> None:
     for file in sorted(path.glob("shard-*.h5")):
         spec = next(spec for spec in planned(path, recipe) if spec.file == file.name)
         ids = recipe.ids[spec.first : spec.first + spec.rows]
-        record = shard.verified(file, spec, ids, key_digest(recipe.key))
+        record = shard.verified(file, spec, ids, key_digest(recipe.key), "cacheclip extract")
         if (path / spec.record).exists():
             assert json.loads((path / spec.record).read_text())["sha256"] == record.sha256
     for file in path.glob("done/*.json"):
@@ -239,7 +239,7 @@ def test_a_writer_that_fails_on_entering_lets_go_of_the_store(
     (store.path / "key.json").write_text("{")
     with pytest.raises(StoreError, match="not JSON"), recipe().writer(store.path):
         pytest.fail("wrote into a folder that it cannot know")
-    with disk.lock(store.path / "lock"):
+    with locks.lock(store.path / "lock"):
         pass
 
 
