@@ -3,18 +3,10 @@
 The errors take turns; `python -m tests.failing.trials --all` fails each call with each of them.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.failing.machine import KINDS, Machine
-from tests.failing.trials import World, failing_world, faults
-
-
-@pytest.fixture(scope="module")
-def failing() -> Iterator[tuple[Machine, World]]:
-    with failing_world() as both:
-        yield both
+from tests.failing.trials import World, faults
 
 
 @pytest.mark.parametrize("kind", KINDS)
