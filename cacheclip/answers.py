@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import digest, publish_bytes, publish_json, read_json, sha256_file
+from cacheclip.files.disk import digest, publish_bytes, publish_json, read_json, sha256_file
 from cacheclip.errors import UPGRADE, StoreError
-from cacheclip.typed import fits
+from cacheclip.files.typed import fits
 
 FORMAT = 1  # of a file of predictions
 MOST_OF_16_BITS = 2**16  # classes that uint16 tells apart

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cacheclip import regular
-from cacheclip.disk import canonical_json, publishing, seal_agrees, sealed, unsealed
+from cacheclip.files import regular
+from cacheclip.files.disk import canonical_json, publishing, seal_agrees, sealed, unsealed
 from cacheclip.errors import UPGRADE, InputError
-from cacheclip.refusals import unreadable
-from cacheclip.typed import wrong_field
+from cacheclip.files.refusals import unreadable
+from cacheclip.files.typed import wrong_field
 
 FORMAT = 2
 UNSEALED = 1  # the format before bundles had a digest

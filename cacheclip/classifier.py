@@ -12,7 +12,7 @@ from cacheclip.methods import base as methods
 from cacheclip.methods.base import Method, Value
 from cacheclip.store.schema import IMPORTED
 from cacheclip.task import Query
-from cacheclip.typed import fits
+from cacheclip.files.typed import fits
 
 WIDEST = 2**20  # numbers of a feature
 LONGEST = 255  # bytes of a name, as of a file's

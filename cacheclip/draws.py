@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import digest, publish_json, read_json, seal_agrees, sealed
+from cacheclip.files.disk import digest, publish_json, read_json, seal_agrees, sealed
 from cacheclip.errors import InputError, StoreError
 
 FORMAT = 1  # of a record of a draw

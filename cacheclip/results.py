@@ -8,10 +8,10 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from cacheclip.disk import append_line, digest, sealed
+from cacheclip.files.disk import append_line, digest, sealed
 from cacheclip.errors import UPGRADE, StoreError
-from cacheclip.log import lines_left_out, read_log
-from cacheclip.typed import wrong_field
+from cacheclip.files.log import lines_left_out, read_log
+from cacheclip.files.typed import wrong_field
 
 PROTOCOL_VERSION = 1
 FORMAT = 1  # of a line of the log

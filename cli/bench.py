@@ -55,8 +55,8 @@ def command(
     from cacheclip.bench import plot
     from cacheclip.bench.harness import cells
     from cacheclip.bench.record import find_device, is_record, run
-    from cacheclip.disk import publish_json
-    from cacheclip.places import refuse_place
+    from cacheclip.files.disk import publish_json
+    from cacheclip.files.places import refuse_place
 
     if record_file:
         refuse_place(record_file, "--json", (".json",), is_record)

@@ -9,7 +9,8 @@ from keyword import iskeyword
 
 import click
 
-from cacheclip import __version__, refusals
+from cacheclip import __version__
+from cacheclip.files import refusals
 from cacheclip.cli import output
 from cacheclip.errors import CacheclipError, instead
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import cacheclip.datasets
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.errors import CacheclipError, InputError, UsageError, instead, near
 
 Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cacheclip.disk import sha256_file
-from cacheclip.refusals import is_of_the_machine, unreadable
+from cacheclip.files.disk import sha256_file
+from cacheclip.files.refusals import is_of_the_machine, unreadable
 
 PROBE = 4096  # bytes from the middle of a file that tell most files of one size apart
 

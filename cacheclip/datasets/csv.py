@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.datasets.base import DataSet, Request
 from cacheclip.datasets.copies import file_info
 from cacheclip.datasets.folder import can_be_id, dataset_name, named_path

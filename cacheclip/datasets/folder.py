@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.datasets.base import TABLES, DataSet, Request
 from cacheclip.datasets.class_folders import WANTED, read_layout
 from cacheclip.datasets.copies import FileInfo, file_info

@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
 
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.datasets.base import DataSet, Request, Split
 from cacheclip.datasets.layout import candidates, require_pictures
 from cacheclip.datasets.splits import hash_split, read_coop_split, take

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cacheclip.datasets.suffixes import INSTALL_HEIF, readable, suffix, unread
 from cacheclip.errors import InputError
-from cacheclip.refusals import is_of_the_machine
+from cacheclip.files.refusals import is_of_the_machine
 
 # Thumbnails, waste bins and snapshots of network storage and systems; never the user's folders.
 SYSTEM_FOLDERS = frozenset(

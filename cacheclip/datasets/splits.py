@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.datasets.base import SPLITS, Split
 from cacheclip.errors import InputError
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip import regular
-from cacheclip.disk import sha256_file
+from cacheclip.files import regular
+from cacheclip.files.disk import sha256_file
 from cacheclip.encoders import shapes
 from cacheclip.encoders.base import NANO
 from cacheclip.errors import InputError, UsageError, near, some

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.encoders import hub, shapes
 from cacheclip.encoders.base import LOCAL_DIR, EncoderSpec
 from cacheclip.encoders.catalogue import Catalogue, first_line

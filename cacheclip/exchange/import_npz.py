@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip import __version__, regular
+from cacheclip import __version__
+from cacheclip.files import regular
 from cacheclip.errors import InputError
 from cacheclip.exchange.arrays import Arrays, checked
 from cacheclip.exchange.npz import read_npz

@@ -18,7 +18,7 @@ from cacheclip.extract.plan import Plan, Progress
 from cacheclip.extract.reuse import Reusable
 from cacheclip.extract.shard import SplitEncoder
 from cacheclip.extract.threads import batches_at_once
-from cacheclip.refusals import RefusedError
+from cacheclip.files.refusals import RefusedError
 from cacheclip.store.header import update_header
 from cacheclip.store.home import Home
 from cacheclip.store.key import (

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import digest
+from cacheclip.files.disk import digest
 from cacheclip.errors import StoreError
 from cacheclip.extract.plan import Plan
 from cacheclip.store.home import Home

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.errors import InputError
 
 Speak = Callable[[str], str]

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cacheclip import regular
-from cacheclip.disk import digest
+from cacheclip.files import regular
+from cacheclip.files.disk import digest
 from cacheclip.errors import InputError, UsageError, instead
 from cacheclip.prompts.classnames import SHOWN, Speak, codes, letters, listed, spoken
 from cacheclip.prompts.files import read_sentences, read_templates

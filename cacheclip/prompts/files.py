@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.errors import InputError
 from cacheclip.prompts.classnames import by_letters, find, listed
 from cacheclip.prompts.templates import PLACEHOLDER

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cacheclip.log import read_log
+from cacheclip.files.log import read_log
 
 _TOLD = {"dataset": str, "set": str, "text": str | None, "root": str | None}
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import DamagedError, repair
+from cacheclip.files.disk import DamagedError, repair
 from cacheclip.errors import StoreError
 from cacheclip.store.begun import headers
 from cacheclip.store.given import read_draws

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError, instead, some
-from cacheclip.regular import expanded
+from cacheclip.files.regular import expanded
 from cacheclip.store.begun import Begun
 from cacheclip.store.features import PRECISIONS, Candidate, FeatureSet, not_accepted
 from cacheclip.store.key import extract_command

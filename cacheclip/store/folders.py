@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cacheclip.errors import StoreError
-from cacheclip.refusals import RefusedError, unreadable
+from cacheclip.files.refusals import RefusedError, unreadable
 from cacheclip.store.schema import LAYERS, TEXT
 
 _STORE = re.compile(rf"({'|'.join((*LAYERS, TEXT))})-[0-9a-f]{{12}}")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cacheclip.disk import digest, publish_text, read_json
+from cacheclip.files.disk import digest, publish_text, read_json
 from cacheclip.errors import StoreError
 from cacheclip.store.schema import FORMAT
 

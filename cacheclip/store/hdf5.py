@@ -19,9 +19,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import DamagedError, repair
+from cacheclip.files.disk import DamagedError, repair
 from cacheclip.errors import StoreError
-from cacheclip.refusals import unreadable
+from cacheclip.files.refusals import unreadable
 
 Arrays = Mapping[str, NDArray[Any]]
 

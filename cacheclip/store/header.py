@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import (
+from cacheclip.files.disk import (
     DamagedError,
     publish_json,
     read_json,

@@ -20,7 +20,7 @@ from typing import Any
 
 import platformdirs
 
-from cacheclip.disk import (
+from cacheclip.files.disk import (
     DamagedError,
     append_line,
     canonical_json,
@@ -32,11 +32,11 @@ from cacheclip.disk import (
     unsealed,
 )
 from cacheclip.errors import InputError, StoreError
-from cacheclip.locks import lock
-from cacheclip.log import lines_left_out
-from cacheclip.places import try_writing
-from cacheclip.refusals import refusals
-from cacheclip.regular import expanded
+from cacheclip.files.locks import lock
+from cacheclip.files.log import lines_left_out
+from cacheclip.files.places import try_writing
+from cacheclip.files.refusals import refusals
+from cacheclip.files.regular import expanded
 from cacheclip.store.begun import begun, unread
 from cacheclip.store.extractions import encoder_of, read_extractions
 from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates

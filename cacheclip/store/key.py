@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import canonical_json, digest, sha256_lines
+from cacheclip.files.disk import canonical_json, digest, sha256_lines
 from cacheclip.store.schema import IMPORTED, LAYERS, STORE_DTYPES, TEXT
 
 Key = dict[str, Any]

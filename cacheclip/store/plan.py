@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import read_json, seal_agrees, sealed, unsealed
+from cacheclip.files.disk import read_json, seal_agrees, sealed, unsealed
 from cacheclip.store import hdf5
 from cacheclip.store.key import Key, key_digest
 from cacheclip.store.schema import FORMAT, IDS_FILE, PLAN_FILE, ShardSpec, plan_shards

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cacheclip.disk import leftovers, read_json
+from cacheclip.files.disk import leftovers, read_json
 from cacheclip.errors import StoreError
 from cacheclip.store.home import Home
 from cacheclip.store.remove import Part

@@ -6,10 +6,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cacheclip.disk import leftovers
+from cacheclip.files.disk import leftovers
 from cacheclip.errors import StoreError, UsageError
-from cacheclip.locks import LockedError, lock
-from cacheclip.refusals import refusals
+from cacheclip.files.locks import LockedError, lock
+from cacheclip.files.refusals import refusals
 from cacheclip.store.find import is_encoder, matching
 from cacheclip.store.given import DRAWS_FILE
 from cacheclip.store.home import RECORDS_LOCK, Home

@@ -7,9 +7,9 @@ from pathlib import Path
 import platformdirs
 
 from cacheclip.errors import InputError, StoreError
-from cacheclip.places import try_writing
-from cacheclip.refusals import CLOSED, refused
-from cacheclip.regular import expanded
+from cacheclip.files.places import try_writing
+from cacheclip.files.refusals import CLOSED, refused
+from cacheclip.files.regular import expanded
 from cacheclip.store.home import Home
 
 WRITTEN = ("results.jsonl", "predictions", "tests", "draws", "bundles", "locks")  # in a home

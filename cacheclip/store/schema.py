@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from cacheclip.disk import seal_agrees, unsealed
+from cacheclip.files.disk import seal_agrees, unsealed
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import (
+from cacheclip.files.disk import (
     digest,
     publish_bytes,
     publish_json,
@@ -21,7 +21,7 @@ from cacheclip.disk import (
     sweep,
 )
 from cacheclip.errors import StoreError
-from cacheclip.locks import lock
+from cacheclip.files.locks import lock
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
 from cacheclip.store.header import Header, publish_header, read_header

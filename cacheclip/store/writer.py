@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.disk import (
+from cacheclip.files.disk import (
     DamagedError,
     publish_bytes,
     publish_json,
@@ -20,8 +20,8 @@ from cacheclip.disk import (
     sweep,
 )
 from cacheclip.errors import StoreError
-from cacheclip.locks import lock
-from cacheclip.refusals import RefusedError, refusals
+from cacheclip.files.locks import lock
+from cacheclip.files.refusals import RefusedError, refusals
 from cacheclip.store import hdf5, shard
 from cacheclip.store.header import Header, publish_header, update_header
 from cacheclip.store.key import Key, key_digest, samples_sha256

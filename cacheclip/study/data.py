@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.answers import Classes, class_type
-from cacheclip.disk import digest
+from cacheclip.files.disk import digest
 from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import InputError, StoreError

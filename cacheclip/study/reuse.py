@@ -6,8 +6,8 @@ from math import inf
 
 from cacheclip import results
 from cacheclip.answers import intact, keep_ids
-from cacheclip.disk import digest
-from cacheclip.locks import LockedError, lock
+from cacheclip.files.disk import digest
+from cacheclip.files.locks import LockedError, lock
 from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study.data import SetData

@@ -11,7 +11,7 @@ import numpy as np
 from cacheclip import __version__
 from cacheclip.answers import Predictions, write_predictions
 from cacheclip.bundle import Bundle
-from cacheclip.disk import digest
+from cacheclip.files.disk import digest
 from cacheclip.draws import Draw, keep_draw
 from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import Trained

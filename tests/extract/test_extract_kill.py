@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cacheclip.disk import read_json, sha256_file
+from cacheclip.files.disk import read_json, sha256_file
 from cacheclip.errors import StoreError
 from cacheclip.store.home import Home
 from cacheclip.store.reader import IncompleteStoreError, Store

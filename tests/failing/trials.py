@@ -27,7 +27,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cacheclip import disk
+from cacheclip.files import disk
 from tests.failing.machine import KINDS, Machine, Sums
 
 ERRNOS = (

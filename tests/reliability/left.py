@@ -8,7 +8,7 @@ import numpy as np
 from cacheclip import results
 from cacheclip.answers import Predictions, predictions, write_predictions
 from cacheclip.bundle import Bundle
-from cacheclip.disk import read_json
+from cacheclip.files.disk import read_json
 from cacheclip.draws import Draw, keep_draw
 from cacheclip.results import Row
 from tests.reliability.world import Reading, World

@@ -10,7 +10,7 @@ import pytest
 from cacheclip import results
 from cacheclip.answers import predictions
 from cacheclip.bundle import Bundle
-from cacheclip.log import read_log
+from cacheclip.files.log import read_log
 from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import pytest
 
-from cacheclip.disk import publish_bytes
+from cacheclip.files.disk import publish_bytes
 from cacheclip.errors import InputError, StoreError
-from cacheclip.refusals import RefusedError
+from cacheclip.files.refusals import RefusedError
 from cacheclip.store import writer as writing
 from cacheclip.store.home import Home
 from cacheclip.store.prune import unused

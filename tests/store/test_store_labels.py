@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cacheclip.disk import DamagedError, sealed
+from cacheclip.files.disk import DamagedError, sealed
 from cacheclip.errors import StoreError
 from cacheclip.store.home import Home, Labels
 

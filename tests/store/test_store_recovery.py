@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cacheclip import locks
+from cacheclip.files import locks
 from cacheclip.errors import StoreError
 from cacheclip.store import shard
 from cacheclip.store.key import key_digest

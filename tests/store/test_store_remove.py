@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cacheclip.errors import StoreError, UsageError
-from cacheclip.locks import lock
+from cacheclip.files.locks import lock
 from cacheclip.store.home import Home
 from cacheclip.store.overview import overview
 from cacheclip.store.prune import unused

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cacheclip.disk import sealed
+from cacheclip.files.disk import sealed
 from cacheclip.errors import StoreError
 from cacheclip.store import hdf5
 from cacheclip.store.home import Home

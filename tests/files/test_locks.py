@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cacheclip import disk, locks
+from cacheclip.files import disk, locks
 from cacheclip.errors import InputError, StoreError
-from cacheclip.places import refuse_place, try_writing
+from cacheclip.files.places import refuse_place, try_writing
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cacheclip import regular
+from cacheclip.files import regular
 from cacheclip.errors import InputError
 
 

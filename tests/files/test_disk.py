@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cacheclip import disk, locks
+from cacheclip.files import disk, locks
 from cacheclip.errors import StoreError
 
 
@@ -38,7 +38,7 @@ def names(folder: Path) -> list[str]:
 HOLD = """
 import sys, time
 from pathlib import Path
-from cacheclip import disk, locks
+from cacheclip.files import disk, locks
 with locks.lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
@@ -123,7 +123,7 @@ def test_a_full_disk_is_said_in_three_lines_and_leaves_nothing(tmp_path: Path) -
     code = """
 import os, sys
 from pathlib import Path
-from cacheclip import disk, locks
+from cacheclip.files import disk, locks
 from cacheclip.errors import StoreError
 folder = Path(sys.argv[1])
 disk.publish_bytes(folder / "small", b"x" * 1000)
@@ -163,7 +163,7 @@ def test_lines_of_many_processes_stay_whole(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from cacheclip import disk, locks
+from cacheclip.files import disk, locks
 for k in range(25):
     disk.append_line(Path(sys.argv[1]), f'["{sys.argv[2] * 3000}", {k}]')
 """
@@ -213,7 +213,7 @@ def test_a_killed_holder_holds_nothing_though_its_child_lives_on(tmp_path: Path)
     code = """
 import os, sys, time
 from pathlib import Path
-from cacheclip import disk, locks
+from cacheclip.files import disk, locks
 with locks.lock(Path(sys.argv[1])):
     child = os.fork()
     if child == 0:
@@ -239,7 +239,7 @@ def test_a_child_that_leaves_the_block_does_not_close_its_own_files(tmp_path: Pa
     code = """
 import os, sys
 from pathlib import Path
-from cacheclip import disk, locks
+from cacheclip.files import disk, locks
 with locks.lock(Path(sys.argv[1])):
     child = os.fork()
     if child == 0:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cacheclip import disk, locks, refusals
+from cacheclip.files import disk, locks, refusals
 from cacheclip.errors import StoreError
 
 Failing = Callable[..., None]
@@ -187,7 +187,7 @@ def test_a_limit_of_file_sizes_is_three_lines(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from cacheclip.disk import append_line, publish_bytes
+from cacheclip.files.disk import append_line, publish_bytes
 from cacheclip.errors import StoreError
 for write, name, what in ((publish_bytes, "file", bytes(9000)), (append_line, "log", "x" * 9000)):
     try:

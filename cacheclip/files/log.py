@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cacheclip.disk import seal_agrees
+from cacheclip.files.disk import seal_agrees
 from cacheclip.errors import StoreError
 
 _LONGEST_LINE = 2**26  # bytes; what is longer is none of ours

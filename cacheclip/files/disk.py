@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError
-from cacheclip.locks import open_in_place, refuse_link, take
-from cacheclip.refusals import make_folder, refusals, unreadable
+from cacheclip.files.locks import open_in_place, refuse_link, take
+from cacheclip.files.refusals import make_folder, refusals, unreadable
 
 _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cacheclip.errors import StoreError
-from cacheclip.refusals import make_folder, refusals, tell_once
+from cacheclip.files.refusals import make_folder, refusals, tell_once
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _LOCK_POLL = 0.05  # seconds between two tries for a lock that somebody holds

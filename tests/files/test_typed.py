@@ -3,7 +3,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from cacheclip.typed import fits, wrong_field
+from cacheclip.files.typed import fits, wrong_field
 
 
 @dataclass

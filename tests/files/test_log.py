@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cacheclip.disk import sealed
+from cacheclip.files.disk import sealed
 from cacheclip.errors import StoreError
-from cacheclip.log import lines_left_out, read_log
+from cacheclip.files.log import lines_left_out, read_log
 
 GOOD = [{"a": 1}, sealed({"b": [1.5, "é"]})]
 BAD = {
