@@ -47,7 +47,10 @@ def train(
         back = there.argsort()  # a tensor that is one for all variants stays one
         return {name: x[back] if x.stride(0) else x for name, x in sorted_.items()}
     params = method.init(task, Generators(seeds, "init", task.device, task.dtype))
-    moving = {name: params[name].contiguous().requires_grad_() for name in method.trainable}
+    moving = {  # copies: what a param starts from belongs to the task, and steps change in place
+        name: params[name].clone(memory_format=torch.contiguous_format).requires_grad_()
+        for name in method.trainable
+    }
     params = params | moving
     epochs, N = int(method.settings["epochs"]), task.rows.shape[1]
     batches = _batches(N, int(method.settings["batch_size"]), drop_last=method.drop_last)
