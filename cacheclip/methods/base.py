@@ -39,7 +39,7 @@ Settings = dict[str, Value]
 
 SEARCH = "search"  # the value of a setting that `Method.search` finds
 
-STEP_WORDS = {"optimizer": tuple(MOMENTS), "schedule": ("constant", "cosine", "dassl")}
+STEP_WORDS = {"optimizer": tuple(MOMENTS), "schedule": ("constant", "cosine", "dassl", "warm-cosine")}
 PRECISIONS = ("auto", "fp32", "bf16")
 STEP_BOUNDS = {
     "lr": (0.0, inf),
