@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.errors import StoreError
 from cacheclip.files.disk import (
     digest,
     publish_bytes,
@@ -21,6 +20,7 @@ from cacheclip.files.disk import (
     sealed,
     sweep,
 )
+from cacheclip.errors import StoreError
 from cacheclip.files.locks import lock
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
