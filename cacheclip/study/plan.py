@@ -63,6 +63,11 @@ class Variant:
         """Its support pictures."""
         return len(self.draw.support) if self.draw else 0
 
+    @property
+    def rates(self) -> list[float]:
+        """What its optimizer multiplies; nothing where no step is made."""
+        return [float(self.settings[n]) for n in ("lr", "weight_decay") if n in self.settings]
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -85,14 +90,21 @@ class Block:
 
     @property
     def stacks(self) -> list[Stack]:
-        """The variants grouped by what a stack shares, in order of their first variant."""
+        """The variants grouped by what a stack shares, in order of their first variant.
+
+        Within one, variants of equal rates stand side by side: one update serves them all.
+        """
         groups: dict[tuple[object, ...], list[Variant]] = {}
         for variant in (variant for cell in self.cells for variant in cell.variants):
             key = (variant.n_train, *_static(self.method, variant.settings).items())
             groups.setdefault(key, []).append(variant)
         return [
-            Stack(_static(self.method, first.settings), first.n_train, (first, *others))
-            for first, *others in groups.values()
+            Stack(
+                _static(self.method, own[0].settings),
+                own[0].n_train,
+                tuple(sorted(own, key=lambda variant: variant.rates)),
+            )
+            for own in groups.values()
         ]
 
     @property

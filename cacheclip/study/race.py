@@ -143,11 +143,10 @@ class Race:
 
     @property
     def ranking(self) -> Ranking:
-        """All points so far."""
+        """All points so far; at equal distance in the order of the candidates."""
         constant = self.cell.constant
-        points = sorted(
-            self.points, key=lambda point: distance(self.method, point.settings, constant)
-        )
+        points = [point for _, own in self.tried for point in own]
+        points.sort(key=lambda point: distance(self.method, point.settings, constant))
         settings = [point.settings for point in points]
         off = self.method.off.items()
         plain = [k for k, own in enumerate(settings) if off and off <= own.items()]
