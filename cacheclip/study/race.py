@@ -111,13 +111,13 @@ class Race:
             if isinstance(value, str) or len(values) < 2 or value == self.cell.constant[name]:
                 continue
             low, high = min(values), max(values)
-            if name in winner.method.searched:
-                low, high = winner.method.searches[name]
-            near_end = winner.method.zero_shot.get(name)
-            if value in winner.method.bounds.get(name, ()):
+            own = winner.method.table[name]
+            if name in winner.method.searched and own.search is not None:
+                low, high = own.search
+            if value in (own.low, own.high):
                 continue  # there is nothing beyond
-            at_low = near_end != "low" and value <= low * (1 + CLOSE)
-            at_high = near_end != "high" and value >= high * (1 - CLOSE)
+            at_low = own.zero_shot != "low" and value <= low * (1 + CLOSE)
+            at_high = own.zero_shot != "high" and value >= high * (1 - CLOSE)
             found += [name] if at_low or at_high else []
         return found
 
