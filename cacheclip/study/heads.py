@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cacheclip.engine import memory
-from cacheclip.engine import stack as engine
+from cacheclip.engine import memory, stack as engine
 from cacheclip.methods.base import Method, Params, Settings
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Variant
