@@ -327,12 +327,6 @@ class Trained(Method, ABC):
     def trainable(self) -> tuple[str, ...]:
         """Names of the params that move."""
 
-    def step_numbers(self, task: Task) -> int:
-        """Numbers that a step of one variant writes beside its gradients, for the memory plan."""
-        batch = min(task.rows.shape[1], int(self.settings["batch_size"]))
-        row = sum(x.shape[1:].numel() for x in task.pool.values())
-        return batch * (8 * row + 6 * task.n_classes)
-
     def half(self, task: Task) -> bool:
         """Whether `grads` may be given 16-bit features; then there is a static `precision`."""
         return False
