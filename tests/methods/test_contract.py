@@ -39,7 +39,7 @@ from tests.methods.tasks import (
 )
 from tests.methods.toys import TOYS, MeanOfViews
 
-METHODS = [*map(base.get, base.names()), *TOYS]
+METHODS: list[type[Method]] = [*map(base.get, base.names()), *TOYS]
 ORDER = [3, 0, 4, 1, 2]  # of the classes
 
 

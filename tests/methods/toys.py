@@ -4,7 +4,16 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.methods.base import ClosedForm, Online, Params, Reads, Setting, Trained, steps
+from cacheclip.methods.base import (
+    ClosedForm,
+    Method,
+    Online,
+    Params,
+    Reads,
+    Setting,
+    Trained,
+    steps,
+)
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -114,4 +123,4 @@ class SharedShift(Trained):
         )
 
 
-TOYS = (MeanOfViews, RunningMean, FreeText, SharedShift)
+TOYS: tuple[type[Method], ...] = (MeanOfViews, RunningMean, FreeText, SharedShift)

@@ -9,7 +9,7 @@ from cacheclip.select import base as policies
 from cacheclip.select.base import distance
 from cacheclip.study.plan import Block, blocks, sentence
 from cacheclip.study.race import Entrant, Point, Race
-from cacheclip.study.settings import parse
+from cacheclip.study.settings import Choices, parse
 from cacheclip.task import Query, Task
 
 
@@ -204,18 +204,20 @@ def test_a_method_without_held_out_pictures_keeps_its_constants_under_every_poli
         (block,) = blocks([Stream], [1, 4], [1, 2], policies.get(name), {Stream.name: {}}, 100.0)
         assert [cell.candidates for cell in block.cells] == [({"alpha": 2.0},)]
         assert block.policy.name == "fixed"
-        asked = {Stream.name: {"alpha": (8.0, 0.0)}}  # nothing chooses: a row each
+        asked: dict[str, Choices] = {
+            Stream.name: {"alpha": (8.0, 0.0)}
+        }  # nothing chooses: a row each
         (block,) = blocks([Stream], [1, 4], [1, 2], policies.get(name), asked, 100.0)
         assert [cell.candidates for cell in block.cells] == [({"alpha": 0.0},), ({"alpha": 8.0},)]
 
 
 def test_a_tie_goes_to_what_holds_back_most_whatever_the_order_given() -> None:
     class Held(Stream):
-        learns = "support"
         table = {"penalty": Setting(0.1, 0.0, grid=(1.0, 0.1, 0.01), zero_shot="high")}
 
     policy = policies.get("fewshot-val")
-    for choices in ({}, {"penalty": (0.01, 1.0, 0.1)}):
+    given: list[Choices] = [{}, {"penalty": (0.01, 1.0, 0.1)}]
+    for choices in given:
         tried = policy.candidates(Held, choices, 4, 100.0)
         assert [settings["penalty"] for settings in tried] == [1.0, 0.1, 0.01]
         race = Race(policy, Held.fixed(4, 100.0))
