@@ -106,7 +106,9 @@ class Comparison:
         policy = _policy(request.select, self.data)
         able, self.refusals = _able(chosen, request.methods, features)
         refuse_too_many(able, request.shots, request.seeds, policy, self.choices)
-        drawing = any(method.draws and method.name in request.methods for method in able)
+        drawing = any(
+            method.learns == "support" and method.name in request.methods for method in able
+        )
         shots = request.shots if drawing else ()
         self.data.draws_are = sampling(request.draw, shots, request.seeds, features)
         able = [
@@ -259,7 +261,7 @@ class Comparison:
         """Variants of such a stack that run together."""
         drawn = (p.draw for p in missing if isinstance(p.draw, Draw))
         draw = next((one for one in drawn if len(one.support) == stack.n_train), None)
-        if draw is None and block.method.draws:
+        if draw is None and block.method.learns == "support":
             return 1  # no draw was possible, so nothing will run
         one = self.data.task(block.method, [draw], [block.cells[0].candidates[0] | stack.static])
         return variants_at_once(block.method(**stack.static), one, self.data.limit)
@@ -306,7 +308,7 @@ def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bo
         alone: no method that was asked for draws anything: then for all of the shots.
     """
     possible = []
-    for shots in request.shots if method.draws else ():
+    for shots in request.shots if method.learns == "support" else ():
         try:
             data.draw(shots, request.seeds[0], request.fewer)
             possible.append(True)

@@ -24,7 +24,7 @@ def refuse_final(method: type[Method]) -> None:
     Raises:
         UsageError: it is such a method.
     """
-    if not method.draws or method.setting != "inductive":
+    if method.learns == "nothing" or method.setting != "inductive":
         raise UsageError(
             f"{method.name} has nothing to refit: it learns from no labelled picture",
             where="--final",

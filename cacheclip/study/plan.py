@@ -94,7 +94,7 @@ def refuse_too_many(
     runs = 0
     for method in chosen:
         settings = prod(len(x) for x in policy.axes(method, choices[method.name]).values())
-        runs += settings * (len(shots) * len(seeds) if method.draws else 1)
+        runs += settings * (len(shots) * len(seeds) if method.learns == "support" else 1)
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
@@ -128,7 +128,7 @@ def blocks(
     made = []
     for method in chosen:
         own = method.recipe(recipe)
-        asked: Sequence[Shots] = shots if method.draws else [0]
+        asked: Sequence[Shots] = shots if method.learns == "support" else [0]
         for k in asked:
             of = per_class if k == ALL else k
             candidates = policy.candidates(method, choices[method.name], of, logit_scale, own)
@@ -139,7 +139,7 @@ def blocks(
             constant = method.fixed(of, logit_scale, own, pinned)
             cells = [
                 Cell(seed, tuple(group), constant)
-                for seed in (seeds if method.draws else [None])
+                for seed in (seeds if method.learns == "support" else [None])
                 for group in rivals
             ]
             made.append(Block(method, k, policy, tuple(cells), own))
@@ -202,14 +202,14 @@ def sentence(plan: Sequence[Block]) -> str:
     said: dict[tuple[int, str], list[str]] = {}  # runs and settings -> the methods that have them
     for name, own in by_method.items():
         said.setdefault(_size(own), []).append(name)
-    drawn = next((own for own in by_method.values() if own[0].method.draws), [])
+    drawn = next((own for own in by_method.values() if own[0].method.learns == "support"), [])
     shots = ",".join(str(block.shots) for block in drawn)
     grid = f"shots {shots} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
     parts = []
     for (each_runs, settings), names in said.items():
         each = " each" if len(names) > 1 else ""
         product = ""
-        if by_method[names[0]][0].method.draws:
+        if by_method[names[0]][0].method.learns == "support":
             product = " ".join(filter(None, [grid, settings]))
             grid = ""  # said once
         parts.append(f"{', '.join(names)} {each_runs}{each}{f' ({product})' if product else ''}")

@@ -11,9 +11,9 @@ import numpy as np
 from cacheclip import __version__
 from cacheclip.answers import Predictions, write_predictions
 from cacheclip.bundle import Bundle
-from cacheclip.files.disk import digest
 from cacheclip.draws import Draw, keep_draw
 from cacheclip.errors import CacheclipError
+from cacheclip.files.disk import digest
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
@@ -33,7 +33,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
     encoder = features.encoder
     splits = [*_splits_read(block, data), "test"]
     stores = data.stores(block.method, splits)
-    chooses = block.policy.selects and block.method.draws
+    chooses = block.policy.selects and block.method.learns == "support"
     return Row(
         dataset=features.dataset,
         eval_dataset=features.dataset,
@@ -50,8 +50,8 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         shots=block.shots,
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
-        select=block.policy.name if block.method.draws else "fixed",
-        draw=data.draws_are if block.method.draws else RANKED,
+        select=block.policy.name if block.method.learns == "support" else "fixed",
+        draw=data.draws_are if block.method.learns == "support" else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         test_id=data.test_id,
         views=None,
@@ -189,7 +189,7 @@ def keep(
 
 def _splits_read(block: Block, data: SetData) -> list[str]:
     """The splits that the fit and the choice read."""
-    if not block.method.draws:
+    if block.method.learns == "nothing":
         return []
     return ["train", "val"] if block.policy.selects and data.pool("val").ids else ["train"]
 
