@@ -65,6 +65,8 @@ def refit(
     whole = {
         "final": True,
         "n_train": task.rows.shape[1],
-        "stores": data.stores(block.method, data.labelled_splits),
+        "stores": data.stores(
+            replace(winner.method.reads, query=winner.method.reads.support), data.labelled_splits
+        ),
     }
     return replace(made, provenance=made.provenance | whole)

@@ -10,7 +10,7 @@ from cacheclip.bundle import SUFFIX, is_bundle
 from cacheclip.draws import ALL
 from cacheclip.errors import CacheclipError, UsageError
 from cacheclip.files.places import refuse_place
-from cacheclip.methods.base import Settings
+from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM, Settings
 from cacheclip.results import Row
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows
@@ -18,8 +18,6 @@ from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.final import refit, refuse_final
 from cacheclip.study.plan import Block
 from cacheclip.study.score import Scores
-
-PUBLISHED_SCALE = 100.0  # the logit scale of the encoders that published constants are for
 
 
 @dataclass(frozen=True)
@@ -124,8 +122,9 @@ def _rescaled(block: Block, comparison: Comparison, row: Row) -> Settings:
     given = block.policy.axes(block.method, comparison.choices[block.method.name])
     chosen = {name: row.hparams[name] for name in given if name in row.hparams}
     shots = comparison.data.per_class if block.shots == ALL else block.shots
+    norm = TEXT_NORM if row.text_norm is None else row.text_norm
     here, published = (
-        block.method.fixed(shots, scale, block.recipe, chosen)
-        for scale in (comparison.data.logit_scale, PUBLISHED_SCALE)
+        block.method.fixed(shots, scale, block.recipe, chosen, c)
+        for scale, c in ((comparison.data.logit_scale, norm), (LOGIT_SCALE, TEXT_NORM))
     )
     return {name: published[name] for name, value in here.items() if value != published[name]}

@@ -12,8 +12,9 @@ from math import prod
 from cacheclip.draws import ALL, Shots
 from cacheclip.errors import UsageError, near
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import SEARCH, Method, Settings
+from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
 from cacheclip.select.base import Policy
+from cacheclip.select.fixed import POLICY as FIXED
 from cacheclip.study.settings import Choices
 
 MOST_RUNS = 300_000  # each takes some kB before it runs
@@ -57,12 +58,12 @@ class Block:
         groups: dict[tuple[object, ...], list[tuple[int, int]]] = {}
         for c, cell in enumerate(self.cells):
             for k, settings in enumerate(cell.candidates):
-                key = (cell.n_train, *_static(self.method, settings).items())
+                key = (cell.n_train, *self.method.static_of(settings).items())
                 groups.setdefault(key, []).append((c, k))
         made = []
         for variants in groups.values():
             c, k = variants[0]
-            static = _static(self.method, self.cells[c].candidates[k])
+            static = self.method.static_of(self.cells[c].candidates[k])
             made.append(Stack(static, self.cells[c].n_train, tuple(variants)))
         return made
 
@@ -70,13 +71,6 @@ class Block:
     def variants(self) -> int:
         """Runs in all stacks together."""
         return sum(len(cell.candidates) for cell in self.cells)
-
-
-def _static(method: type[Method], settings: Settings) -> Settings:
-    """What the variants of a stack share: static settings, and all others that are words."""
-    words = (name for name in method.vector if isinstance(settings[name], str))
-    labels = (name for name in method.labels if name in settings)
-    return {name: settings[name] for name in (*method.static, *words, *labels)}
 
 
 def refuse_too_many(
@@ -93,7 +87,8 @@ def refuse_too_many(
     """
     runs = 0
     for method in chosen:
-        settings = prod(len(x) for x in policy.axes(method, choices[method.name]).values())
+        own = policy if method.learns == "support" else FIXED
+        settings = prod(len(x) for x in own.axes(method, choices[method.name]).values())
         runs += settings * (len(shots) * len(seeds) if method.learns == "support" else 1)
     if runs > MOST_RUNS:
         raise UsageError(
@@ -108,15 +103,17 @@ def blocks(
     chosen: Sequence[type[Method]],
     shots: Sequence[Shots],
     seeds: Sequence[int],
-    policy: Policy,
+    asked_policy: Policy,
     choices: dict[str, Choices],
     logit_scale: float,
     recipe: str | None = None,
     per_class: int = 1,
+    text_norm: float = TEXT_NORM,
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
-    A method that reads no support picture (zero-shot) is one cell, whatever the shots and seeds. A
+    A method that learns from no support picture (zero-shot) is one cell, whatever the shots and
+    seeds, and has no pictures held out for it either: nothing is chosen, its constants stand. A
     method that does not know the recipe asked for runs as it does unasked. Constants that depend on
     the shots are under `all` those of `per_class` shots, the training images a class on average.
 
@@ -128,15 +125,17 @@ def blocks(
     made = []
     for method in chosen:
         own = method.recipe(recipe)
+        policy = asked_policy if method.learns == "support" else FIXED
         asked: Sequence[Shots] = shots if method.learns == "support" else [0]
         for k in asked:
             of = per_class if k == ALL else k
-            candidates = policy.candidates(method, choices[method.name], of, logit_scale, own)
+            given = choices[method.name]
+            candidates = policy.candidates(method, given, of, logit_scale, own, text_norm)
             if not policy.selects:
                 _refuse_search(method, candidates)
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
-            pinned = {n: v[0] for n, v in choices[method.name].items() if len(v) == 1}
-            constant = method.fixed(of, logit_scale, own, pinned)
+            pinned = {n: v[0] for n, v in given.items() if len(v) == 1}
+            constant = method.fixed(of, logit_scale, own, pinned, text_norm)
             cells = [
                 Cell(seed, tuple(group), constant)
                 for seed in (seeds if method.learns == "support" else [None])

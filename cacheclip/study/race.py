@@ -91,13 +91,13 @@ class Race:
             if isinstance(value, str) or len(values) < 2 or value == self.constant[name]:
                 continue
             low, high = min(values), max(values)
-            if name in self.winner.method.searched:
-                low, high = self.winner.method.searches[name]
-            near_end = self.winner.method.zero_shot.get(name)
-            if value in self.winner.method.bounds.get(name, ()):
+            own = self.winner.method.table[name]
+            if name in self.winner.method.searched and own.search is not None:
+                low, high = own.search
+            if value in (own.low, own.high):
                 continue  # there is nothing beyond
-            at_low = near_end != "low" and value <= low * (1 + CLOSE)
-            at_high = near_end != "high" and value >= high * (1 - CLOSE)
+            at_low = own.zero_shot != "low" and value <= low * (1 + CLOSE)
+            at_high = own.zero_shot != "high" and value >= high * (1 - CLOSE)
             found += [name] if at_low or at_high else []
         return found
 

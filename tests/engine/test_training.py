@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from cacheclip.engine import memory, trainer
-from cacheclip.engine import stack as engine
+from cacheclip.engine import memory, stack as engine, trainer
 from cacheclip.engine.schedule import learning_rates
 from cacheclip.errors import InputError
 from cacheclip.kernels.launch import Workspace
@@ -26,7 +25,7 @@ def make_task(lr: list[float]) -> Task:
         pool={"image": unit(torch.randn(C * SHOTS, D, generator=g))},
         rows=torch.arange(C * SHOTS).expand(V, -1),
         labels=torch.arange(C).repeat_interleave(SHOTS).expand(V, -1),
-        text=class_text(torch.randn(C, 1, D, generator=g), adapter.text),
+        text=class_text(torch.randn(C, 1, D, generator=g), adapter().reads.text),
         settings={
             "alpha": torch.full((V,), 0.5),
             "lr": torch.tensor(lr),
@@ -45,7 +44,7 @@ def wide_task() -> Task:
         pool={"image": unit(torch.randn(n, width, generator=g))},
         rows=torch.arange(n)[None],
         labels=torch.arange(n)[None],
-        text=class_text(torch.randn(classes, 1, width, generator=g), ClipAdapter.text),
+        text=class_text(torch.randn(classes, 1, width, generator=g), ClipAdapter().reads.text),
         settings={
             "alpha": torch.full((1,), 0.5),
             "lr": torch.full((1,), 0.01),

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from cacheclip.bundle import Bundle
-from cacheclip.engine import memory
-from cacheclip.engine import stack as engine
+from cacheclip.engine import memory, stack as engine
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import Params
