@@ -14,8 +14,10 @@ SEARCH = "search"  # the value of a setting that `Method.search` finds
 
 LOGIT_SCALE, TEXT_NORM = 100.0, 10.0  # of the encoders that published constants are for
 
-SCHEDULES = ("constant", "cosine", "dassl", "warm-cosine")
-STEP_WORDS = {"optimizer": tuple(MOMENTS), "schedule": SCHEDULES}
+STEP_WORDS = {
+    "optimizer": tuple(MOMENTS),
+    "schedule": ("constant", "cosine", "dassl", "warm-cosine"),
+}
 PRECISIONS = ("auto", "fp32", "bf16")
 
 

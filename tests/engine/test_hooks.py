@@ -11,8 +11,7 @@ from torch import Tensor
 from cacheclip.engine import stack as engine
 from cacheclip.engine.trainer import steps
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.methods.base import Move, Params, Setting, Trained
-from cacheclip.methods.base import steps as step_settings
+from cacheclip.methods.base import Move, Params, Reads, Setting, Trained, steps as step_settings
 from cacheclip.task import Batch, Generators, Query, Task, class_text, unit
 
 C, D, SHOTS, W = 3, 6, 4, 2
@@ -22,7 +21,7 @@ class TextProbe(Trained):
     """A probe that starts at the class text: its start is memory of the task."""
 
     paper = "a toy of this test"
-    text = ("norm-mean",)
+    reads = Reads(text=("norm-mean",))
     table: ClassVar[dict[str, Setting]] = step_settings(
         lr=0.5, epochs=4, batch_size=3, optimizer="sgd", schedule="constant"
     )
