@@ -277,10 +277,12 @@ def _log(beta: float) -> float:
 def _update_torch(
     weight: Tensor, grad: Tensor, state: tuple[Tensor, ...], rule: Rule, rates: Rates
 ) -> None:
-    """The fused in-place steps of torch, one call for each run of variants with equal rates."""
-    for first, last, lr, decay in rates.runs:
-        whole = last - first == len(weight)
-        w, g, *moments = ([t if whole else t[first:last]] for t in (weight, grad, *state))
+    """The fused in-place steps of torch, one call for all variants with equal rates."""
+    alike: dict[tuple[float, float], list[tuple[int, int]]] = {}
+    for first, last, *own in rates.runs:
+        alike.setdefault((own[0], own[1]), []).append((first, last))
+    for (lr, decay), runs in alike.items():
+        w, g, *moments = ([t[a:b] for a, b in runs] for t in (weight, grad, *state))
         if rule.optimizer == "sgd":
             torch._fused_sgd_(
                 w,
@@ -297,7 +299,7 @@ def _update_torch(
             continue
         fused: Any = torch._fused_adamw_ if rule.optimizer == "adamw" else torch._fused_adam_
         fused(
-            *(w, g, *moments, [], [rates.step]),
+            *(w, g, *moments, [], [rates.step] * len(w)),
             lr=lr,
             beta1=rule.betas[0],
             beta2=rule.betas[1],

@@ -114,7 +114,8 @@ def _gaits(method: Trained, task: Task, moving: Params) -> list[_Gait]:
     moves = {id(move): move for move in (own.get(name, plain) for name in moving)}
     found = []
     for move in moves.values():
-        rule = Rule(cast(Optimizer, method.settings["optimizer"]), eps=method.eps)
+        optimizer = cast(Optimizer, method.settings["optimizer"])
+        rule = Rule(optimizer, eps=method.eps, nesterov=move.nesterov)
         if move.momentum is not None:
             rule = replace(rule, momentum=move.momentum)
         states = {n: rule.state(x) for n, x in moving.items() if own.get(n, plain) is move}

@@ -175,7 +175,7 @@ class Comparison:
         """A line a stack: how many of its variants run at once."""
         for block, missing in zip(self.blocks, self._missing, strict=True):
             for stack in replace(block, cells=tuple(p.cell for p in missing)).stacks:
-                at_once = min(self._at_once(block, missing, stack), len(stack.variants))
+                at_once = min(self._at_once(block, stack), len(stack.variants))
                 shared = "".join(f" {name}={value}" for name, value in stack.static.items())
                 yield (
                     f"{block.method.name}, --shots {block.shots}: {len(stack.variants)} runs, "
@@ -198,21 +198,14 @@ class Comparison:
         for block, missing, meanwhile in self._turns(notice):
             done += meanwhile
             whole = replace(block, cells=tuple(p.cell for p in missing))
-            for group in parts(whole, partial(self._at_once, block, missing)):
+            for group in parts(whole, partial(self._at_once, block)):
                 own = [missing[c] for c in group]
                 part = replace(block, cells=tuple(p.cell for p in own))
 
-                def advance(share: float, done: int = done, size: int = part.variants) -> None:
+                def advance(share: float, done: int = done, size: int = part.runs) -> None:
                     progress(done + share * size, total)
 
-                outcomes = run(
-                    part,
-                    [p.draw for p in own],
-                    self.data,
-                    advance,
-                    notice,
-                    anew=self._anew,
-                )
+                outcomes = run(part, self.data, advance, notice, anew=self._anew)
                 made = [
                     rows.keep(
                         self.home,
@@ -226,7 +219,7 @@ class Comparison:
                 self._log.add(made)
                 self._done |= {p.place: row for p, row in zip(own, made, strict=True)}
                 yield from zip(outcomes, made, strict=True)
-                done += part.variants
+                done += part.runs
 
     def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[Block, list[_Planned], int]]:
         """The blocks that miss rows, and their cells, while nobody else makes such rows.
@@ -259,14 +252,11 @@ class Comparison:
                 self._done[p.place] = there[p.row.row_id]
         return [p for p in planned if p.place not in self._done]
 
-    def _at_once(self, block: Block, missing: Sequence[_Planned], stack: Stack) -> int:
+    def _at_once(self, block: Block, stack: Stack) -> int:
         """Variants of such a stack that run together."""
-        drawn = (p.draw for p in missing if isinstance(p.draw, Draw))
-        draw = next((one for one in drawn if len(one.support) == stack.n_train), None)
-        if draw is None and block.method.learns == "support":
-            return 1  # no draw was possible, so nothing will run
-        one = self.data.task(block.method, [draw], [block.cells[0].candidates[0] | stack.static])
-        return variants_at_once(block.method(**stack.static), one, self.data.limit)
+        one = stack.variants[0]
+        task = self.data.task(block.method, [one.draw], [one.settings])
+        return variants_at_once(block.method(**stack.static), task, self.data.limit)
 
 
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
@@ -330,10 +320,7 @@ def _planned(blocks: Sequence[Block], data: SetData, fewer: Fewer) -> Iterator[l
     place = count()
     for block in blocks:
         draws = [_draw(block, cell, data, fewer) for cell in block.cells]
-        cells = [
-            replace(cell, n_train=len(draw.support)) if isinstance(draw, Draw) else cell
-            for cell, draw in zip(block.cells, draws, strict=True)
-        ]
+        cells = [replace(cell, draw=draw) for cell, draw in zip(block.cells, draws, strict=True)]
         yield [
             _Planned(next(place), cell, draw, rows.planned(block, cell, draw, data))
             for cell, draw in zip(cells, draws, strict=True)

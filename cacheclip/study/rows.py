@@ -21,9 +21,9 @@ from cacheclip.select import base as policies
 from cacheclip.store.home import Home
 from cacheclip.study.calibration import Calibration
 from cacheclip.study.data import RANKED, SetData
+from cacheclip.study.heads import Heads
 from cacheclip.study.plan import Block, Cell
-from cacheclip.study.race import Winner
-from cacheclip.study.run import Outcome, temperature
+from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 
 
@@ -86,7 +86,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
 def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
     """The row of a cell that has run, with `error` where it has no result."""
     draw, race = outcome.draw, outcome.race
-    winner = outcome.result if isinstance(outcome.result, Winner) else None
+    winner = outcome.result if isinstance(outcome.result, Heads) else None
     n_val = len(draw.val) if draw and race.points else 0
     return replace(
         row,
@@ -136,7 +136,7 @@ def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bundle:
+def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bundle:
     """The adapted classifier; it names nothing of the test split."""
     features, draw = data.features, outcome.draw
     return Bundle(
@@ -161,7 +161,7 @@ def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bun
         },
         head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
         learned=winner.method.learned(winner.params),
-        temperature=temperature(outcome),
+        temperature=outcome.temperature,
     )
 
 
@@ -205,11 +205,10 @@ def _template(reads: Reads, data: SetData) -> str:
 def _curve(outcome: Outcome, n_val: int) -> list[dict[str, object]]:
     """All settings tried with what they did on the validation images; null where one failed."""
     curve: list[dict[str, object]] = []
-    for k, settings in enumerate(outcome.cell.candidates):
-        points = outcome.race.points.get(k)
-        if points is None:
+    for settings, points in outcome.race.tried:
+        if not points:
             curve.append({"hparams": dict(settings), "top1_val": None, "nll_val": None})
-        for point in points or ():
+        for point in points:
             nll = -float(point.log_p.mean())
             curve.append(
                 {
