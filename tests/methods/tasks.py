@@ -53,6 +53,7 @@ def _tower(dtype: torch.dtype) -> dict[str, Tensor]:
             f"{norm}.weight": torch.ones(d, dtype=dtype),
             f"{norm}.bias": torch.zeros(d, dtype=dtype),
         }
+    arrays["context"] = torch.tensor([3, 4, 6, 7])  # what stands for "a photo of a"
     numbers = {"heads": 2, "quick-gelu": 0, "end": END}
     return arrays | {name: torch.tensor([number]) for name, number in numbers.items()}
 
