@@ -43,6 +43,21 @@ def cosine_grad(query: Query, labels: Tensor, weight: Tensor, logit_scale: Tenso
     return Outer(scaled, query["image"], own=-along / length.square())
 
 
+def of_residual(gradient: Outer, alpha: Tensor, base: Tensor) -> Outer:
+    """The gradient in R of a head whose weight is base + alpha R, given that in the weight.
+
+    Args:
+        gradient: in the weight [V, C, D], without an anchor.
+        alpha: [V].
+        base: [V, C, D] or [C, D].
+    """
+    scaled = replace(gradient, a=gradient.a * alpha[:, None, None])
+    if gradient.own is None:
+        return scaled
+    own = gradient.own * alpha[:, None]
+    return replace(scaled, own=own * alpha[:, None], pull=-own, anchor=base)
+
+
 def pulled(gradient: Outer, strength: Tensor, anchor: Tensor) -> Outer:
     """The gradient with that of the sum over rows of strength_c / 2 |w_c - anchor_c|^2 added.
 

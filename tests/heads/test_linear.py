@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.heads.linear import cosine_grad, pulled, residual
+from cacheclip.heads.linear import cosine_grad, of_residual, pulled, residual
 from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.task import Query, unit
 
@@ -46,6 +46,20 @@ def test_the_gradient_of_a_cosine_head_is_that_of_its_loss() -> None:
     torch.testing.assert_close(
         (ours * WEIGHT).sum(-1), torch.zeros(V, C).double(), atol=1e-12, rtol=0
     )
+
+
+def test_the_gradient_in_a_residual_is_that_of_its_loss() -> None:
+    alpha, base = torch.tensor([0.5, 0.0, 2.0], dtype=torch.float64), normal(V, C, D, seed=5)
+    start = normal(V, C, D, seed=6)
+    free = start.clone().requires_grad_()
+    weight = base + alpha[:, None, None] * free
+    loss = mean_cross_entropy(cosine_logits(X, unit(weight), SCALE), LABELS)
+    (exact,) = torch.autograd.grad(loss.sum(), free)
+    ours = of_residual(cosine_grad(X, LABELS, weight.detach(), SCALE), alpha, base)
+    torch.testing.assert_close(ours.formed(start), exact, rtol=0, atol=1e-12)
+    linear = of_residual(Outer(normal(V, B, C, seed=7), X["image"]), alpha, base)
+    product = normal(V, B, C, seed=7).mT @ X["image"]
+    torch.testing.assert_close(linear.formed(start), alpha[:, None, None] * product)
 
 
 def test_a_pull_is_the_gradient_of_its_penalty() -> None:

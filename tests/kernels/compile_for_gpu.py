@@ -130,7 +130,7 @@ def ops(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
 
     def update() -> None:
         weight_grad_update.weight_grad(outer, dtype)
-        optimizers: tuple[weight_grad_update.Optimizer, ...] = ("adamw", "adam", "sgd")
+        optimizers: tuple[weight_grad_update.Optimizer, ...] = ("sgd", "adamw", "adam")
         for optimizer in optimizers:
             rule = weight_grad_update.Rule(optimizer)
             state = rule.state(weight)

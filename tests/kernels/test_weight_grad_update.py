@@ -94,8 +94,8 @@ def test_the_reference_is_the_optimizer_of_torch(device: str, close: Close, rule
     shared: dict[str, Any] = {"lr": lr.item(), "weight_decay": decay.item()}
     made: torch.optim.Optimizer
     if rule.optimizer == "sgd":
-        own = {"momentum": rule.momentum, "nesterov": rule.nesterov}
-        made = torch.optim.SGD([theirs], **own, **shared)
+        shared |= {"momentum": rule.momentum, "nesterov": rule.nesterov}
+        made = torch.optim.SGD([theirs], **shared)
     else:
         kind = torch.optim.AdamW if rule.optimizer == "adamw" else torch.optim.Adam
         made = kind([theirs], **shared)

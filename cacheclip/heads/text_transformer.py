@@ -1,0 +1,87 @@
+"""CLIP's text transformer in plain torch: frozen, causal, read at the end-of-text token.
+
+Gradients pass through it to the embeddings that it is given, which need be no words.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = "transformer.resblocks.{}."
+
+
+@dataclass(frozen=True)
+class TextTransformer:
+    """The tower of `Task.encoder["tower"]`, whose arrays have open_clip's names.
+
+    Attributes:
+        weights: `token_embedding.weight` [vocabulary, d], `positional_embedding` [L, d], the blocks
+            `transformer.resblocks.0.` and on, `ln_final`, and `text_projection` [d, D].
+        heads: of the attention.
+        quick_gelu: whether the activation is OpenAI's x sigmoid(1.702 x).
+        end: the id of the end-of-text token.
+    """
+
+    weights: Mapping[str, Tensor]
+    heads: int
+    quick_gelu: bool
+    end: int
+
+    @classmethod
+    def of(cls, tower: Mapping[str, Tensor], dtype: torch.dtype) -> "TextTransformer":
+        """The tower computing in a dtype; beside the weights it holds `heads` and so on as [1]."""
+        weights = {name: x.to(dtype) for name, x in tower.items() if x.is_floating_point()}
+        heads, quick, end = (int(tower[name]) for name in ("heads", "quick-gelu", "end"))
+        return cls(weights, heads, bool(quick), end)
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that a text may have."""
+        return len(self.weights["positional_embedding"])
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token ids [...] -> their embeddings [..., d]."""
+        return self.weights["token_embedding.weight"][tokens]
+
+    def features(self, x: Tensor, end: Tensor) -> Tensor:
+        """Raw text features.
+
+        Args:
+            x: [S, L, d], embeddings of S texts without their positions.
+            end: [S] int64, where the end token of each is. What comes after the last of them is cut
+                off: no token sees a later one, so that changes nothing.
+
+        Returns:
+            [S, D].
+        """
+        length = int(end.max()) + 1
+        x = x[:, :length] + self.weights["positional_embedding"][:length]
+        for k in range(sum(name.endswith("ln_1.weight") for name in self.weights)):
+            x = self._block(x, BLOCK.format(k))
+        x = self._norm(x, "ln_final")[torch.arange(len(x), device=x.device), end]
+        return x @ self.weights["text_projection"]
+
+    def _block(self, x: Tensor, name: str) -> Tensor:
+        S, L, d = x.shape
+        qkv = self._linear(self._norm(x, name + "ln_1"), name + "attn.in_proj_")  # [S, L, 3 d]
+        q, k, v = qkv.view(S, L, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True
+        )  # [S, heads, L, d / heads]
+        seen = seen.transpose(1, 2).reshape(S, L, d)
+        x = x + self._linear(seen, name + "attn.out_proj.")
+        hidden = self._linear(self._norm(x, name + "ln_2"), name + "mlp.c_fc.")
+        hidden = (
+            hidden * torch.sigmoid(1.702 * hidden) if self.quick_gelu else functional.gelu(hidden)
+        )
+        return x + self._linear(hidden, name + "mlp.c_proj.")
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return functional.linear(x, self.weights[name + "weight"], self.weights[name + "bias"])
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self.weights[name + ".weight"], self.weights[name + ".bias"]
+        return functional.layer_norm(x, x.shape[-1:], weight, bias)
