@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 import cacheclip.datasets
-from cacheclip.files import regular
 from cacheclip.errors import CacheclipError, InputError, UsageError, instead, near
+from cacheclip.files import regular
 
 Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 """One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""
@@ -32,7 +32,7 @@ TABLES = (".csv", ".tsv")  # files whose path alone names a data set
 # The files of this folder that are no data set.
 MACHINERY = frozenset(
     {"base", "images", "layout", "levels", "listing", "splits", "suffixes"}
-    | {"class_folders", "copies", "labelled", "split_words"}
+    | {"class_folders", "copies", "labelled"}
 )
 
 

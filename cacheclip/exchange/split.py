@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.datasets.split_words import split_of
 from cacheclip.exchange.source import CUT, Source, flat, some
+from cacheclip.store.split_words import split_of
 
 SPLITS = ("train", "val", "test")
 
