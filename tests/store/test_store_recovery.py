@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cacheclip.files import locks
 from cacheclip.errors import StoreError
+from cacheclip.files import locks
 from cacheclip.store import shard
 from cacheclip.store.key import key_digest
 from cacheclip.store.reader import IncompleteStoreError, Store
