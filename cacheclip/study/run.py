@@ -72,7 +72,7 @@ def run(
         _settle(cell, draw, race, data, anew)
         for cell, draw, race in zip(block.cells, draws, races, strict=True)
     ]
-    return _scored(outcomes, data)
+    return _scored(outcomes, data) if data.tested else outcomes
 
 
 def _run_stack(

@@ -70,9 +70,7 @@ def score(
         data: the feature set.
         temperatures: what divides the logits of each before the softmax; 1 by default.
     """
-    rows = data.good_rows("test")
-    all_labels = data.features.labels.splits["test"].labels
-    labels = torch.tensor([all_labels[row] for row in rows], device=data.device)  # [n]
+    labels = torch.tensor(data.open_test_labels(), device=data.device)  # [n]
     T = torch.tensor(temperatures or [1.0], device=data.device)[:, None, None]
     right, predicted, ranks = [], [], []
     true_log_p: list[tuple[Tensor, Tensor]] = []  # as they come, and calibrated
