@@ -152,8 +152,8 @@ def _plan(setup: Setup, logit_scale: float) -> list[Block]:
 def _stack(block: Block) -> tuple[ClipAdapter, tuple[int, ...], list[Settings]]:
     """The method, seeds and settings of a block's one stack."""
     (stack,) = block.stacks
-    seeds = tuple(block.cells[c].seed or 0 for c, _ in stack.variants)
-    settings = [block.cells[c].candidates[k] for c, k in stack.variants]
+    seeds = tuple(variant.seed for variant in stack.variants)
+    settings = [variant.settings for variant in stack.variants]
     return ClipAdapter(**stack.static), seeds, settings
 
 

@@ -6,9 +6,12 @@ it. What a run learned is `params`, a dict of tensors with a leading axis V of v
 
     ClosedForm   solve(task) -> params
     Trained      init(task, random) -> params, loss(params, batch) -> [V]; the loop is the engine's;
-                 optional grads(params, batch), the gradients of that loss without autograd
+                 optional grads(params, batch), the gradients of that loss without autograd, and
+                 data, order, per_epoch and moves: what the loop reads, in which order, how it steps
+    Online       beside one of them: see(state, query) answers one picture after the other
 
-Either may give search(params, query, labels): settings found on validation pictures after the fit.
+Each may give search(params, query, labels): settings found on validation pictures after the fit;
+and head(params, task): what `logits` reads, made of what was learned, once all of it is.
 
 The folder is the registry: the file `tip_adapter.py` holds the one class of `tip-adapter`.
 """
@@ -16,12 +19,13 @@ The folder is the registry: the file `tip_adapter.py` holds the one class of `ti
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import inf
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from cacheclip.errors import UsageError, instead
@@ -43,6 +47,89 @@ STEP_BOUNDS = {
     "batch_size": (1, 10**9),
     "weight_decay": (0.0, inf),
 }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a method: all that is said of it, in one line.
+
+    Attributes:
+        default: the constant.
+        low: least number that it may be.
+        high: greatest.
+        grid: what a selecting policy tries, from the nearest to zero-shot outwards. It holds the
+            constant, and zero-shot where the method has it.
+        words: what it may be: all values where the default is a word, and beside numbers what a
+            number may be instead, `search` or `learned`; then the default is what the run starts
+            from. Variants of the same word share a stack.
+        shape: whether its numbers change shapes or steps: variants that share it share a stack, the
+            others' numbers are handed over as one [V] tensor.
+        power: the constant is that of logit scale s = 100, and becomes (s / 100)^power times that.
+        zero_shot: which end of it leads to zero-shot, or holds back most.
+        search: least and greatest number that a search looks at.
+        unsaid: the first word holds unasked and stands in no settings, so that a row that does
+            without it is the row it always was.
+    """
+
+    default: Value
+    low: float = -inf
+    high: float = inf
+    grid: tuple[Value, ...] = ()
+    words: tuple[str, ...] = ()
+    shape: bool = False
+    power: float = 0.0
+    zero_shot: Literal["low", "high"] | None = None
+    search: tuple[float, float] | None = None
+    unsaid: bool = False
+
+
+def steps(**own: Value) -> dict[str, Setting]:
+    """The settings that all trained methods have, with a recipe's values."""
+    table = {
+        "lr": Setting(1e-3, low=0.0),
+        "epochs": Setting(100, low=1, high=10**6, shape=True),
+        "batch_size": Setting(256, low=1, high=10**9, shape=True),
+        "optimizer": Setting("adamw", words=STEP_WORDS["optimizer"], shape=True),
+        "weight_decay": Setting(0.0, low=0.0),
+        "schedule": Setting("cosine", words=STEP_WORDS["schedule"], shape=True),
+    }
+    return table | {name: replace(table[name], default=value) for name, value in own.items()}
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a method reads, known to the instance: its static settings decide.
+
+    Attributes:
+        support: layers of the support pictures, as `Query` names them.
+        query: layers of the pictures that it answers for.
+        text: text ensembles, as `Task.class_text` names them.
+        encoder: frozen parts of the encoder that know no class, as `Task.encoder` names them.
+        query_views: whether it answers for a picture from several views of it.
+    """
+
+    support: tuple[str, ...] = ("image",)
+    query: tuple[str, ...] = ("image",)
+    text: tuple[str, ...] = ()
+    encoder: tuple[str, ...] = ()
+    query_views: bool = False
+
+
+@dataclass(frozen=True)
+class Move:
+    """How the steps of one param differ from those of its method.
+
+    Attributes:
+        lr: [V], what multiplies the learning rate; None for 1.
+        momentum: of SGD; None for the method's.
+        every: it moves at each `every`-th step alone; its moments take in all of them.
+        nesterov: whether SGD looks ahead.
+    """
+
+    lr: Tensor | None = None
+    momentum: float | None = None
+    every: int = 1
+    nesterov: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,9 +156,13 @@ class Method(ABC):
         version: raised whenever results change.
         needs: layers that it reads, as `Query` names them.
         text: text ensembles that it reads, as `task.class_text` names them.
-        draws: whether it reads support pictures at all.
+        learns: what a fit learns from: `support`, then seeds and shots count, or `nothing`.
         setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
             set; `online`: on the pictures before it in the stream.
+        transfers: whether `head` can serve classes that were not learned from.
+        equivariant: whether classes in another order give the same columns in that order; not
+            where something is drawn for each class.
+        table: setting -> its default, domain, grid: the one place that declares it.
         static: settings that change shapes or steps; variants that share them share a stack.
         vector: settings that are one number a variant, handed over as [V] tensors.
         words: the words that a setting may be: all values of one whose default is a word, and
@@ -96,8 +187,11 @@ class Method(ABC):
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("image",)
     text: ClassVar[tuple[str, ...]] = ()
-    draws: ClassVar[bool] = True
+    learns: ClassVar[Literal["support", "nothing"]] = "support"
     setting: ClassVar[Literal["inductive", "transductive", "online"]] = "inductive"
+    transfers: ClassVar[bool] = False
+    equivariant: ClassVar[bool] = True
+    table: ClassVar[Mapping[str, Setting]] = {}
     static: ClassVar[tuple[str, ...]] = ()
     vector: ClassVar[tuple[str, ...]] = ()
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -112,6 +206,8 @@ class Method(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "table" in cls.__dict__:
+            cls._derive()
         if inspect.isabstract(cls) or ABC in cls.__bases__:
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
@@ -125,6 +221,25 @@ class Method(ABC):
 
     def __init__(self, **static: Value) -> None:
         self.settings: Settings = {name: self.defaults[name] for name in self.static} | static
+
+    @classmethod
+    def _derive(cls) -> None:
+        said = {name: own for name, own in cls.table.items() if not own.unsaid}
+        cls.static = tuple(n for n, s in said.items() if s.shape or isinstance(s.default, str))
+        cls.vector = tuple(name for name in said if name not in cls.static)
+        cls.defaults = {name: own.default for name, own in said.items()}
+        cls.words = {name: own.words for name, own in said.items() if own.words}
+        cls.labels = {name: own.words for name, own in cls.table.items() if own.unsaid}
+        domain = {name: (own.low, own.high) for name, own in said.items()}
+        cls.bounds = {name: ends for name, ends in domain.items() if ends != (-inf, inf)}
+        cls.grid = {name: own.grid for name, own in said.items() if own.grid}
+        cls.searches = {name: own.search for name, own in said.items() if own.search}
+        cls.zero_shot = {name: own.zero_shot for name, own in said.items() if own.zero_shot}
+
+    @property
+    def reads(self) -> Reads:
+        """What a fit and its answers read."""
+        return Reads(support=self.needs, query=self.needs, text=self.text)
 
     @classmethod
     def recipe(cls, asked: str | None = None) -> str | None:
@@ -154,6 +269,13 @@ class Method(ABC):
     def logits(self, params: Params, query: Query) -> Tensor:
         """Class scores [V, n, C] of query pictures [n, ...] or [V, n, ...]."""
 
+    def head(self, params: Params, task: Task) -> Params:
+        """What `logits` reads, for the classes of `task`: those learned from, or others.
+
+        It comes last, after `search`, whose numbers are in `params` then.
+        """
+        return params
+
     def learned(self, params: Params) -> dict[str, float]:
         """What one run [1, ...] found for settings given as `learned`, by name."""
         return {}
@@ -180,6 +302,24 @@ class ClosedForm(Method, ABC):
         """The params of every variant."""
 
 
+class Online(Method, ABC):
+    """A method whose answer depends on the pictures before: a base beside `ClosedForm`, `Trained`.
+
+    Its params are the state before the first picture.
+    """
+
+    setting: ClassVar[Literal["inductive", "transductive", "online"]] = "online"
+
+    @abstractmethod
+    def see(self, state: Params, query: Query) -> Tensor:
+        """Logits [V, 1, C] of one picture; `state`, the caller's own, may change in place."""
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        """The stream [V, n, C] from its start, in the order of the query."""
+        state = {name: x.clone() for name, x in params.items()}
+        return torch.cat([self.see(state, query.part(k, k + 1)) for k in range(len(query))], 1)
+
+
 class Trained(Method, ABC):
     """A method that gradient steps fit.
 
@@ -189,10 +329,12 @@ class Trained(Method, ABC):
     Class attributes:
         drop_last: skip an epoch's partial batch where a full one exists.
         eps: what Adam adds to its denominator.
+        fused: whether `grads` gives the gradients by hand.
     """
 
     drop_last: ClassVar[bool] = False
     eps: ClassVar[float] = 1e-8
+    fused: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -208,6 +350,27 @@ class Trained(Method, ABC):
     def half(self, task: Task) -> bool:
         """Whether `grads` may be given 16-bit features; then there is a static `precision`."""
         return False
+
+    def data(self, task: Task) -> Task:
+        """What the steps read, where that is not the support pictures alone."""
+        return task
+
+    def per_epoch(self, task: Task) -> int:
+        """Steps of an epoch."""
+        n, size = task.rows.shape[1], int(self.settings["batch_size"])
+        return max(1, n // size) if self.drop_last else -(-n // size)
+
+    def order(self, task: Task, random: Generators) -> Iterator[Tensor]:
+        """What each step sees, without end: positions [V, B] in each variant's rows."""
+        n, size = task.rows.shape[1], int(self.settings["batch_size"])
+        while True:
+            shuffled = random.permutations(n)
+            for k in range(self.per_epoch(task)):
+                yield shuffled[:, k * size : min(n, (k + 1) * size)]
+
+    def moves(self, task: Task) -> Mapping[str, Move]:
+        """How the steps of a param differ from the method's; those not named do not."""
+        return {}
 
     @abstractmethod
     def init(self, task: Task, random: Generators) -> Params:

@@ -170,9 +170,9 @@ def _entry(name: str) -> Entry:
         for node in found.body
         if isinstance(node, ast.Assign)
         for target in node.targets
-        if isinstance(target, ast.Name) and target.id in ("paper", "text", "draws")
+        if isinstance(target, ast.Name) and target.id in ("paper", "text", "learns")
     }
-    pictures = "pictures" if told.get("draws", True) else ""
+    pictures = "" if told.get("learns") == "nothing" else "pictures"
     text = "text" if told.get("text") else ""
     return Entry(
         name=name,

@@ -12,7 +12,7 @@ class ZeroShot(ClosedForm):
 
     paper = "2103.00020"
     text = ("norm-mean",)
-    draws = False
+    learns = "nothing"
 
     def solve(self, task: Task) -> Params:
         """The class text, the same for every variant."""

@@ -110,7 +110,9 @@ class Comparison:
         policy = _policy(request.select, self.data)
         able, self.refusals = _able(chosen, request.methods, features)
         refuse_too_many(able, request.shots, request.seeds, policy, self.choices)
-        drawing = any(method.draws and method.name in request.methods for method in able)
+        drawing = any(
+            method.learns == "support" and method.name in request.methods for method in able
+        )
         shots = request.shots if drawing else ()
         self.data.draws_are = sampling(request.draw, shots, request.seeds, features)
         able = [
@@ -176,7 +178,7 @@ class Comparison:
         """A line a stack: how many of its variants run at once."""
         for block, missing in zip(self.blocks, self._missing, strict=True):
             for stack in replace(block, cells=tuple(p.cell for p in missing)).stacks:
-                at_once = min(self._at_once(block, missing, stack), len(stack.variants))
+                at_once = min(self._at_once(block, stack), len(stack.variants))
                 shared = "".join(f" {name}={value}" for name, value in stack.static.items())
                 yield (
                     f"{block.method.name}, --shots {block.shots}: {len(stack.variants)} runs, "
@@ -199,21 +201,14 @@ class Comparison:
         for block, missing, meanwhile in self._turns(notice):
             done += meanwhile
             whole = replace(block, cells=tuple(p.cell for p in missing))
-            for group in parts(whole, partial(self._at_once, block, missing)):
+            for group in parts(whole, partial(self._at_once, block)):
                 own = [missing[c] for c in group]
                 part = replace(block, cells=tuple(p.cell for p in own))
 
-                def advance(share: float, done: int = done, size: int = part.variants) -> None:
+                def advance(share: float, done: int = done, size: int = part.runs) -> None:
                     progress(done + share * size, total)
 
-                outcomes = run(
-                    part,
-                    [p.draw for p in own],
-                    self.data,
-                    advance,
-                    notice,
-                    anew=self._anew,
-                )
+                outcomes = run(part, self.data, advance, notice, anew=self._anew)
                 made = [
                     rows.finished(p.row, o, self.data.classnames)
                     for p, o in zip(own, outcomes, strict=True)
@@ -226,7 +221,7 @@ class Comparison:
                     self.journal.add(made)
                 self._done |= {p.place: row for p, row in zip(own, made, strict=True)}
                 yield from zip(outcomes, made, strict=True)
-                done += part.variants
+                done += part.runs
 
     def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[Block, list[_Planned], int]]:
         """The blocks that miss rows, and their cells, while nobody else makes such rows.
@@ -259,14 +254,11 @@ class Comparison:
                 self._done[p.place] = there[p.row.row_id]
         return [p for p in planned if p.place not in self._done]
 
-    def _at_once(self, block: Block, missing: Sequence[_Planned], stack: Stack) -> int:
+    def _at_once(self, block: Block, stack: Stack) -> int:
         """Variants of such a stack that run together."""
-        drawn = (p.draw for p in missing if isinstance(p.draw, Draw))
-        draw = next((one for one in drawn if len(one.support) == stack.n_train), None)
-        if draw is None and block.method.draws:
-            return 1  # no draw was possible, so nothing will run
-        one = self.data.task(block.method, [draw], [block.cells[0].candidates[0] | stack.static])
-        return variants_at_once(block.method(**stack.static), one, self.data.limit)
+        one = stack.variants[0]
+        task = self.data.task(block.method, [one.draw], [one.settings])
+        return variants_at_once(block.method(**stack.static), task, self.data.limit)
 
 
 def _untestable(data: SetData) -> StoreError:
@@ -312,7 +304,7 @@ def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bo
         alone: no method that was asked for draws anything: then for all of the shots.
     """
     possible = []
-    for shots in request.shots if method.draws else ():
+    for shots in request.shots if method.learns == "support" else ():
         try:
             data.draw(shots, request.seeds[0], request.fewer)
             possible.append(True)
@@ -326,10 +318,7 @@ def _planned(blocks: Sequence[Block], data: SetData, fewer: Fewer) -> Iterator[l
     place = count()
     for block in blocks:
         draws = [_draw(block, cell, data, fewer) for cell in block.cells]
-        cells = [
-            replace(cell, n_train=len(draw.support)) if isinstance(draw, Draw) else cell
-            for cell, draw in zip(block.cells, draws, strict=True)
-        ]
+        cells = [replace(cell, draw=draw) for cell, draw in zip(block.cells, draws, strict=True)]
         yield [
             _Planned(next(place), cell, draw, rows.planned(block, cell, draw, data))
             for cell, draw in zip(cells, draws, strict=True)

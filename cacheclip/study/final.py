@@ -13,8 +13,8 @@ from cacheclip.errors import FitError, UsageError
 from cacheclip.methods.base import Method
 from cacheclip.study import rows
 from cacheclip.study.data import SetData
+from cacheclip.study.heads import Heads
 from cacheclip.study.plan import Block
-from cacheclip.study.race import Winner
 from cacheclip.study.run import Outcome
 
 
@@ -24,7 +24,7 @@ def refuse_final(method: type[Method]) -> None:
     Raises:
         UsageError: it is such a method.
     """
-    if not method.draws or method.setting != "inductive":
+    if method.learns == "nothing" or method.setting != "inductive":
         raise UsageError(
             f"{method.name} has nothing to refit: it learns from no labelled picture",
             where="--final",
@@ -35,7 +35,7 @@ def refuse_final(method: type[Method]) -> None:
 def refit(
     block: Block,
     outcome: Outcome,
-    winner: Winner,
+    winner: Heads,
     data: SetData,
     notice: Callable[[str], None],
 ) -> Bundle:
@@ -51,9 +51,9 @@ def refit(
     Raises:
         FitError: the fit is not finite.
     """
-    task = data.whole_task(block.method, winner.settings)
-    seeds = [outcome.cell.seed or 0]
-    fits = engine.fit(winner.method, task, seeds, lambda share: None, data.limit, notice)
+    method, (variant,) = winner.method, winner.variants
+    task = data.whole_task(block.method, variant.settings)
+    fits = engine.fit(method, task, [variant.seed], lambda share: None, data.limit, notice)
     ((_, _, params),) = fits
     if not bool(engine.finite(params).all()):
         raise FitError(
@@ -61,10 +61,11 @@ def refit(
             where=", ".join(f"{name}={value}" for name, value in winner.settings.items()),
             fix="leave --final out, or use less extreme settings",
         )
-    made = rows.bundle(block, outcome, replace(winner, params=params), data)
-    whole = {
+    whole = replace(winner, params=method.head(params, task))
+    made = rows.bundle(block, outcome, whole, data)
+    of_all = {
         "final": True,
         "n_train": task.rows.shape[1],
         "stores": data.stores(block.method, data.labelled_splits),
     }
-    return replace(made, provenance=made.provenance | whole)
+    return replace(made, provenance=made.provenance | of_all)

@@ -18,9 +18,9 @@ from cacheclip.store.source import Source
 from cacheclip.study import rows
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.final import refit, refuse_final
+from cacheclip.study.heads import Heads
 from cacheclip.study.journal import Journal
 from cacheclip.study.plan import Block
-from cacheclip.study.race import Winner
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 
@@ -117,7 +117,7 @@ def one_cell(
     comparison: Comparison,
     progress: Callable[[float, int], None] = lambda done, total: None,
     notice: Callable[[str], None] = lambda text: None,
-) -> tuple[Outcome, Winner, Row]:
+) -> tuple[Outcome, Heads, Row]:
     """Run a comparison that is one row.
 
     Args:

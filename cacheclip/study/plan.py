@@ -1,16 +1,18 @@
-"""From what was asked to cells, blocks and stacks.
+"""From what was asked to cells, variants, stacks and blocks.
 
-A cell is one row of the result: a method, shots, a seed, and the candidates that compete for it.
-A block is all cells of one method and shot count on one feature set. Within a block the variants
-that share static settings and the number of support pictures form a stack and run at once.
+A cell is one row of the result: a method, shots, a draw, and the settings that compete for it. Each
+of those, learned from that draw, is a variant: one run. The variants that share static settings and
+the number of support pictures form a stack and run at once. A block is all cells of one method and
+shot count on one feature set.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
-from cacheclip.draws import ALL, Shots
-from cacheclip.errors import UsageError, near
+from cacheclip.draws import ALL, Draw, Shots
+from cacheclip.errors import CacheclipError, UsageError, near
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import SEARCH, Method, Settings
 from cacheclip.select.base import Policy
@@ -21,24 +23,54 @@ MOST_RUNS = 300_000  # each takes some kB before it runs
 
 @dataclass(frozen=True)
 class Cell:
-    """One row to be: the settings that compete for it, and those that the others must beat.
+    """One row to be.
 
-    `n_train` is the number of its draw's support pictures, once there is a draw.
+    Attributes:
+        seed: of its draw; None where nothing is drawn.
+        candidates: the settings that compete for it.
+        constant: the settings that another must beat.
+        draw: what it learns from and is chosen on, or why there is none; None until it is drawn.
     """
 
     seed: int | None
     candidates: tuple[Settings, ...]
     constant: Settings
-    n_train: int = 0
+    draw: Draw | CacheclipError | None = None
+
+    @cached_property
+    def variants(self) -> tuple["Variant", ...]:
+        """Its runs, one a candidate; none where a draw could not be made."""
+        if isinstance(self.draw, CacheclipError):
+            return ()
+        return tuple(Variant(self, settings, self.draw) for settings in self.candidates)
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One run: settings that learn from a draw. It equals itself alone, so it can be a key."""
+
+    cell: Cell
+    settings: Settings
+    draw: Draw | None
+
+    @property
+    def seed(self) -> int:
+        """Of its start and of the order of its data; 0 where nothing is drawn."""
+        return self.cell.seed or 0
+
+    @property
+    def n_train(self) -> int:
+        """Its support pictures."""
+        return len(self.draw.support) if self.draw else 0
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Variants that run at once: (cell, candidate) by position in their block."""
+    """Variants that run at once, and what they share."""
 
     static: Settings
     n_train: int
-    variants: tuple[tuple[int, int], ...]
+    variants: tuple[Variant, ...]
 
 
 @dataclass(frozen=True)
@@ -54,21 +86,18 @@ class Block:
     @property
     def stacks(self) -> list[Stack]:
         """The variants grouped by what a stack shares, in order of their first variant."""
-        groups: dict[tuple[object, ...], list[tuple[int, int]]] = {}
-        for c, cell in enumerate(self.cells):
-            for k, settings in enumerate(cell.candidates):
-                key = (cell.n_train, *_static(self.method, settings).items())
-                groups.setdefault(key, []).append((c, k))
-        made = []
-        for variants in groups.values():
-            c, k = variants[0]
-            static = _static(self.method, self.cells[c].candidates[k])
-            made.append(Stack(static, self.cells[c].n_train, tuple(variants)))
-        return made
+        groups: dict[tuple[object, ...], list[Variant]] = {}
+        for variant in (variant for cell in self.cells for variant in cell.variants):
+            key = (variant.n_train, *_static(self.method, variant.settings).items())
+            groups.setdefault(key, []).append(variant)
+        return [
+            Stack(_static(self.method, first.settings), first.n_train, (first, *others))
+            for first, *others in groups.values()
+        ]
 
     @property
-    def variants(self) -> int:
-        """Runs in all stacks together."""
+    def runs(self) -> int:
+        """How many settings compete in all cells together."""
         return sum(len(cell.candidates) for cell in self.cells)
 
 
@@ -94,7 +123,7 @@ def refuse_too_many(
     runs = 0
     for method in chosen:
         settings = prod(len(x) for x in policy.axes(method, choices[method.name]).values())
-        runs += settings * (len(shots) * len(seeds) if method.draws else 1)
+        runs += settings * (len(shots) * len(seeds) if method.learns == "support" else 1)
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
@@ -128,7 +157,7 @@ def blocks(
     made = []
     for method in chosen:
         own = method.recipe(recipe)
-        asked: Sequence[Shots] = shots if method.draws else [0]
+        asked: Sequence[Shots] = shots if method.learns == "support" else [0]
         for k in asked:
             of = per_class if k == ALL else k
             candidates = policy.candidates(method, choices[method.name], of, logit_scale, own)
@@ -139,7 +168,7 @@ def blocks(
             constant = method.fixed(of, logit_scale, own, pinned)
             cells = [
                 Cell(seed, tuple(group), constant)
-                for seed in (seeds if method.draws else [None])
+                for seed in (seeds if method.learns == "support" else [None])
                 for group in rivals
             ]
             made.append(Block(method, k, policy, tuple(cells), own))
@@ -186,7 +215,8 @@ def parts(block: Block, at_once: Callable[[Stack], int]) -> Iterator[list[int]]:
         stacks = replace(block, cells=(cell,)).stacks
         key = repr([(stack.static, stack.n_train) for stack in stacks])
         if key not in room:
-            room[key] = min(at_once(stack) // len(stack.variants) for stack in stacks)
+            cells_at_once = (at_once(stack) // len(stack.variants) for stack in stacks)
+            room[key] = min(cells_at_once, default=1)
         of_stacks.setdefault(key, []).append(c)
     for key, members in of_stacks.items():
         step = max(1, room[key])
@@ -202,26 +232,26 @@ def sentence(plan: Sequence[Block]) -> str:
     said: dict[tuple[int, str], list[str]] = {}  # runs and settings -> the methods that have them
     for name, own in by_method.items():
         said.setdefault(_size(own), []).append(name)
-    drawn = next((own for own in by_method.values() if own[0].method.draws), [])
+    drawn = next((own for own in by_method.values() if own[0].method.learns == "support"), [])
     shots = ",".join(str(block.shots) for block in drawn)
     grid = f"shots {shots} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
     parts = []
     for (each_runs, settings), names in said.items():
         each = " each" if len(names) > 1 else ""
         product = ""
-        if by_method[names[0]][0].method.draws:
+        if by_method[names[0]][0].method.learns == "support":
             product = " ".join(filter(None, [grid, settings]))
             grid = ""  # said once
         parts.append(f"{', '.join(names)} {each_runs}{each}{f' ({product})' if product else ''}")
-    runs = sum(block.variants for block in plan)
+    runs = sum(block.runs for block in plan)
     stacks = sum(len(block.stacks) for block in plan)
     return f"{_count(runs, 'run')}: {'; '.join(parts)}; in {_count(stacks, 'stack')}"
 
 
 def _size(own: Sequence[Block]) -> tuple[int, str]:
     """One method's runs, and how many settings they are multiplied by, in words."""
-    settings = own[0].variants // max(1, _seeds(own))
-    runs = sum(block.variants for block in own)
+    settings = own[0].runs // max(1, _seeds(own))
+    runs = sum(block.runs for block in own)
     return runs, f"x {settings} settings" if settings > 1 else ""
 
 

@@ -1,47 +1,56 @@
 """The candidates of one cell, compared on its validation pictures; no stack is fitted here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from cacheclip.errors import CacheclipError
-from cacheclip.methods.base import Method, Params, Settings
+from cacheclip.methods.base import Method, Settings
 from cacheclip.select.base import Policy, distance, mean_log_p
+from cacheclip.study.heads import Heads
+from cacheclip.study.plan import Cell, Variant
 
 CLOSE = 0.1  # a number that a search found is at an end of its range if it is within that share
 
-Place = tuple[int, int]  # a candidate of the cell, and the point of its search
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
-    """Settings that were tried, and what they did on the n validation pictures."""
+    """Settings that were tried with a variant, and what they did on the n validation pictures."""
 
+    variant: Variant
     settings: Settings
     hits: int
     log_p: Tensor  # [n] log probability of the labels; -inf where hits alone ruled the point out
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A fitted candidate; what its search finds is not in its settings and params yet."""
+class Ranking:
+    """Points from the nearest to zero-shot outwards: the first win ties.
 
-    settings: Settings
-    method: Method
-    params: Callable[[], Params]  # [1, ...], a copy that keeps no other variant alive
-    precision: str | None
+    Attributes:
+        points: P of them.
+        log_p: [P, n].
+        constant: the number of the constants; 0 where they were not tried.
+        zero_shot: the number of zero-shot, where it was tried.
+    """
 
+    points: Sequence[Point]
+    log_p: Tensor
+    constant: int
+    zero_shot: int | None
 
-@dataclass(frozen=True)
-class Winner:
-    """The chosen variant of a cell, settled before any test label is opened."""
+    def best(self, policy: Policy, pictures: slice = slice(None)) -> Point:
+        """The one that a policy chooses on some of the pictures."""
+        return self.points[policy.best(self.log_p[:, pictures], self.constant, self.zero_shot)]
 
-    settings: Settings
-    method: Method
-    params: Params  # [1, ...]
-    precision: str | None  # of its training steps
+    def may_win(self, policy: Policy) -> set[Variant]:
+        """Whose points may be chosen, now or when others have entered."""
+        front = int(mean_log_p(self.log_p).argmax())
+        homes = [self.constant] if self.zero_shot is None else [self.constant, self.zero_shot]
+        points = [self.best(policy), self.points[front], *(self.points[k] for k in homes)]
+        return {point.variant for point in points}
 
 
 @dataclass
@@ -49,107 +58,102 @@ class Race:
     """The candidates of one cell so far.
 
     Attributes:
+        method: of all of them.
         policy: how they are compared.
-        constant: the method's own settings, which another candidate must beat.
-        points: candidate -> all that was tried with it, where a policy chooses.
-        chosen: the point in front.
-        winner: the variant that has it.
-        error: why a candidate is out of the race.
+        cell: with the constants, which another candidate must beat.
+        points: all that was tried, where a policy chooses.
+        front: the one that is chosen.
+        error: why no candidate can win any more.
         seconds: time of the stacks that its candidates ran in.
         size: variants of those stacks.
     """
 
+    method: type[Method]
     policy: Policy
-    constant: Settings
-    points: dict[int, list[Point]] = field(default_factory=dict)
-    chosen: Place | None = None
-    winner: Winner | None = None
+    cell: Cell
+    points: list[Point] = field(default_factory=list)
+    front: Point | None = None
     error: CacheclipError | None = None
     seconds: float = 0.0
     size: int = 0
-    _kept: dict[int, Winner] = field(default_factory=dict)  # those that may yet win
-
-    @property
-    def front(self) -> Point | None:
-        """The point that was chosen; None where nothing chooses."""
-        return self.points[self.chosen[0]][self.chosen[1]] if self.points and self.chosen else None
+    _kept: dict[Variant, Heads] = field(default_factory=dict)  # those that may yet win
 
     @property
     def decided(self) -> bool:
         """Whether validation pictures had anything to choose between."""
-        return sum(map(len, self.points.values())) > 1
+        return len(self.points) > 1
+
+    @property
+    def winner(self) -> Heads | None:
+        """The one variant that won, with the numbers that its search found; None if none is fit."""
+        if self.front is not None:
+            return self._kept[self.front.variant].settled(self.front.settings)
+        return next(iter(self._kept.values()), None)
+
+    @property
+    def tried(self) -> list[tuple[Settings, list[Point]]]:
+        """Each candidate as it was asked for, and its points: none where it was not fit."""
+        points: dict[Variant, list[Point]] = {variant: [] for variant in self.cell.variants}
+        for point in self.points:
+            points[point.variant].append(point)
+        return [(variant.settings, own) for variant, own in points.items()]
 
     @property
     def border(self) -> list[str]:
         """The settings that were chosen at the far end of several values; zero-shot is none."""
-        if self.winner is None or not self.points:
+        winner = self.winner
+        if winner is None or not self.points:
             return []
-        tried = [point.settings for own in self.points.values() for point in own]
         found = []
-        for name, value in self.winner.settings.items():
-            values = {float(s[name]) for s in tried if not isinstance(s[name], str)}
-            if isinstance(value, str) or len(values) < 2 or value == self.constant[name]:
+        for name, value in winner.settings.items():
+            tried = (point.settings[name] for point in self.points)
+            values = {float(v) for v in tried if not isinstance(v, str)}
+            if isinstance(value, str) or len(values) < 2 or value == self.cell.constant[name]:
                 continue
             low, high = min(values), max(values)
-            if name in self.winner.method.searched:
-                low, high = self.winner.method.searches[name]
-            near_end = self.winner.method.zero_shot.get(name)
-            if value in self.winner.method.bounds.get(name, ()):
+            if name in winner.method.searched:
+                low, high = winner.method.searches[name]
+            near_end = winner.method.zero_shot.get(name)
+            if value in winner.method.bounds.get(name, ()):
                 continue  # there is nothing beyond
             at_low = near_end != "low" and value <= low * (1 + CLOSE)
             at_high = near_end != "high" and value >= high * (1 - CLOSE)
             found += [name] if at_low or at_high else []
         return found
 
-    def enter(self, number: int, entrant: Entrant, points: Sequence[Point]) -> None:
-        """Let a candidate run; the winner so far is settled anew.
+    def enter(self, rivals: Heads, points: Sequence[Sequence[Point]]) -> None:
+        """Let candidates run against those before them.
 
         Args:
-            number: of the candidate, in the order of the cell.
-            entrant: the candidate.
-            points: what was tried with it; empty where nothing chooses, and then the first that
-                enters is the one.
+            rivals: fitted variants of the cell; what their search found is not in them yet.
+            points: what was tried with each of them; empty where nothing chooses, and then the
+                first that enters is the one.
         """
-        if not points and self.winner is not None:
+        numbers = {variant: v for v, variant in enumerate(rivals.variants)}
+        self.points += [point for own in points for point in own]
+        if not self.points:
+            self._kept = self._kept or {rivals.variants[0]: rivals.one(0)}
             return
-        self._kept[number] = Winner(
-            entrant.settings, entrant.method, entrant.params(), entrant.precision
+        ranking = self.ranking
+        self.front = ranking.best(self.policy)
+        self._kept = {
+            variant: rivals.one(numbers[variant]) if variant in numbers else self._kept[variant]
+            for variant in ranking.may_win(self.policy)
+        }
+
+    @property
+    def ranking(self) -> Ranking:
+        """All points so far."""
+        constant = self.cell.constant
+        points = sorted(
+            self.points, key=lambda point: distance(self.method, point.settings, constant)
         )
-        if not points:
-            self.chosen, self.winner = (number, 0), self._kept[number]
-            return
-        self.points[number] = list(points)
-        places, log_p, homes = self.ranked(entrant.method)
-        front = places[int(mean_log_p(log_p).argmax())]
-        self.chosen = places[self.policy.best(log_p, *homes)]
-        may_win = {self.chosen[0], front[0], *(places[k][0] for k in homes if k is not None)}
-        self._kept = {n: kept for n, kept in self._kept.items() if n in may_win}
-        point = self.points[self.chosen[0]][self.chosen[1]]
-        self.winner = _settled(self._kept[self.chosen[0]], point.settings)
-
-    def ranked(self, method: Method) -> tuple[list[Place], Tensor, tuple[int, int | None]]:
-        """All points from the nearest to zero-shot outwards, and their log p [P, n].
-
-        Beside them the numbers of the constants and of zero-shot. Where the constants are not
-        among the points, the first stands in their place.
-        """
-        places = [(k, p) for k, own in self.points.items() for p in range(len(own))]
-        places.sort(key=lambda at: distance(type(method), self._settings(at), self.constant))
-        settings = [self._settings(at) for at in places]
-        constant = settings.index(self.constant) if self.constant in settings else 0
-        off = method.off.items()
+        settings = [point.settings for point in points]
+        off = self.method.off.items()
         plain = [k for k, own in enumerate(settings) if off and off <= own.items()]
-        log_p = torch.stack([self.points[k][p].log_p for k, p in places])
-        return places, log_p, (constant, plain[0] if plain else None)
-
-    def _settings(self, at: Place) -> Settings:
-        return self.points[at[0]][at[1]].settings
-
-
-def _settled(kept: Winner, settings: Settings) -> Winner:
-    """The variant with the numbers that its search found, in settings and params."""
-    found = {name: value for name, value in settings.items() if kept.settings[name] != value}
-    params = kept.params | {
-        name: torch.full_like(kept.params[name], float(value)) for name, value in found.items()
-    }
-    return Winner(settings, kept.method, params, kept.precision)
+        return Ranking(
+            points,
+            torch.stack([point.log_p for point in points]),
+            settings.index(constant) if constant in settings else 0,
+            plain[0] if plain else None,
+        )

@@ -19,9 +19,9 @@ from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
 from cacheclip.study.calibration import Calibration
 from cacheclip.study.data import RANKED, SetData
+from cacheclip.study.heads import Heads
 from cacheclip.study.plan import Block, Cell
-from cacheclip.study.race import Winner
-from cacheclip.study.run import Outcome, temperature
+from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 
 
@@ -31,7 +31,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
     encoder = features.encoder
     splits = [*_splits_read(block, data), *(["test"] if data.tested else [])]
     stores = data.stores(block.method, splits)
-    chooses = block.policy.selects and block.method.draws
+    chooses = block.policy.selects and block.method.learns == "support"
     return Row(
         dataset=features.dataset,
         eval_dataset=features.dataset,
@@ -48,8 +48,8 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         shots=block.shots,
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
-        select=block.policy.name if block.method.draws else "fixed",
-        draw=data.draws_are if block.method.draws else RANKED,
+        select=block.policy.name if block.method.learns == "support" else "fixed",
+        draw=data.draws_are if block.method.learns == "support" else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         test_id=data.test_id,
         views=None,
@@ -82,7 +82,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
 def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
     """The row of a cell that has run, with `error` where it has no result."""
     draw, race = outcome.draw, outcome.race
-    winner = outcome.result if isinstance(outcome.result, Winner) else None
+    winner = outcome.result if isinstance(outcome.result, Heads) else None
     n_val = len(draw.val) if draw and race.points else 0
     return replace(
         row,
@@ -132,7 +132,7 @@ def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bundle:
+def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bundle:
     """The adapted classifier; it names nothing of the test split."""
     features, draw = data.features, outcome.draw
     return Bundle(
@@ -157,13 +157,13 @@ def bundle(block: Block, outcome: Outcome, winner: Winner, data: SetData) -> Bun
         },
         head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
         learned=winner.method.learned(winner.params),
-        temperature=temperature(outcome),
+        temperature=outcome.temperature,
     )
 
 
 def _splits_read(block: Block, data: SetData) -> list[str]:
     """The splits that the fit and the choice read."""
-    if not block.method.draws:
+    if block.method.learns == "nothing":
         return []
     return ["train", "val"] if block.policy.selects and data.pool("val").ids else ["train"]
 
@@ -177,11 +177,10 @@ def _template(block: Block, data: SetData) -> str:
 def _curve(outcome: Outcome, n_val: int) -> list[dict[str, object]]:
     """All settings tried with what they did on the validation images; null where one failed."""
     curve: list[dict[str, object]] = []
-    for k, settings in enumerate(outcome.cell.candidates):
-        points = outcome.race.points.get(k)
-        if points is None:
+    for settings, points in outcome.race.tried:
+        if not points:
             curve.append({"hparams": dict(settings), "top1_val": None, "nll_val": None})
-        for point in points or ():
+        for point in points:
             nll = -float(point.log_p.mean())
             curve.append(
                 {

@@ -179,7 +179,7 @@ def test_methods_lists_all_and_shows_the_settings_of_one(cli: Cli) -> None:
         method = base.get(entry["name"])
         assert entry["paper"] == method.paper
         assert ("text" in entry["reads"]) == bool(method.text)
-        assert ("pictures" in entry["reads"]) == method.draws
+        assert ("pictures" in entry["reads"]) == (method.learns == "support")
         assert (entry["fitted"] == "training") == issubclass(method, base.Trained)
     (shown,) = json.loads(cli(["methods", "clip-adapter", "--json"]).out)
     assert {s["name"] for s in shown["settings"]} == {

@@ -20,7 +20,7 @@ COUNTS, D = (5, 1, 3), 7
 C, N = len(COUNTS), sum(COUNTS)
 
 METHODS = [base.get(name) for name in base.names()]
-DRAWING = [method for method in METHODS if method.draws]
+DRAWING = [method for method in METHODS if method.learns == "support"]
 WEIGHING = [method for method in METHODS if method.labels]
 
 

@@ -84,7 +84,7 @@ def make_task(
 ) -> Task:
     """V variants; draw d reads rows d, d + 1, ... of a class, of four there are."""
     pool = pictures(4 * C, 1, dtype)
-    shots = SHOTS if method.draws else 0
+    shots = SHOTS if method.learns == "support" else 0
     support = [[c * 4 + (d + k) % 4 for c in range(C) for k in range(shots)] for d in draws]
     classes = list(order) if order is not None else list(range(C))
     labels = [[classes.index(row // 4) for row in rows] for rows in support]

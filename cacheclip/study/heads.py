@@ -1,0 +1,159 @@
+"""Variants and what they learned: what a fit gives, and what is cut, settled and served."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from cacheclip.engine import memory
+from cacheclip.engine import stack as engine
+from cacheclip.methods.base import Method, Params, Settings
+from cacheclip.study.data import SetData
+from cacheclip.study.plan import Variant
+
+
+@dataclass(frozen=True)
+class Heads:
+    """V variants that share static settings, with their params: one is not cut without the other.
+
+    Attributes:
+        method: with its static settings.
+        variants: V runs.
+        params: tensors [V, ...].
+        precision: of the steps that trained them; None where there were none.
+        shared: names of the params that are one copy behind all variants, before and after a cut.
+    """
+
+    method: Method
+    variants: tuple[Variant, ...]
+    params: Params
+    precision: str | None
+    shared: frozenset[str]
+
+    @classmethod
+    def of(
+        cls, method: Method, variants: Sequence[Variant], params: Params, precision: str | None
+    ) -> "Heads":
+        """Heads as a fit leaves them."""
+        shared = (name for name, x in params.items() if len(x) > 1 and x.stride(0) == 0)
+        return cls(method, tuple(variants), params, precision, frozenset(shared))
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the one variant that these are."""
+        (variant,) = self.variants
+        return variant.settings
+
+    def finite(self) -> Tensor:
+        """Which variants have only finite numbers in their params: [V] bool."""
+        return engine.finite(self.params)
+
+    def where(self, keep: Tensor) -> "Heads":
+        """The variants that a mask [V] names."""
+        kept = keep.nonzero().flatten()
+        if len(kept) == len(self.variants):
+            return self
+        variants = [self.variants[v] for v in kept.tolist()]
+        return self._cut(variants, lambda x: x.index_select(0, kept))
+
+    def part(self, first: int, last: int) -> "Heads":
+        """The variants first..last-1: a view."""
+        return self._cut(self.variants[first:last], lambda x: x[first:last])
+
+    def by_cell(self) -> Iterator["Heads"]:
+        """The variants of each cell, which stand together: views."""
+        first = 0
+        for _, rivals in groupby(self.variants, key=lambda variant: id(variant.cell)):
+            last = first + len(list(rivals))
+            yield self.part(first, last)
+            first = last
+
+    def one(self, v: int) -> "Heads":
+        """One variant by its number: a copy that keeps no other alive."""
+        return self._cut(self.variants[v : v + 1], lambda x: x[v : v + 1].clone())
+
+    def settled(self, settings: Settings) -> "Heads":
+        """The one variant with the numbers that its search found, in settings and params."""
+        (variant,) = self.variants
+        found = {name: value for name, value in settings.items() if self.settings[name] != value}
+        params = self.params | {
+            name: torch.full_like(self.params[name], float(value)) for name, value in found.items()
+        }
+        return replace(self, variants=(replace(variant, settings=settings),), params=params)
+
+    @classmethod
+    def cat(cls, heads: Sequence["Heads"]) -> "Heads":
+        """Heads of the same static settings, one after the other."""
+        variants = tuple(variant for own in heads for variant in own.variants)
+        copies = {name: {own.params[name].data_ptr() for own in heads} for name in heads[0].params}
+        shared = {
+            name
+            for name, places in copies.items()
+            if len(places) == 1 and all(name in own.shared for own in heads)
+        }
+        params = {
+            name: x[0].expand(len(variants), *x.shape[1:])
+            if name in shared
+            else torch.cat([own.params[name] for own in heads])
+            for name, x in heads[0].params.items()
+        }
+        return replace(heads[0], variants=variants, params=params, shared=frozenset(shared))
+
+    def _cut(self, variants: Sequence[Variant], cut: Callable[[Tensor], Tensor]) -> "Heads":
+        params = {
+            name: x[0].expand(len(variants), *x.shape[1:]) if name in self.shared else cut(x)
+            for name, x in self.params.items()
+        }
+        return replace(self, variants=tuple(variants), params=params)
+
+
+def fit(
+    method: Method,
+    variants: Sequence[Variant],
+    data: SetData,
+    progress: Callable[[float], None] = lambda share: None,
+    notice: Callable[[str], None] = lambda text: None,
+) -> Iterator[Heads]:
+    """Solve or train variants of one stack, as many at a time as memory holds.
+
+    Args:
+        method: with the static settings that they share.
+        variants: they have equally many support pictures.
+        data: the feature set.
+        progress: called with the share that is done.
+        notice: called with a line for the user.
+    """
+    draws, settings = [v.draw for v in variants], [v.settings for v in variants]
+    task = data.task(type(method), draws, settings)
+    seeds = [v.seed for v in variants]
+    precision = engine.precision(method, task)
+    for first, last, params in engine.fit(method, task, seeds, progress, data.limit, notice):
+        yield Heads.of(method, variants[first:last], params, precision)
+
+
+def together(heads: Sequence[Heads], limit: int) -> Iterator[Heads]:
+    """Single heads side by side: those of one stack whose params fit the working memory.
+
+    Args:
+        heads: of one variant each, in any order.
+        limit: working memory in bytes.
+    """
+    stacks: dict[int, list[Heads]] = {}
+    for own in heads:
+        stacks.setdefault(id(own.method), []).append(own)
+    for members in stacks.values():
+        step = max(1, limit // max(1, memory.size(members[0].params)))
+        for first in range(0, len(members), step):
+            yield Heads.cat(members[first : first + step])
+
+
+def served(heads: Heads, data: SetData) -> Heads:
+    """The same variants with what `logits` reads, made of what they learned for those classes."""
+    if type(heads.method).head is Method.head:
+        return heads  # it reads what was learned, and no task has to be made anew to say so
+    draws, settings = [v.draw for v in heads.variants], [v.settings for v in heads.variants]
+    task = data.task(type(heads.method), draws, settings)
+    params = heads.method.head(heads.params, task)
+    return Heads.of(heads.method, heads.variants, params, heads.precision)
