@@ -91,7 +91,9 @@ class ArraySet:
     dataset: str
     arrays: Arrays
     own: bool = True
-    extract_command: str = "give the arrays again: Features.of(X, y, ...)"
+    extract_command: str = (
+        'Features.of(X, y, split=split, ...), split [N] of "train", "val" and "test"'
+    )
     text_command: str = (
         "give Features.of(...) text=T, logit_scale=100: T [C, D] from the text tower of the same "
         "encoder, the scale that of OpenAI's CLIP"
