@@ -78,7 +78,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: the method has no such setting.
         """
         asked = params.get("method", self.method)
-        if asked in methods.names():  # any other is refused by the fit
+        if isinstance(asked, str) and asked in methods.names():  # any other is refused by the fit
             method = methods.get(asked)
             known = {*OWN, *method.defaults, *method.labels}
             unknown = [name for name in params if name not in known]
@@ -99,9 +99,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: the arrays are not as described.
             UsageError: the method or a setting is none.
         """
-        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64))
-        check_classification_targets(y)
-        labels = np.unique(y)
+        x, given = validate_data(self, X, y, dtype=(np.float32, np.float64))
+        check_classification_targets(given)
+        labels = np.unique(given)
         self.classes_ = labels if self.classes is None else np.asarray(self.classes)
         if len(self.classes_) < 2:
             raise WrongValueError(
@@ -117,7 +117,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 where="classes",
                 fix="classes = np.unique(y), in the order of the rows of text",
             )
-        self.head_ = self._head(X, np.array([place[label] for label in y.tolist()]))
+        self.head_ = self._head(x, np.array([place[label] for label in given.tolist()]))
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
