@@ -98,11 +98,12 @@ class Classifier:
 
 def _wrong_fields(bundle: Bundle, method: type[Method]) -> str | None:
     """What of a bundle is not as its method and an encoder leave it."""
-    if bundle.layers != list(method.needs):
-        return f"layers {', '.join(bundle.layers)}, and the method reads {', '.join(method.needs)}"
     for name, value in bundle.static.items():
         if not _possible(method, name, value):
             return f"static setting {name} = {value!r:.50}"
+    layers = method(**bundle.static).reads.query
+    if bundle.layers != list(layers):
+        return f"layers {', '.join(bundle.layers)}, and the method reads {', '.join(layers)}"
     return _wrong_encoder(bundle.encoder) or _wrong_preprocess(bundle.preprocess)
 
 
@@ -128,12 +129,8 @@ def _wrong_preprocess(preprocess: Mapping[str, Any]) -> str | None:
 
 def _possible(method: type[Method], name: str, value: Value) -> bool:
     """Whether a static setting may have a value."""
-    if value in method.labels.get(name, method.words.get(name, ())):
-        return True
-    default = method.defaults.get(name)
-    if name not in method.static or isinstance(default, str):
-        return False
-    return fits(value, Annotated[type(default), name, method.bounds.get(name, (-WIDEST, WIDEST))])
+    own = method.table.get(name)
+    return own is not None and own.allows(value) and (own.static or isinstance(value, str))
 
 
 def _unfit(bundle: Bundle, what: str) -> InputError:

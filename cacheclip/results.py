@@ -115,6 +115,9 @@ class Row:
     choice_version: Annotated[
         int, "raised whenever what policies choose changes; 1 where nothing chose"
     ] = 1
+    text_norm: Annotated[
+        float | None, "mean norm of the class text, where the method's constants follow it", COUNT
+    ] = None
 
     @cached_property
     def row_id(self) -> str:

@@ -5,9 +5,10 @@ in its settings, and in its seed. That is what lets a thousand runs share one co
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,10 +24,11 @@ class Query:
     A layer is [n, ...] when all variants look at the same pictures and [V, n, ...] when each looks
     at its own. Layers: `image` [., D] unit rows; `image-norm` [., 1] the norms taken off them;
     `image/views` [., W, D] raw rows of W seeded views; `pre-projection` [., E] raw; `patches`
-    [., P, D] raw.
+    [., P, D] raw. `encoder` holds frozen parts of the encoder, as `Task` does.
     """
 
     layers: Mapping[str, Tensor]
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, layer: str) -> Tensor:
         if layer not in self.layers:
@@ -41,12 +43,20 @@ class Query:
 
     def part(self, first: int, last: int) -> "Query":
         """The pictures first..last-1 of every variant."""
-        return Query(
-            {
-                name: x.narrow(_row_axis(name, x), first, last - first)
-                for name, x in self.layers.items()
-            }
-        )
+        layers = {
+            name: x.narrow(_row_axis(name, x), first, last - first)
+            for name, x in self.layers.items()
+        }
+        return Query(layers, self.encoder)
+
+    def at(self, index: Tensor) -> "Query":
+        """The pictures at positions `index` [V, B] of each variant: layers [V, B, ...]."""
+        variant = torch.arange(len(index), device=index.device)[:, None]
+        layers = {
+            name: x[variant, index] if _row_axis(name, x) else x[index]
+            for name, x in self.layers.items()
+        }
+        return Query(layers, self.encoder)
 
 
 def _row_axis(layer: str, x: Tensor) -> int:
@@ -56,38 +66,55 @@ def _row_axis(layer: str, x: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees: rows [V, B] of the pool, their labels [V, B], and the settings [V].
+    """What one step sees: rows [V, B] of the task's pool, and their labels [V, B].
 
-    `weights` [V, B] is what each picture counts in the loss, None where that is 1.
-    `work` holds memory by name that the steps of one run share; see `kernels.launch.Workspace`.
+    Attributes:
+        task: whose settings, text and frozen encoder the step reads.
+        rows: [V, B] rows of the pool, each a view of a picture.
+        labels: [V, B].
+        work: memory by name that the steps of one run share; see `kernels.launch.Workspace`.
+        random: what a step draws beside the order of the data, from each variant's own seed.
+        weights: [V, B], what each picture counts in the loss; None where that is 1.
+        step: how many came before it.
     """
 
-    pool: Mapping[str, Tensor]
+    task: "Task"
     rows: Tensor
     labels: Tensor
-    settings: Mapping[str, Tensor]
     work: Mapping[str, Workspace]
+    random: "Generators"
     weights: Tensor | None = None
+    step: int = 0
+
+    @property
+    def pool(self) -> Mapping[str, Tensor]:
+        """Layer -> [R, ...], what `rows` counts."""
+        return self.task.pool
 
     @cached_property
     def query(self) -> Query:
         """The pictures, layers [V, B, ...]: a copy that a fused kernel does without."""
-        return Query({name: x[self.rows] for name, x in self.pool.items()})
+        return Query({name: x[self.rows] for name, x in self.pool.items()}, self.task.encoder)
 
 
 @dataclass(frozen=True)
 class Task:
     """The support sets of V variants of one method on one data set.
 
+    The views of a picture are neighbours in the pool: view w of picture r is row r W + w.
+
     Attributes:
-        pool: layer -> [R, ...], the rows that any variant reads.
-        rows: [V, N] int64, each variant's support as rows of the pool.
+        pool: layer -> [R W, ...], the views of the R pictures that any variant reads.
+        rows: [V, N] int64, each variant's support as pictures 0..R-1.
         labels: [V, N] int64.
         text: `norm-mean` or `raw-mean` [C, D], `per-prompt` [C, T, D] raw, as declared.
         settings: the method's vector settings, each [V].
         logit_scale: the encoder's exp(logit_scale).
         n_classes: C.
         weights: [V, N], what each support picture counts in a loss; None where that is 1.
+        views: W.
+        encoder: frozen parts of the encoder that know no class, as declared: `projection` [E, D],
+            `projection-bias` [D], `text-projection`, `tower`.
     """
 
     pool: Mapping[str, Tensor]
@@ -98,6 +125,8 @@ class Task:
     logit_scale: float
     n_classes: int
     weights: Tensor | None = None
+    views: int = 1
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def variants(self) -> int:
@@ -112,16 +141,65 @@ class Task:
     @property
     def dtype(self) -> torch.dtype:
         """What the features are computed in."""
-        return next(iter(self.pool.values())).dtype
+        features = (*self.pool.values(), *self.text.values())
+        return next(x.dtype for x in features if x.is_floating_point())
 
-    def support(self) -> Query:
-        """Every variant's support set, layers [V, N, ...]."""
-        return Query({name: x[self.rows] for name, x in self.pool.items()})
+    def support(self, view: int = 0) -> Query:
+        """One view of every variant's support set, layers [V, N, ...]."""
+        rows = self._rows_of(self.rows, view)
+        return Query({name: x[rows] for name, x in self.pool.items()}, self.encoder)
+
+    def mean_of_views(self) -> Tensor:
+        """Unit rows [V, N, D] along the mean of each support picture's raw views."""
+        if self.views == 1:
+            return self.support()["image"]
+        views = [self.support(view) for view in range(self.views)]
+        return unit(torch.stack([x["image"] * x["image-norm"] for x in views]).mean(0))
+
+    def flat(self) -> "Task":
+        """Every view as a picture of its own, those of a picture side by side: N W pictures."""
+        if self.views == 1:
+            return self
+        views = torch.arange(self.views, device=self.device)
+        weights = self.weights
+        return replace(
+            self,
+            rows=(self.rows[..., None] * self.views + views).flatten(1),
+            labels=self.labels.repeat_interleave(self.views, 1),
+            weights=None if weights is None else weights.repeat_interleave(self.views, 1),
+            views=1,
+        )
 
     def class_text(self, ensemble: str) -> Tensor:
         """Text of the classes as every variant sees it: [V, C, D], one copy behind all."""
         text = self.text[ensemble]
         return text.expand(self.variants, *text.shape)
+
+    def at(
+        self,
+        index: Tensor,
+        work: Mapping[str, Workspace],
+        random: "Generators",
+        *,
+        step: int = 0,
+        epoch: int = 0,
+    ) -> Batch:
+        """The support pictures at positions `index` [V, B]: another view of them in each epoch."""
+        return Batch(
+            self,
+            self._rows_of(self.rows.gather(1, index), epoch % self.views),
+            self.labels.gather(1, index),
+            work,
+            random,
+            None if self.weights is None else self.weights.gather(1, index),
+            step,
+        )
+
+    def batch(self, first: int, last: int, work: Mapping[str, Workspace]) -> Batch:
+        """The support pictures first..last-1 of every variant, in a step without a run."""
+        index = torch.arange(first, last, device=self.device).expand(self.variants, -1)
+        random = Generators([0] * self.variants, "noise", self.device, self.dtype)
+        return self.at(index, work, random)
 
     def ordered(self, index: Tensor) -> "Task":
         """The support pictures at positions `index` [V, n] of each variant's rows."""
@@ -132,12 +210,6 @@ class Task:
             weights=None if self.weights is None else self.weights.gather(1, index),
         )
 
-    def batch(self, first: int, last: int, work: Mapping[str, Workspace]) -> Batch:
-        """The support pictures first..last-1 of every variant."""
-        rows, labels = self.rows[:, first:last], self.labels[:, first:last]  # [V, B]
-        weights = None if self.weights is None else self.weights[:, first:last]
-        return Batch(self.pool, rows, labels, self.settings, work, weights)
-
     def part(self, which: slice | Tensor) -> "Task":
         """Some of the variants, by a slice or by their numbers."""
         return replace(
@@ -147,6 +219,10 @@ class Task:
             settings={name: x[which] for name, x in self.settings.items()},
             weights=None if self.weights is None else self.weights[which],
         )
+
+    def _rows_of(self, pictures: Tensor, view: int) -> Tensor:
+        """The rows of the pool that hold a view of these pictures."""
+        return pictures if self.views == 1 else pictures * self.views + view
 
 
 def unit(x: Tensor) -> Tensor:
@@ -206,6 +282,26 @@ class Generators:
         }
         stacked = torch.stack([drawn[seed] for seed in self._seeds])
         return stacked.to(self._device, self._dtype)
+
+    def normal(self, std: float, shape: Sequence[int]) -> Tensor:
+        """Normal around 0: [V, *shape]."""
+        drawn = {
+            seed: torch.randn(*shape, generator=g, dtype=torch.float64) * std
+            for seed, g in self._made.items()
+        }
+        stacked = torch.stack([drawn[seed] for seed in self._seeds])
+        return stacked.to(self._device, self._dtype)
+
+    def batches(self, n: int, size: int) -> Iterator[Tensor]:
+        """Positions [V, size] among n things for ever, in a new order when no full batch is left.
+
+        Of fewer than `size` things all of them are a batch.
+        """
+        size = min(n, size)
+        while True:
+            shuffled = self.permutations(n)
+            for first in range(0, n - size + 1, size):
+                yield shuffled[:, first : first + size]
 
     def permutations(self, n: int) -> Tensor:
         """The next random order of n things: [V, n] int64."""

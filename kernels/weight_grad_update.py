@@ -1,18 +1,21 @@
 """Weight gradients with the optimizer in the epilogue: the gradient never reaches memory.
 
-    g[v] = a[v]^T b[v]                                                     (the Outer's meaning)
+    g[v] = a[v]^T b[v] + own[v] w[v] - pull[v] anchor                      (the Outer's meaning)
     adamw   w <- w - lr wd w             then the Adam step on g           (arXiv 1711.05101)
     adam    g <- g + wd w                then the Adam step on g           (coupled L2, as Dassl's)
             m <- b1 m + (1-b1) g,   s <- b2 s + (1-b2) g^2
             w <- w - lr m / (1-b1^t) / (sqrt(s / (1-b2^t)) + eps)          (arXiv 1412.6980)
     sgd     g <- g + wd w,   m <- momentum m + g,   w <- w - lr m
+            nesterov:                                      w <- w - lr (g + momentum m)
 
 Axes: V variants, B rows of the batch, m x n the weight. a [V,B,m] and b [V,B,n] share a dtype;
 w [V,m,n] and the optimizer's state are float32, contiguous, and change in place; lr and weight
-decay are [V]. There is no backward: this is the end of a step, not an autograd Function.
+decay are [V]. own and pull scale the rows of w and of an anchor: what a penalty |w - anchor|^2 and
+a division by |w_i| add to a gradient. There is no backward: this is the end of a step, not an
+autograd Function.
 
 Work a step and variant: 2Bmn flop; 24mn bytes for Adam (16mn for SGD), the floor of any optimizer,
-and (m+n)B elements of the factors, where a gradient in memory would add 8mn.
+4mn for an anchor, and (m+n)B elements of the factors, where a gradient in memory would add 8mn.
 """
 
 import math
@@ -31,11 +34,35 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1}
 
 
-class Outer(NamedTuple):
-    """The gradient a^T b of a weight [V,m,n], not formed: a [V,B,m], b [V,B,n]."""
+@dataclass(frozen=True)
+class Outer:
+    """The gradient a^T b + own w - pull anchor of a weight w [V,m,n], not formed.
+
+    Attributes:
+        a: [V,B,m].
+        b: [V,B,n], of a's dtype.
+        own: [V,m] or [V,1] of w's dtype, what each row of w counts; None for 0.
+        pull: the same for the anchor's rows.
+        anchor: [V,m,n], or [m,n] for all variants, of w's dtype; there with `pull` alone.
+    """
 
     a: Tensor
     b: Tensor
+    own: Tensor | None = None
+    pull: Tensor | None = None
+    anchor: Tensor | None = None
+
+    def formed(self, weight: Tensor) -> Tensor:
+        """The gradient after all, [V,m,n] in the weight's dtype."""
+        return self.add_memory(torch.bmm(self.a.mT, self.b).to(weight.dtype), weight)
+
+    def add_memory(self, product: Tensor, weight: Tensor) -> Tensor:
+        """The product [V,m,n] with own w - pull anchor added in place."""
+        if self.own is not None:
+            product.addcmul_(self.own[..., None], weight)
+        if self.pull is not None and self.anchor is not None:
+            product.addcmul_(self.pull[..., None], self.anchor, value=-1)
+        return product
 
 
 @dataclass(frozen=True)
@@ -46,14 +73,20 @@ class Rule:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     momentum: float = 0.9
+    nesterov: bool = False
 
     def __post_init__(self) -> None:
         if self.optimizer not in MOMENTS:
             raise ValueError(f"optimizer {self.optimizer!r} is none of {', '.join(MOMENTS)}")
 
+    @property
+    def moments(self) -> int:
+        """How many tensors of the weight's shape a step remembers."""
+        return MOMENTS[self.optimizer] if self.optimizer != "sgd" or self.momentum else 0
+
     def state(self, weight: Tensor) -> tuple[Tensor, ...]:
-        """Zeroed moments for `weight`: (m, s) for Adam, (m,) for SGD."""
-        return tuple(torch.zeros_like(weight) for _ in range(MOMENTS[self.optimizer]))
+        """Zeroed moments for `weight`: (m, s) for Adam, (m,) for SGD, () without momentum."""
+        return tuple(torch.zeros_like(weight) for _ in range(self.moments))
 
 
 class Rates(NamedTuple):
@@ -87,16 +120,17 @@ def reference(
     rates: Rates,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The new weight and state in plain torch; any dtype, nothing in place."""
-    g = grad.a.mT @ grad.b if isinstance(grad, Outer) else grad  # [V,m,n]
-    g = g.to(weight.dtype)
+    g = grad.formed(weight) if isinstance(grad, Outer) else grad.to(weight.dtype)  # [V,m,n]
     lr, weight_decay = (r[:, None, None].to(g) for r in rates[:2])  # [V,1,1]
     if rule.optimizer == "adamw":
         weight = weight - lr * weight_decay * weight
     else:
         g = g + weight_decay * weight
+    if rule.optimizer == "sgd" and not state:
+        return weight - lr * g, ()
     if rule.optimizer == "sgd":
         m = rule.momentum * state[0] + g
-        return weight - lr * m, (m,)
+        return weight - lr * (g + rule.momentum * m if rule.nesterov else m), (m,)
     b1, b2 = rule.betas
     m = b1 * state[0] + (1 - b1) * g
     s = b2 * state[1] + (1 - b2) * g * g
@@ -107,13 +141,14 @@ def reference(
 
 @jit
 def _product_kernel(
-    a, b, w, m1, m2, lr, decay, step,
-    sav, sab, sam, sbv, sbb, sbn,
+    a, b, own, pull, anchor, w, m1, m2, lr, decay, step,
+    sav, sab, sam, sbv, sbb, sbn, sov, som, spv, spm, scv, scm, scn,
     B, M, N,
     beta1, beta2, gain1, gain2, log_beta1, log_beta2, eps,
-    OPTIMIZER: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    OPTIMIZER: tl.constexpr, OWN: tl.constexpr, PULL: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """One tile of one variant's weight; OPTIMIZER "none" writes the gradient to w instead."""
+    """One tile of one variant's weight; OPTIMIZER "none" writes the product to w instead."""
     tiles_m, tiles_n = tl.cdiv(M, BM), tl.cdiv(N, BN)
     v = (tl.program_id(0) // (tiles_m * tiles_n)).to(tl.int64)
     place = tl.program_id(0) % (tiles_m * tiles_n)
@@ -133,24 +168,31 @@ def _product_kernel(
     else:
         rate, shrink = tl.load(lr + v), tl.load(decay + v)
         weight = tl.load(w + at, mask=inside, other=0.0)
+        if OWN:
+            g += tl.load(own + v * sov + i * som, mask=in_i, other=0.0)[:, None] * weight
+        if PULL:
+            held = tile.load(anchor + v * scv, i, j, in_i, in_j, scm, scn)
+            g -= tl.load(pull + v * spv + i * spm, mask=in_i, other=0.0)[:, None] * held
         if OPTIMIZER == "adamw":
             weight -= rate * shrink * weight
         else:
             g += shrink * weight
-        m = beta1 * tl.load(m1 + at, mask=inside, other=0.0)
-        if OPTIMIZER == "sgd":
-            m += g
-            weight -= rate * m
+        if OPTIMIZER == "plain":
+            weight -= rate * g
+        elif OPTIMIZER == "sgd" or OPTIMIZER == "nesterov":
+            m = beta1 * tl.load(m1 + at, mask=inside, other=0.0) + g
+            weight -= rate * (g + beta1 * m if OPTIMIZER == "nesterov" else m)
+            tl.store(m1 + at, m, mask=inside)
         else:
-            m += gain1 * g
+            m = beta1 * tl.load(m1 + at, mask=inside, other=0.0) + gain1 * g
             s = beta2 * tl.load(m2 + at, mask=inside, other=0.0) + gain2 * g * g
             # In float64: 1 - beta2^t loses four digits of float32 at t = 1.
             t = tl.load(step).to(tl.float64)
             debias1 = (1.0 - tl.exp(t * log_beta1)).to(tl.float32)
             debias2 = (1.0 - tl.exp(t * log_beta2)).to(tl.float32)
             weight -= rate * (m / debias1) / (tl.sqrt(s / debias2) + eps)
+            tl.store(m1 + at, m, mask=inside)
             tl.store(m2 + at, s, mask=inside)
-        tl.store(m1 + at, m, mask=inside)
         tl.store(w + at, weight, mask=inside)
 
 
@@ -170,14 +212,14 @@ SETTINGS = {
 
 
 def _launch_product(outer: Outer, w: Tensor, update: dict[str, Any], trial: Any = None) -> None:
-    """Write a^T b to w, or with the arguments of an update change w by it."""
-    a, b = outer
+    """Write a^T b to w, or with the arguments of an update change w by the whole gradient."""
+    a, b = outer.a, outer.b
     (V, B, M), N = a.shape, b.shape[-1]
     unused: dict[str, Any] = dict.fromkeys(("m1", "m2", "lr", "decay", "step"), w)
     unused |= dict.fromkeys(("beta1", "beta2", "gain1", "gain2", "log_beta1", "log_beta2"), 0.0)
     named: dict[str, Any] = {"a": a, "b": b, "w": w, "B": B, "M": M, "N": N}
     named |= launch.strides("sav sab sam", a) | launch.strides("sbv sbb sbn", b)
-    named |= unused | {"eps": 0.0, "OPTIMIZER": "none"} | update
+    named |= unused | _memory(outer, w) | {"eps": 0.0, "OPTIMIZER": "none"} | update
 
     def grid(blocks: dict[str, int]) -> int:
         return V * launch.tiles(M, blocks["BM"]) * launch.tiles(N, blocks["BN"])
@@ -185,9 +227,20 @@ def _launch_product(outer: Outer, w: Tensor, update: dict[str, Any], trial: Any 
     launch.run(_product_kernel, grid, named, SETTINGS[a.element_size()], trial)
 
 
+def _memory(outer: Outer, w: Tensor) -> dict[str, Any]:
+    """The kernel's arguments for what a gradient has of its weight; w stands for what is None."""
+    rows = [None if x is None else x.expand(w.shape[:2]) for x in (outer.own, outer.pull)]
+    named: dict[str, Any] = {"own": w, "pull": w, "anchor": w}
+    there = zip(named, (*rows, outer.anchor), strict=True)
+    named |= {name: x for name, x in there if x is not None}
+    named |= launch.strides("sov som", rows[0]) | launch.strides("spv spm", rows[1])
+    named |= launch.strides("scv scm scn", outer.anchor)
+    return named | {"OWN": outer.own is not None, "PULL": outer.pull is not None}
+
+
 def weight_grad(outer: Outer, dtype: torch.dtype) -> Tensor:
-    """The gradient a^T b formed after all, [V,m,n] in `dtype`: what autograd has to return."""
-    a, b = outer
+    """The product a^T b formed after all, [V,m,n] in `dtype`: what autograd has to return."""
+    a, b = outer.a, outer.b
     if not launch.uses_triton(a):
         return torch.bmm(a.mT, b).to(dtype)
     g = torch.empty(a.shape[0], a.shape[2], b.shape[2], dtype=dtype, device=a.device)
@@ -203,14 +256,16 @@ def _update_triton(
     rates: Rates,
 ) -> None:
     b1, b2 = (rule.momentum, 0.0) if rule.optimizer == "sgd" else rule.betas
-    update: dict[str, Any] = {"m1": state[0], "m2": state[-1], "step": rates.step}
+    kind = "nesterov" if rule.optimizer == "sgd" and rule.nesterov else rule.optimizer
+    moments = dict(zip(("m1", "m2"), state, strict=False))
+    update: dict[str, Any] = {**moments, "step": rates.step}
     update |= {"lr": rates.lr, "decay": rates.weight_decay}
-    update |= {"eps": rule.eps, "OPTIMIZER": rule.optimizer}
+    update |= {"eps": rule.eps, "OPTIMIZER": kind if state else "plain"}
     update |= {"beta1": b1, "beta2": b2, "gain1": 1 - b1, "gain2": 1 - b2}
     update |= {"log_beta1": _log(b1), "log_beta2": _log(b2)}
 
     def trial() -> dict[str, Tensor]:
-        return {"w": weight.clone(), "m1": state[0].clone(), "m2": state[-1].clone()}
+        return {name: x.clone() for name, x in {"w": weight, **moments}.items()}
 
     _launch_product(outer, weight, update, trial)
 
@@ -222,27 +277,29 @@ def _log(beta: float) -> float:
 def _update_torch(
     weight: Tensor, grad: Tensor, state: tuple[Tensor, ...], rule: Rule, rates: Rates
 ) -> None:
-    """The fused in-place steps of torch, one call for each run of variants with equal rates."""
-    for first, last, lr, decay in rates.runs:
-        whole = last - first == len(weight)
-        w, g, *moments = ([t if whole else t[first:last]] for t in (weight, grad, *state))
+    """The fused in-place steps of torch, one call for all variants with equal rates."""
+    alike: dict[tuple[float, float], list[tuple[int, int]]] = {}
+    for first, last, *own in rates.runs:
+        alike.setdefault((own[0], own[1]), []).append((first, last))
+    for (lr, decay), runs in alike.items():
+        w, g, *moments = ([t[a:b] for a, b in runs] for t in (weight, grad, *state))
         if rule.optimizer == "sgd":
             torch._fused_sgd_(
                 w,
                 g,
-                moments[0],
+                moments[0] if moments else [],
                 weight_decay=decay,
                 momentum=rule.momentum,
                 lr=lr,
                 dampening=0.0,
-                nesterov=False,
+                nesterov=rule.nesterov and bool(moments),
                 maximize=False,
                 is_first_step=False,
             )
             continue
         fused: Any = torch._fused_adamw_ if rule.optimizer == "adamw" else torch._fused_adam_
         fused(
-            *(w, g, *moments, [], [rates.step]),
+            *(w, g, *moments, [], [rates.step] * len(w)),
             lr=lr,
             beta1=rule.betas[0],
             beta2=rule.betas[1],
@@ -283,7 +340,8 @@ def weight_grad_update(
         work = work or Workspace()
         formed = work.take(f"gradient {tuple(weight.shape)}", weight.shape, grad.a)
         torch.bmm(grad.a.mT, grad.b, out=formed)
-        dense = work.rounded(f"wide gradient {tuple(weight.shape)}", formed, weight.dtype)
+        wide = work.rounded(f"wide gradient {tuple(weight.shape)}", formed, weight.dtype)
+        dense = grad.add_memory(wide, weight)
     else:
         dense = grad.to(weight.dtype).contiguous()  # the fused steps read memory, not strides
     if weight.device.type == "cpu":
@@ -302,27 +360,40 @@ def _check(
 ) -> None:
     if weight.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"weight is {weight.dtype}; optimizers keep float32 weights")
-    if len(state) != MOMENTS[rule.optimizer]:
-        raise ValueError(
-            f"{rule.optimizer} has {MOMENTS[rule.optimizer]} moments, not {len(state)}"
-        )
+    if len(state) != rule.moments:
+        raise ValueError(f"{rule.optimizer} has {rule.moments} moments, not {len(state)}")
     if len(rates.lr) != len(weight):
         raise ValueError(f"rates are for {len(rates.lr)} variants, not {len(weight)}")
     for t in (weight, *state):
         if t.shape != weight.shape or t.dtype != weight.dtype or not t.is_contiguous():
             raise ValueError("weight and state must be contiguous and agree in shape and dtype")
     if isinstance(grad, Outer):
-        a, b = grad
+        a, b = grad.a, grad.b
         if a.ndim != 3 or b.ndim != 3 or a.shape[:2] != b.shape[:2] or a.dtype != b.dtype:
             raise ValueError(
                 f"Outer needs a [V,B,m] and b [V,B,n] of one dtype, "
                 f"not {list(a.shape)} {a.dtype} and {list(b.shape)} {b.dtype}"
             )
         shape = [a.shape[0], a.shape[2], b.shape[2]]
+        _check_memory(grad, weight)
     else:
         shape = list(grad.shape)
     if shape != list(weight.shape):
         raise ValueError(f"gradient {shape} does not fit weight {list(weight.shape)}")
+
+
+def _check_memory(outer: Outer, weight: Tensor) -> None:
+    if (outer.pull is None) != (outer.anchor is None):
+        raise ValueError("Outer has both pull and anchor, or neither")
+    rows = [weight.shape[:2], (len(weight), 1)]
+    whole = [weight.shape, weight.shape[1:]]
+    for name, shapes in (("own", rows), ("pull", rows), ("anchor", whole)):
+        x = getattr(outer, name)
+        if x is not None and (x.shape not in shapes or x.dtype != weight.dtype):
+            raise ValueError(
+                f"{name} {list(x.shape)} {x.dtype} does not fit "
+                f"weight {list(weight.shape)} {weight.dtype}"
+            )
 
 
 def _inputs(s: Sizes) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cacheclip.engine import memory
-from cacheclip.engine import stack as engine
+from cacheclip.engine import memory, stack as engine
 from cacheclip.engine.schedule import learning_rates
 from cacheclip.methods.base import Params
 from cacheclip.methods.clip_adapter import ClipAdapter

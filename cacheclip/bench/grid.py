@@ -74,8 +74,8 @@ def case(setup: Setup) -> Case:
             **AXES,
             **STATIC,
             "epochs": setup.shape.epochs,
-            "schedule": ClipAdapter.defaults["schedule"],
-            "weight_decay": ClipAdapter.defaults["weight_decay"],
+            "schedule": ClipAdapter.table["schedule"].default,
+            "weight_decay": ClipAdapter.table["weight_decay"].default,
             "precision": precision,
             "variants": variants,
             "variants_at_once": chunks,
@@ -125,10 +125,7 @@ def _random(setup: Setup) -> Grid:
             rows=rows,
             labels=data.labels[rows],
             text={"norm-mean": data.text},
-            settings={
-                name: torch.tensor([float(s[name]) for s in settings], device=setup.device)
-                for name in ClipAdapter.vector
-            },
+            settings=ClipAdapter.numbers_of(settings, setup.device),
             logit_scale=LOGIT_SCALE,
             n_classes=n_classes,
         )

@@ -12,8 +12,7 @@ from torch.nn import functional
 
 from cacheclip.bench.harness import Case, Setup, Timed
 from cacheclip.bench.synthetic import LOGIT_SCALE, Features, features
-from cacheclip.engine import memory
-from cacheclip.engine import stack as engine
+from cacheclip.engine import memory, stack as engine
 from cacheclip.errors import FitError
 from cacheclip.heads.cache_search import GRID, search
 from cacheclip.heads.logistic import TOLERANCE as TOLERANCES

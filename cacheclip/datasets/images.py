@@ -13,6 +13,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -24,8 +25,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from cacheclip.datasets import levels
-from cacheclip.datasets.base import MAX_BYTES as MAX_BYTES
-from cacheclip.datasets.base import Source
+from cacheclip.datasets.base import MAX_BYTES as MAX_BYTES, Source
 from cacheclip.datasets.suffixes import INSTALL_HEIF, has_heif
 from cacheclip.files import regular
 from cacheclip.files.refusals import is_of_the_machine, unreadable
@@ -149,8 +149,10 @@ def using_rgb(
             _require_usual(image.width, image.height)
         except DECODER_ERRORS as error:
             raise _failure(data, error) from error
-        with _turn(image.width * image.height > LARGE_PIXELS):
+        if image.width * image.height <= LARGE_PIXELS:
             return use(_decoded(image, data, reading))
+        with _large, ThreadPoolExecutor(1) as alone:  # of each thread the allocator keeps memory
+            return alone.submit(lambda: use(_decoded(image, data, reading))).result()
 
 
 def _turn(large: bool) -> AbstractContextManager[Any]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -19,7 +19,7 @@ from cacheclip.kernels.weight_grad_update import (
     neighbours,
     weight_grad_update,
 )
-from cacheclip.methods.base import Params, Trained
+from cacheclip.methods.base import Move, Params, Trained
 from cacheclip.task import Batch, Generators, Task
 
 
@@ -28,47 +28,59 @@ def train(
 ) -> Params:
     """Fit every variant of the task for the method's epochs and give the params of the last step.
 
-    The gradient is that of the sum of the losses over V: exact for each variant, since no variant's
-    loss reads another's params.
-
     Args:
         method: holds the static settings (epochs, batch_size, optimizer, schedule).
         task: V variants; its settings hold lr and weight_decay.
-        seeds: one a variant, for the start and the order of the data.
+        seeds: one a variant, for the start, the order of the data and what steps draw.
         progress: called with the share of the epochs done.
 
     Returns:
         Tensors with leading V, without gradients.
     """
-    order = _by_rates(task)
-    if order != sorted(order):
-        there = torch.tensor(order, device=task.device)
-        sorted_ = train(method, task.part(there), [seeds[v] for v in order], progress)
-        back = there.argsort()  # a tensor that is one for all variants stays one
-        return {name: x[back] if x.stride(0) else x for name, x in sorted_.items()}
+    task = method.data(task)
+    epochs, per_epoch = int(method.settings["epochs"]), method.per_epoch(task)
+    run = steps(method, task, seeds)
+    for epoch in range(epochs):
+        for _ in range(per_epoch):
+            params = next(run)
+        progress((epoch + 1) / epochs)
+    return {name: x.detach() for name, x in params.items()}
+
+
+def steps(method: Trained, task: Task, seeds: Sequence[int]) -> Iterator[Params]:
+    """The params after each step of a run; the next step changes them in place.
+
+    The gradient is that of the sum of the losses over V: exact for each variant, since no variant's
+    loss reads another's params.
+
+    Args:
+        method: as `train` takes it.
+        task: what the method's `data` gave.
+        seeds: one a variant.
+    """
     params = method.init(task, Generators(seeds, "init", task.device, task.dtype))
-    moving = {name: params[name].contiguous().requires_grad_() for name in method.trainable}
+    moving = {  # copies: what a param starts from belongs to the task, and steps change in place
+        name: params[name].clone(memory_format=torch.contiguous_format).requires_grad_()
+        for name in method.trainable
+    }
     params = params | moving
-    epochs, N = int(method.settings["epochs"]), task.rows.shape[1]
-    batches = _batches(N, int(method.settings["batch_size"]), drop_last=method.drop_last)
-    rates = _rates(method, task, epochs, len(batches))
-    rule = Rule(cast(Optimizer, method.settings["optimizer"]), eps=method.eps)
-    state = {name: rule.state(x) for name, x in moving.items()}
+    gaits = _gaits(method, task, moving)
     work: defaultdict[str, Workspace] = defaultdict(Workspace)
     dtype = training_dtype(method, task)
     task = replace(task, pool={name: x.to(dtype) for name, x in task.pool.items()})
-    orders = Generators(seeds, "order", task.device, task.dtype)
-    for epoch in range(epochs):
-        shuffled = task.ordered(orders.permutations(N))
-        for first, last in batches:
-            gradients = _gradients(method, params, moving, shuffled.batch(first, last, work))
-            now = next(rates)
-            with torch.no_grad():
-                for name, weight in moving.items():
-                    own = gradients[name], state[name]
-                    weight_grad_update(weight, *own, rule, now, work=work["update"])
-        progress((epoch + 1) / epochs)
-    return {name: x.detach() for name, x in params.items()}
+    order = method.order(task, Generators(seeds, "order", task.device, task.dtype))
+    noise = Generators(seeds, "noise", task.device, task.dtype)
+    epochs, per_epoch = int(method.settings["epochs"]), method.per_epoch(task)
+    for step in range(epochs * per_epoch):
+        batch = task.at(next(order), work, noise, step=step, epoch=step // per_epoch)
+        gradients = _gradients(method, params, moving, batch)
+        with torch.no_grad():
+            for gait in gaits:
+                now = next(gait.rates)
+                for name, state in gait.states.items():
+                    own = gradients[name], state
+                    weight_grad_update(moving[name], *own, gait.rule, now, work=work["update"])
+        yield params
 
 
 def _gradients(
@@ -87,16 +99,40 @@ def _gradients(
     return dict(zip(moving, torch.autograd.grad(loss, list(moving.values())), strict=True))
 
 
-def _by_rates(task: Task) -> list[int]:
-    """The variants in an order that brings equal rates together: one fused update for each run."""
-    rates = [task.settings[name].tolist() for name in ("lr", "weight_decay")]
-    return sorted(range(task.variants), key=list(zip(*rates, strict=True)).__getitem__)
+@dataclass(frozen=True)
+class _Gait:
+    """Params that step alike: their moments by name, and the rates of each step to come."""
+
+    rule: Rule
+    states: Mapping[str, tuple[Tensor, ...]]
+    rates: Iterator[Rates]
 
 
-def _rates(method: Trained, task: Task, epochs: int, batches: int) -> Iterator[Rates]:
+def _gaits(method: Trained, task: Task, moving: Params) -> list[_Gait]:
+    """One for all params, and one for each `Move` of some of them."""
+    own, plain = method.moves(task), Move()
+    moves = {id(move): move for move in (own.get(name, plain) for name in moving)}
+    found = []
+    for move in moves.values():
+        optimizer = cast(Optimizer, method.settings["optimizer"])
+        rule = Rule(optimizer, eps=method.eps, nesterov=move.nesterov)
+        if move.momentum is not None:
+            rule = replace(rule, momentum=move.momentum)
+        states = {n: rule.state(x) for n, x in moving.items() if own.get(n, plain) is move}
+        found.append(_Gait(rule, states, _rates(method, task, move)))
+    return found
+
+
+def _rates(method: Trained, task: Task, move: Move) -> Iterator[Rates]:
     """The rates of each step; which variants share theirs is the same at every one."""
     lr, decay = task.settings["lr"], task.settings["weight_decay"]
-    table = learning_rates(str(method.settings["schedule"]), lr, epochs, batches)  # [steps, V]
+    epochs, per_epoch = int(method.settings["epochs"]), method.per_epoch(task)
+    table = learning_rates(str(method.settings["schedule"]), lr, epochs, per_epoch)  # [steps, V]
+    if move.lr is not None:
+        lr, table = lr * move.lr, table * move.lr
+    if move.every > 1:
+        counts = torch.arange(1, len(table) + 1, device=table.device)[:, None]
+        table = table.where(counts % move.every == 0, 0.0)
     decays = decay.tolist()
     runs = neighbours(list(zip(lr.tolist(), decays, strict=True)))
     step = torch.zeros((), device=task.device)
@@ -104,9 +140,3 @@ def _rates(method: Trained, task: Task, epochs: int, batches: int) -> Iterator[R
         step += 1
         own = zip(runs, values, strict=True)
         yield Rates(row, decay, step, [(a, b, value, decays[a]) for (a, b), value in own])
-
-
-def _batches(n: int, size: int, *, drop_last: bool) -> list[tuple[int, int]]:
-    """First and last position of each batch; a partial one goes only if a full one stays."""
-    cuts = [(first, min(first + size, n)) for first in range(0, n, size)]
-    return cuts[:-1] if drop_last and n >= size and n % size else cuts

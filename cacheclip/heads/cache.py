@@ -14,7 +14,7 @@ def cache_of(task: Task) -> dict[str, Tensor]:
     return {
         "weight": text,
         "logit_scale": text.new_full((len(text),), task.logit_scale),
-        "keys": task.support()["image"],
+        "keys": task.mean_of_views(),
         "labels": task.labels,
         "alpha": task.settings["alpha"],
         "beta": task.settings["beta"],

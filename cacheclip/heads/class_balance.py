@@ -8,9 +8,6 @@ weight: a head that a cross-entropy fitted has learned those shares as the prior
 
 from torch import Tensor
 
-CLASS_WEIGHT = {"class_weight": ("none", "balanced")}
-PRIOR = {"prior": ("support", "uniform")}
-
 
 def class_counts(labels: Tensor, n_classes: int) -> Tensor:
     """Pictures of each class: labels [V, N] -> [V, C] int64."""

@@ -3,7 +3,7 @@
 import pkgutil
 
 # The files of this folder that are no method.
-MACHINERY = frozenset({"base", "catalogue"})
+MACHINERY = frozenset({"base", "catalogue", "settings"})
 
 
 def names() -> list[str]:

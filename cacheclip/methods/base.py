@@ -19,81 +19,34 @@ The folder is the registry: the file `tip_adapter.py` holds the one class of `ti
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from math import inf
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from cacheclip.errors import UsageError, instead
-from cacheclip.kernels.weight_grad_update import MOMENTS, Outer
+from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods import names as names
+from cacheclip.methods.settings import (
+    CLASS_WEIGHT as CLASS_WEIGHT,
+    LOGIT_SCALE as LOGIT_SCALE,
+    PRECISIONS as PRECISIONS,
+    PRIOR as PRIOR,
+    SEARCH as SEARCH,
+    STEP_WORDS as STEP_WORDS,
+    TEXT_NORM as TEXT_NORM,
+    Setting as Setting,
+    Settings as Settings,
+    Value as Value,
+    steps as steps,
+    wrong_in,
+)
 from cacheclip.task import Batch, Generators, Query, Task
 
 Params = dict[str, Tensor]
-Value = float | int | str
-Settings = dict[str, Value]
-
-SEARCH = "search"  # the value of a setting that `Method.search` finds
-
-STEP_WORDS = {"optimizer": tuple(MOMENTS), "schedule": ("constant", "cosine", "dassl")}
-PRECISIONS = ("auto", "fp32", "bf16")
-STEP_BOUNDS = {
-    "lr": (0.0, inf),
-    "epochs": (1, 10**6),
-    "batch_size": (1, 10**9),
-    "weight_decay": (0.0, inf),
-}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a method: all that is said of it, in one line.
-
-    Attributes:
-        default: the constant.
-        low: least number that it may be.
-        high: greatest.
-        grid: what a selecting policy tries, from the nearest to zero-shot outwards. It holds the
-            constant, and zero-shot where the method has it.
-        words: what it may be: all values where the default is a word, and beside numbers what a
-            number may be instead, `search` or `learned`; then the default is what the run starts
-            from. Variants of the same word share a stack.
-        shape: whether its numbers change shapes or steps: variants that share it share a stack, the
-            others' numbers are handed over as one [V] tensor.
-        power: the constant is that of logit scale s = 100, and becomes (s / 100)^power times that.
-        zero_shot: which end of it leads to zero-shot, or holds back most.
-        search: least and greatest number that a search looks at.
-        unsaid: the first word holds unasked and stands in no settings, so that a row that does
-            without it is the row it always was.
-    """
-
-    default: Value
-    low: float = -inf
-    high: float = inf
-    grid: tuple[Value, ...] = ()
-    words: tuple[str, ...] = ()
-    shape: bool = False
-    power: float = 0.0
-    zero_shot: Literal["low", "high"] | None = None
-    search: tuple[float, float] | None = None
-    unsaid: bool = False
-
-
-def steps(**own: Value) -> dict[str, Setting]:
-    """The settings that all trained methods have, with a recipe's values."""
-    table = {
-        "lr": Setting(1e-3, low=0.0),
-        "epochs": Setting(100, low=1, high=10**6, shape=True),
-        "batch_size": Setting(256, low=1, high=10**9, shape=True),
-        "optimizer": Setting("adamw", words=STEP_WORDS["optimizer"], shape=True),
-        "weight_decay": Setting(0.0, low=0.0),
-        "schedule": Setting("cosine", words=STEP_WORDS["schedule"], shape=True),
-    }
-    return table | {name: replace(table[name], default=value) for name, value in own.items()}
 
 
 @dataclass(frozen=True)
@@ -113,6 +66,11 @@ class Reads:
     text: tuple[str, ...] = ()
     encoder: tuple[str, ...] = ()
     query_views: bool = False
+
+    @property
+    def raw_text(self) -> bool:
+        """Whether it reads class text that keeps its norm."""
+        return any(ensemble.endswith("raw-mean") for ensemble in self.text)
 
 
 @dataclass(frozen=True)
@@ -154,8 +112,6 @@ class Method(ABC):
     Class attributes:
         paper: arXiv number, or where the method comes from.
         version: raised whenever results change.
-        needs: layers that it reads, as `Query` names them.
-        text: text ensembles that it reads, as `task.class_text` names them.
         learns: what a fit learns from: `support`, then seeds and shots count, or `nothing`.
         setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
             set; `online`: on the pictures before it in the stream.
@@ -163,88 +119,81 @@ class Method(ABC):
         equivariant: whether classes in another order give the same columns in that order; not
             where something is drawn for each class.
         table: setting -> its default, domain, grid: the one place that declares it.
-        static: settings that change shapes or steps; variants that share them share a stack.
-        vector: settings that are one number a variant, handed over as [V] tensors.
-        words: the words that a setting may be: all values of one whose default is a word, and
-            beside numbers what a number may be instead, `search` or `learned`. Variants of the
-            same word share a stack; the constructor is given it, the tensor holds the default.
-        labels: settings of how unequal classes count (`heads/class_balance.py`), each with its
-            words. The first word is what holds unasked and stands in no settings, so that a row
-            that does without it is the row it always was; the engine acts on the others.
-        defaults: the `fixed` constants.
-        recipes: recipe -> settings in which it differs from `defaults`, for a method whose paper
+        recipes: recipe -> settings in which it differs from the defaults, for a method whose paper
             and released code disagree; the first is what runs unasked.
-        bounds: least and greatest value of the settings that have one.
-        grid: what a selecting policy tries, the first name varies slowest. It holds the constant,
-            and zero-shot where the method has it.
-        searches: least and greatest value that a search looks at.
         off: the setting under which the method is zero-shot, where there is one.
-        zero_shot: the settings that lead to zero-shot (or hold back most), and which end does.
+        reads: what a fit and its answers read; a property where static settings decide it.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    needs: ClassVar[tuple[str, ...]] = ("image",)
-    text: ClassVar[tuple[str, ...]] = ()
     learns: ClassVar[Literal["support", "nothing"]] = "support"
     setting: ClassVar[Literal["inductive", "transductive", "online"]] = "inductive"
     transfers: ClassVar[bool] = False
     equivariant: ClassVar[bool] = True
     table: ClassVar[Mapping[str, Setting]] = {}
-    static: ClassVar[tuple[str, ...]] = ()
-    vector: ClassVar[tuple[str, ...]] = ()
-    words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    labels: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    defaults: ClassVar[Mapping[str, Value]] = {}
     recipes: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
-    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    grid: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
-    searches: ClassVar[Mapping[str, tuple[float, float]]] = {}
     off: ClassVar[Mapping[str, Value]] = {}
-    zero_shot: ClassVar[Mapping[str, Literal["low", "high"]]] = {}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "table" in cls.__dict__:
-            cls._derive()
-        if inspect.isabstract(cls) or ABC in cls.__bases__:
-            return
-        cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
-        known = {*cls.static, *cls.vector}
-        named = {*cls.grid, *cls.bounds, *cls.words, *cls.zero_shot, *cls.off}.union(
-            *cls.recipes.values()
-        )
-        if not cls.paper or set(cls.defaults) != known or not named <= known:
-            where = "paper, defaults, grid, bounds, words, zero_shot, recipes"
-            raise TypeError(f"{cls.__name__}: {where}: unknown setting")
-
-    def __init__(self, **static: Value) -> None:
-        self.settings: Settings = {name: self.defaults[name] for name in self.static} | static
-
-    @classmethod
-    def _derive(cls) -> None:
-        said = {name: own for name, own in cls.table.items() if not own.unsaid}
-        cls.static = tuple(n for n, s in said.items() if s.shape or isinstance(s.default, str))
-        cls.vector = tuple(name for name in said if name not in cls.static)
-        cls.defaults = {name: own.default for name, own in said.items()}
-        cls.words = {name: own.words for name, own in said.items() if own.words}
-        cls.labels = {name: own.words for name, own in cls.table.items() if own.unsaid}
-        domain = {name: (own.low, own.high) for name, own in said.items()}
-        cls.bounds = {name: ends for name, ends in domain.items() if ends != (-inf, inf)}
-        cls.grid = {name: own.grid for name, own in said.items() if own.grid}
-        cls.searches = {name: own.search for name, own in said.items() if own.search}
-        cls.zero_shot = {name: own.zero_shot for name, own in said.items() if own.zero_shot}
 
     @property
     def reads(self) -> Reads:
-        """What a fit and its answers read."""
-        return Reads(support=self.needs, query=self.needs, text=self.text)
+        """Pictures' features alone."""
+        return Reads()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if inspect.isabstract(cls) or ABC in cls.__bases__:
+            return
+        cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
+        named = {*cls.off}.union(*cls.recipes.values())
+        wrong = wrong_in(cls.table, named) if cls.paper else "no paper"
+        if wrong is not None:
+            raise TypeError(f"{cls.__name__}: {wrong}")
+
+    def __init__(self, **static: Value) -> None:
+        table = self.table.items()
+        constants = {n: own.default for n, own in table if own.static and not own.unsaid}
+        self.settings: Settings = constants | static
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The method under all settings of a variant."""
+        return cls(**cls.static_of(settings))
+
+    @classmethod
+    def static_of(cls, settings: Settings) -> Settings:
+        """What the variants of a stack share: shapes, words and all that is said by a word."""
+        static = {n: settings[n] for n, own in cls.table.items() if own.static and not own.unsaid}
+        return static | {n: v for n, v in settings.items() if isinstance(v, str)}
+
+    @classmethod
+    def numbers_of(
+        cls,
+        variants: Sequence[Settings],
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> dict[str, Tensor]:
+        """The settings that differ within a stack, each [V]; a word's place holds the default."""
+        return {
+            name: torch.tensor(
+                [own.default if isinstance(s[name], str) else s[name] for s in variants],
+                device=device,
+                dtype=dtype,
+            )
+            for name, own in cls.table.items()
+            if not own.static
+        }
 
     @classmethod
     def recipe(cls, asked: str | None = None) -> str | None:
         """The recipe that runs where this one is asked for; None where the method has none."""
         return asked if asked in cls.recipes else next(iter(cls.recipes), None)
+
+    @classmethod
+    def by_shots(cls, shots: int) -> Settings:
+        """The constants that depend on the support images a class."""
+        return {}
 
     @classmethod
     def fixed(
@@ -253,6 +202,7 @@ class Method(ABC):
         logit_scale: float,
         recipe: str | None = None,
         given: Mapping[str, Value] = MappingProxyType({}),
+        text_norm: float = TEXT_NORM,
     ) -> Settings:
         """All settings where some are given: the rest are the method's constants.
 
@@ -261,9 +211,45 @@ class Method(ABC):
             logit_scale: the encoder's exp(logit_scale).
             recipe: one that the method does not know changes nothing.
             given: settings that are chosen already; constants may depend on them.
+            text_norm: mean norm of the classes' raw text.
         """
-        asked = {n: v for n, v in given.items() if n not in cls.labels or v != cls.labels[n][0]}
-        return {**cls.defaults, **cls.recipes.get(recipe or "", {}), **asked}
+        unsaid = {name: own.words[0] for name, own in cls.table.items() if own.unsaid}
+        constants = {name: own.default for name, own in cls.table.items() if name not in unsaid}
+        own = constants | cls.by_shots(shots) | dict(cls.recipes.get(recipe or "", {}))
+        asked = {name: value for name, value in given.items() if unsaid.get(name) != value}
+        return cls.rescaled(own | asked, set(own) - set(given), logit_scale, text_norm)
+
+    @classmethod
+    def rescaled(
+        cls,
+        settings: Settings,
+        names: Collection[str],
+        logit_scale: float,
+        text_norm: float = TEXT_NORM,
+    ) -> Settings:
+        """The settings, some of them brought from the published logit scale to another.
+
+        A step of SGD moves the logits by lr s^2, one of Adam by lr s, and a penalty p holds them
+        back by p / s^2: these products are kept. Where text of norm c is what steps move, a step
+        turns it by 1 / c less, so that s / c takes the place of s.
+
+        Args:
+            settings: all of a variant.
+            names: those that are constants or of the grid, and so of scale 100 and norm 10.
+            logit_scale: s.
+            text_norm: c.
+        """
+        powers = {name: cls.table[name].power for name in names if cls.table[name].power}
+        unit = LOGIT_SCALE / logit_scale
+        if powers and text_norm != TEXT_NORM and cls.of(settings).reads.raw_text:
+            unit *= text_norm / TEXT_NORM
+        here = dict(settings)
+        for name, power in powers.items():
+            value = settings[name]
+            twice = 2 if name == "lr" and settings["optimizer"] == "sgd" else 1
+            if not isinstance(value, str):
+                here[name] = float(f"{value * unit ** -(twice * power):.4g}")
+        return here
 
     @abstractmethod
     def logits(self, params: Params, query: Query) -> Tensor:

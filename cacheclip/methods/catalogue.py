@@ -8,10 +8,14 @@ import importlib.util
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cacheclip.methods import names
+
+if TYPE_CHECKING:
+    from cacheclip.methods.base import Setting
 
 CLOSED_FORM, TRAINED = "closed form", "training"
 
@@ -44,8 +48,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One setting of a method.
+class Domain:
+    """One setting of a method, as `cacheclip methods` shows it.
 
     Attributes:
         name: as `--set` takes it.
@@ -93,7 +97,7 @@ class Described:
     paper: str
     fitted: str
     text: tuple[str, ...]
-    settings: tuple[Setting, ...]
+    settings: tuple[Domain, ...]
     recipes: Mapping[str, Mapping[str, float | int | str]]
 
     def as_json(self) -> dict[str, Any]:
@@ -131,30 +135,27 @@ def described(name: str) -> Described:
 
     method = get(name)
     text = inspect.getdoc(method) or ""
-    if method.fixed.__func__ is not Method.fixed.__func__:  # type: ignore[attr-defined]
-        text += f"\n\nConstants: {inspect.getdoc(method.fixed)}"
+    if method.by_shots.__func__ is not Method.by_shots.__func__:  # type: ignore[attr-defined]
+        text += f"\n\nConstants: {inspect.getdoc(method.by_shots)}"
     return Described(
         name=name,
         paper=method.paper,
         fitted=TRAINED if issubclass(method, Trained) else CLOSED_FORM,
         text=tuple(text.splitlines()),
-        settings=tuple(_setting(method, setting) for setting in (*method.defaults, *method.labels)),
+        settings=tuple(_domain(name, own) for name, own in method.table.items()),
         recipes={recipe: dict(differs) for recipe, differs in method.recipes.items()},
     )
 
 
-def _setting(method: Any, name: str) -> Setting:
-    words = method.labels.get(name) or method.words.get(name, ())
-    default = method.defaults.get(name, words[0] if words else "")
-    low, high = method.bounds.get(name, (None, None))
-    return Setting(
+def _domain(name: str, own: "Setting") -> Domain:
+    return Domain(
         name=name,
-        default=default,
-        words=words,
-        low=low,
-        high=None if high == float("inf") else high,
-        whole=None if isinstance(default, str) else isinstance(default, int),
-        grid=method.grid.get(name, ()),
+        default=own.default,
+        words=own.words,
+        low=None if own.low == -inf else own.low,
+        high=None if own.high == inf else own.high,
+        whole=None if isinstance(own.default, str) else isinstance(own.default, int),
+        grid=own.grid,
     )
 
 
@@ -166,18 +167,25 @@ def _entry(name: str) -> Entry:
     (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     bases = {base.id for base in found.bases if isinstance(base, ast.Name)}
     told = {
-        target.id: ast.literal_eval(node.value)
+        target.id: node.value
         for node in found.body
         if isinstance(node, ast.Assign)
         for target in node.targets
-        if isinstance(target, ast.Name) and target.id in ("paper", "text", "learns")
+        if isinstance(target, ast.Name)
     }
-    pictures = "" if told.get("learns") == "nothing" else "pictures"
-    text = "text" if told.get("text") else ""
+    asked = {
+        keyword.arg
+        for node in ast.walk(found)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Reads"
+        for keyword in node.keywords
+    }
+    nothing = "learns" in told and ast.literal_eval(told["learns"]) == "nothing"
+    pictures = "" if nothing else "pictures"
+    text = "text" if asked & {"text", "encoder"} else ""
     return Entry(
         name=name,
         fitted=TRAINED if "Trained" in bases else CLOSED_FORM,
         reads=" and ".join(filter(None, [pictures, text])),
-        paper=told["paper"],
+        paper=ast.literal_eval(told["paper"]),
         says=(ast.get_docstring(found) or "").partition("\n")[0],
     )

@@ -1,23 +1,22 @@
 """CLIP-Adapter: a bottleneck MLP blended with the frozen feature, of images, of text, or both."""
 
-from collections.abc import Mapping
 from math import sqrt
-from types import MappingProxyType
 
 from torch import Tensor
 
-from cacheclip.heads.class_balance import CLASS_WEIGHT, PRIOR
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.kernels import cosine_cross_entropy, residual_mlp
 from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods.base import (
+    CLASS_WEIGHT,
     PRECISIONS,
-    STEP_BOUNDS,
-    STEP_WORDS,
+    PRIOR,
     Params,
+    Reads,
+    Setting,
     Settings,
     Trained,
-    Value,
+    steps,
 )
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
@@ -49,56 +48,36 @@ class ClipAdapter(Trained):
 
     paper = "2110.04544"
     version = 2
-    text = ("norm-mean",)
-    static = ("branch", "reduction", "epochs", "batch_size", "optimizer", "schedule", "precision")
-    vector = ("alpha", "lr", "weight_decay")
+    reads = Reads(text=("norm-mean",))
     drop_last = True
-    defaults = {
-        "branch": "image",
-        "alpha": 0.2,
-        "reduction": 4,
-        "lr": 2e-3,
-        "epochs": 200,
-        "batch_size": 32,
-        "optimizer": "sgd",
-        "weight_decay": 5e-4,
-        "schedule": "dassl",
-        "precision": "auto",
+    table = {
+        "branch": Setting("image", words=tuple(BRANCHES)),
+        "alpha": Setting(
+            0.2, 0.0, 1.0, grid=(0.0, 0.2, 0.4, 0.6, 0.8), words=("learned",), zero_shot="low"
+        ),
+        "reduction": Setting(4, 1, 1024, shape=True),
+        **steps(
+            lr=2e-3,
+            epochs=200,
+            batch_size=32,
+            optimizer="sgd",
+            weight_decay=5e-4,
+            schedule="dassl",
+        ),
+        "precision": Setting("auto", words=PRECISIONS),
+        **CLASS_WEIGHT,
+        **PRIOR,
     }
-    labels = {**CLASS_WEIGHT, **PRIOR}
-    words = {
-        **STEP_WORDS,
-        "branch": tuple(BRANCHES),
-        "alpha": ("learned",),
-        "precision": PRECISIONS,
-    }
-    bounds = {**STEP_BOUNDS, "alpha": (0.0, 1.0), "reduction": (1, 1024)}
-    grid = {"alpha": (0.0, 0.2, 0.4, 0.6, 0.8)}
     off = {"alpha": 0.0}
-    zero_shot = {"alpha": "low"}
     recipes = {
         "as-code": {},
         "as-paper": {"optimizer": "adam", "lr": 1e-5, "weight_decay": 0.0, "schedule": "constant"},
     }
 
     @classmethod
-    def fixed(
-        cls,
-        shots: int,
-        logit_scale: float,
-        recipe: str | None = None,
-        given: Mapping[str, Value] = MappingProxyType({}),
-    ) -> Settings:
-        """CoOp's epochs, 50 at one shot, 100 at two to four, 200 above; lr as at logit scale 100.
-
-        A step moves the logits by lr s^2 with SGD and by lr s with Adam, so that product is kept.
-        """
-        settings = super().fixed(shots, logit_scale, recipe, given)
-        power = 2 if settings["optimizer"] == "sgd" else 1
-        lr = float(settings["lr"]) * (100 / logit_scale) ** power
-        epochs = 50 if shots < 2 else 100 if shots < 8 else 200
-        constants: Settings = {"epochs": epochs, "lr": float(f"{lr:.4g}")}
-        return settings | {name: v for name, v in constants.items() if name not in given}
+    def by_shots(cls, shots: int) -> Settings:
+        """CoOp's epochs, 50 at one shot, 100 at two to four, 200 above."""
+        return {"epochs": 50 if shots < 2 else 100 if shots < 8 else 200}
 
     @property
     def _branches(self) -> tuple[str, ...]:

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from cacheclip.heads.class_balance import CLASS_WEIGHT, PRIOR
 from cacheclip.heads.logistic import logistic_regression
-from cacheclip.methods.base import ClosedForm, Params
+from cacheclip.methods.base import CLASS_WEIGHT, PRIOR, ClosedForm, Params, Setting
 from cacheclip.task import Query, Task
 
 
@@ -19,11 +18,11 @@ class LinearProbe(ClosedForm):
     """
 
     paper = "2103.00020"
-    vector = ("C",)
-    labels = {**CLASS_WEIGHT, **PRIOR}
-    defaults = {"C": 100.0}
-    bounds = {"C": (1e-9, 1e9)}
-    grid = {"C": (0.1, 1.0, 10.0, 32.0, 100.0, 316.0, 1000.0, 10000.0)}
+    table = {
+        "C": Setting(100.0, 1e-9, 1e9, grid=(0.1, 1.0, 10.0, 32.0, 100.0, 316.0, 1000.0, 10000.0)),
+        **CLASS_WEIGHT,
+        **PRIOR,
+    }
 
     def solve(self, task: Task) -> Params:
         """The optimum of every variant; those of one draw share its decomposition."""

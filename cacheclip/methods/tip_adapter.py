@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cacheclip.heads.cache import cache_logits, cache_of
 from cacheclip.heads.cache_search import RANGES, tune
-from cacheclip.methods.base import SEARCH, ClosedForm, Found, Params
+from cacheclip.methods.base import SEARCH, ClosedForm, Found, Params, Reads, Setting
 from cacheclip.task import Query, Task
 
 
@@ -20,15 +20,22 @@ class TipAdapter(ClosedForm):
     """
 
     paper = "2111.03930"
-    text = ("norm-mean",)
-    vector = ("alpha", "beta")
-    words = {"alpha": (SEARCH,), "beta": (SEARCH,)}
-    defaults = {"alpha": 1.0, "beta": 5.5}
-    bounds = {"alpha": (0.0, 1e6), "beta": (0.0, 1e6)}
-    grid = {"alpha": (SEARCH,), "beta": (SEARCH,)}
-    searches = RANGES
+    reads = Reads(text=("norm-mean",))
+    table = {
+        "alpha": Setting(
+            1.0,
+            0.0,
+            1e6,
+            grid=(SEARCH,),
+            words=(SEARCH,),
+            zero_shot="low",
+            search=RANGES["alpha"],
+        ),
+        "beta": Setting(
+            5.5, 0.0, 1e6, grid=(SEARCH,), words=(SEARCH,), zero_shot="low", search=RANGES["beta"]
+        ),
+    }
     off = {"alpha": 0.0}
-    zero_shot = {"alpha": "low", "beta": "low"}
 
     def solve(self, task: Task) -> Params:
         """The cache: nothing is computed, the support set is the model."""

@@ -4,10 +4,19 @@ from torch import Tensor
 
 from cacheclip.heads.cache import cache_grad, cache_logits, cache_of
 from cacheclip.heads.cache_search import RANGES, tune
-from cacheclip.heads.class_balance import CLASS_WEIGHT, PRIOR
 from cacheclip.heads.cosine import mean_cross_entropy
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import SEARCH, STEP_BOUNDS, STEP_WORDS, Found, Params, Trained
+from cacheclip.methods.base import (
+    CLASS_WEIGHT,
+    PRIOR,
+    SEARCH,
+    Found,
+    Params,
+    Reads,
+    Setting,
+    Trained,
+    steps,
+)
 from cacheclip.task import Batch, Generators, Query, Task
 
 
@@ -23,27 +32,34 @@ class TipAdapterF(Trained):
     """
 
     paper = "2111.03930"
-    text = ("norm-mean",)
-    static = ("epochs", "batch_size", "optimizer", "schedule")
-    vector = ("alpha", "beta", "lr", "weight_decay")
+    reads = Reads(text=("norm-mean",))
     eps = 1e-4
-    defaults = {
-        "alpha": 1.0,
-        "beta": 5.5,
-        "lr": 1e-3,
-        "epochs": 20,
-        "batch_size": 256,
-        "optimizer": "adamw",
-        "weight_decay": 0.01,
-        "schedule": "cosine",
+    table = {
+        "alpha": Setting(
+            1.0,
+            0.0,
+            1e6,
+            grid=(SEARCH,),
+            words=(SEARCH,),
+            zero_shot="low",
+            search=RANGES["alpha"],
+        ),
+        "beta": Setting(
+            5.5, 0.0, 1e6, grid=(SEARCH,), words=(SEARCH,), zero_shot="low", search=RANGES["beta"]
+        ),
+        **steps(
+            lr=1e-3,
+            epochs=20,
+            batch_size=256,
+            optimizer="adamw",
+            weight_decay=0.01,
+            schedule="cosine",
+        ),
+        "lr": Setting(1e-3, low=0.0),  # votes do not grow with the logit scale
+        **CLASS_WEIGHT,
+        **PRIOR,
     }
-    labels = {**CLASS_WEIGHT, **PRIOR}
-    words = {**STEP_WORDS, "alpha": (SEARCH,), "beta": (SEARCH,)}
-    bounds = {**STEP_BOUNDS, "alpha": (0.0, 1e6), "beta": (0.0, 1e6)}
-    grid = {"alpha": (SEARCH,), "beta": (SEARCH,)}
-    searches = RANGES
     off = {"alpha": 0.0}
-    zero_shot = {"alpha": "low", "beta": "low"}
 
     @property
     def trainable(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
-from cacheclip.methods.base import ClosedForm, Params
+from cacheclip.methods.base import ClosedForm, Params, Reads
 from cacheclip.task import Query, Task
 
 
@@ -11,7 +11,7 @@ class ZeroShot(ClosedForm):
     """Logits s x T^T with the `norm-mean` text ensemble; reads no support picture."""
 
     paper = "2103.00020"
-    text = ("norm-mean",)
+    reads = Reads(text=("norm-mean",))
     learns = "nothing"
 
     def solve(self, task: Task) -> Params:

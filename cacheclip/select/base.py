@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from cacheclip.errors import UsageError, instead
-from cacheclip.methods.base import Method, Settings, Value
+from cacheclip.methods.base import TEXT_NORM, Method, Settings, Value
 
 VERSION = 2  # raised whenever what policies choose changes
 
@@ -39,7 +39,8 @@ class Policy:
 
     def axes(self, method: type[Method], choices: Choices) -> Choices:
         """Values of the settings that vary: the grid, where the user's values replace its own."""
-        return {**method.grid, **choices}
+        grid = {name: own.grid for name, own in method.table.items() if own.grid}
+        return {**grid, **choices}
 
     def candidates(
         self,
@@ -48,16 +49,24 @@ class Policy:
         shots: int,
         logit_scale: float,
         recipe: str | None = None,
+        text_norm: float = TEXT_NORM,
     ) -> list[Settings]:
         """All settings to run: every combination of the axes with the method's constants.
 
-        Numbers run upwards; words come after them in the order given. The first axis is slowest.
+        A grid is taken as it is written; the user's values, given in any order, from the nearest to
+        zero-shot outwards, and words after numbers. The first axis is slowest.
         """
-        ordered = {name: _upwards(values) for name, values in self.axes(method, choices).items()}
-        return [
-            method.fixed(shots, logit_scale, recipe, dict(zip(ordered, values, strict=True)))
-            for values in product(*ordered.values())
-        ]
+        ordered = {
+            name: method.table[name].ordered(values) if name in choices else values
+            for name, values in self.axes(method, choices).items()
+        }
+        of_grid = set(ordered) - set(choices)
+        made = []
+        for values in product(*ordered.values()):
+            given = dict(zip(ordered, values, strict=True))
+            settings = method.fixed(shots, logit_scale, recipe, given, text_norm)
+            made.append(method.rescaled(settings, of_grid, logit_scale, text_norm))
+        return made
 
     def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
         """Which of P candidates wins on n validation pictures.
@@ -92,17 +101,16 @@ def mean_log_p(log_p: Tensor) -> Tensor:
 def distance(method: type[Method], settings: Settings, constant: Settings) -> tuple[float, ...]:
     """What orders settings from the nearest to zero-shot outwards.
 
-    First by the settings that lead there, `Method.zero_shot`, then by how far the others are from
+    First by the settings that lead there, `Setting.zero_shot`, then by how far the others are from
     the method's constants, in octaves; a word counts as one.
     """
-    towards = [
-        float(settings[name]) if end == "low" else -float(settings[name])
-        for name, end in method.zero_shot.items()
-        if not isinstance(settings[name], str)
-    ]
-    others = sum(
-        _apart(settings[name], constant[name]) for name in settings if name not in method.zero_shot
-    )
+    towards, others = [], 0.0
+    for name, own in method.table.items():
+        value = settings.get(name, own.default)
+        if own.zero_shot is None:
+            others += _apart(value, constant.get(name, own.default))
+        elif not isinstance(value, str):
+            towards.append(float(value) if own.zero_shot == "low" else -float(value))
     return (*towards, others)
 
 
@@ -112,11 +120,6 @@ def _apart(value: Value, constant: Value) -> float:
     if isinstance(value, str) or isinstance(constant, str) or value <= 0 or constant <= 0:
         return 1.0
     return abs(log(value / constant, 2))
-
-
-def _upwards(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    numbers = sorted(v for v in values if not isinstance(v, str))
-    return (*numbers, *(v for v in values if isinstance(v, str)))
 
 
 def names() -> list[str]:

@@ -13,7 +13,7 @@ from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, StoreError, UsageError
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import Method
+from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Policy
@@ -130,6 +130,7 @@ class Comparison:
             self.data.logit_scale,
             request.recipe,
             self.data.per_class,
+            _text_norm(able, self.data),
         )
         planned = list(_planned(asked, self.data, request.fewer))
         self.blocks = [
@@ -159,7 +160,8 @@ class Comparison:
     def plan(self) -> str:
         """What was asked for, and how much of it is there already, in one line."""
         asked = sum(len(block.cells) for block in self.blocks)
-        said = f"{sentence(self.blocks)}; --select {self.blocks[-1].policy.name}"
+        select = next((b.policy for b in self.blocks if b.policy.selects), self.blocks[-1].policy)
+        said = f"{sentence(self.blocks)}; --select {select.name}"
         if self.reused == asked:
             return f"{said}; all {asked} rows are there, nothing to run"
         return f"{said}; {self.reused} of {asked} rows re-used" if self.reused else said
@@ -261,6 +263,12 @@ class Comparison:
         return variants_at_once(block.method(**stack.static), task, self.data.limit)
 
 
+def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
+    """The norm that constants follow; text is not read where no method has such constants."""
+    follows = any(method().reads.raw_text for method in chosen)
+    return data.text_norm if follows else TEXT_NORM
+
+
 def _untestable(data: SetData) -> StoreError:
     features, none = data.features, "test" not in data.labelled_splits
     what = "there is no test split" if none else "no test picture could be encoded"
@@ -279,9 +287,9 @@ def _able(
     Raises:
         StoreError: there is none of those asked for.
     """
-    able = [method for method in chosen if features.text or not method.text]
+    able = [method for method in chosen if features.text or not method().reads.text]
     if not any(method.name in asked for method in able):
-        plain = [name for name in methods.names() if not methods.get(name).text]
+        plain = [name for name in methods.names() if not methods.get(name)().reads.text]
         raise StoreError(
             f"{asked[0]} needs text features, and this feature set has none",
             where=f"data set {features.dataset}, encoder {features.name}",

@@ -15,7 +15,7 @@ from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import InputError, ProtocolError, StoreError
 from cacheclip.files.disk import digest
-from cacheclip.methods.base import Method, Settings
+from cacheclip.methods.base import TEXT_NORM, Method, Reads, Settings
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.source import About, Source
 from cacheclip.study.layers import Layers, store_layer
@@ -70,6 +70,14 @@ class SetData:
     def tested(self) -> bool:
         """Whether there are test pictures."""
         return bool(self.test_ids)
+
+    @cached_property
+    def text_norm(self) -> float:
+        """The mean norm of the classes' raw text; the published one where there is no text."""
+        if self.features.text is None:
+            return TEXT_NORM
+        raw = class_text(self._per_prompt, ["raw-mean"])["raw-mean"]
+        return float(f"{raw.norm(dim=-1).mean():.4g}")
 
     @cached_property
     def test_id(self) -> str:
@@ -185,16 +193,14 @@ class SetData:
         """The support sets of V variants; a draw of None is an empty support set."""
         drawn = [d.support if d else () for d in draws]
         used = sorted({row for support in drawn for row in support})
+        reads = method.of(settings[0]).reads
         position = {row: k for k, row in enumerate(used)}
         return Task(
-            pool={n: self._layers.rows("train", n, used).to(self.device) for n in method.needs},
+            pool={n: self._layers.rows("train", n, used).to(self.device) for n in reads.support},
             rows=self._index([[position[row] for row in support] for support in drawn]),
             labels=self._index([d.support_labels if d else () for d in draws]),
-            text=class_text(self._per_prompt, method.text) if method.text else {},
-            settings={
-                name: torch.tensor([_number(method, name, s) for s in settings], device=self.device)
-                for name in method.vector
-            },
+            text=class_text(self._per_prompt, reads.text) if reads.text else {},
+            settings=method.numbers_of(settings, self.device),
             logit_scale=self.logit_scale,
             n_classes=len(self.classnames),
         )
@@ -211,7 +217,7 @@ class SetData:
         empty = self.task(method, [None], [settings])
         pool = {
             name: torch.cat([self._layers.rows(split, name, own[0]) for split, own in held.items()])
-            for name in method.needs
+            for name in empty.pool
         }
         return replace(
             empty,
@@ -230,26 +236,25 @@ class SetData:
         self, method: Method, split: str, rows: Sequence[int], labels: Sequence[int]
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
-        layers = {n: self._layers.rows(split, n, rows).to(self.device) for n in method.needs}
+        layers = {n: self._layers.rows(split, n, rows).to(self.device) for n in method.reads.query}
         return Query(layers), torch.tensor(labels, device=self.device)
 
     def test_query(self, method: Method) -> Query:
         """All good test pictures."""
-        for name in method.needs:
+        for name in method.reads.query:
             if name not in self._test:
                 rows = self._layers.rows("test", name, self.good_rows("test"))
                 self._test[name] = rows.to(self.device)
-        return Query({name: self._test[name] for name in method.needs})
+        return Query({name: self._test[name] for name in method.reads.query})
 
-    def stores(self, method: type[Method], splits: Sequence[str]) -> dict[str, str]:
-        """The key digests of what a row of this method reads: `split/layer` -> digest."""
-        layers = {store_layer(name) for name in method.needs}
+    def stores(self, reads: Reads, splits: Sequence[str]) -> dict[str, str]:
+        """The key digests of what a row reads: `split/layer` -> digest."""
         read = {
             f"{split}/{layer}": self._source.store(split, layer).digest
             for split in sorted(splits)
-            for layer in sorted(layers)
+            for layer in sorted({store_layer(name) for name in _layers_read(reads, split)})
         }
-        if method.text and self.features.text is not None:
+        if reads.text and self.features.text is not None:
             read["text"] = self.features.text.digest
         return read
 
@@ -281,7 +286,6 @@ class SetData:
         return shaped.to(self.device)
 
 
-def _number(method: type[Method], name: str, settings: Settings) -> float:
-    """A setting's value; its default where a word stands for what will be learned or found."""
-    value = settings[name]
-    return float(method.defaults[name] if isinstance(value, str) else value)
+def _layers_read(reads: Reads, split: str) -> tuple[str, ...]:
+    """What is read of a split: a support is of `train`, the others are answered for."""
+    return reads.support if split == "train" else reads.query

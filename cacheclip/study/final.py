@@ -66,6 +66,8 @@ def refit(
     of_all = {
         "final": True,
         "n_train": task.rows.shape[1],
-        "stores": data.stores(block.method, data.labelled_splits),
+        "stores": data.stores(
+            replace(winner.method.reads, query=winner.method.reads.support), data.labelled_splits
+        ),
     }
     return replace(made, provenance=made.provenance | of_all)

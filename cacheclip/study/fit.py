@@ -12,7 +12,7 @@ from cacheclip.bundle import SUFFIX, is_bundle
 from cacheclip.draws import ALL
 from cacheclip.errors import CacheclipError, UsageError
 from cacheclip.files.places import refuse_place
-from cacheclip.methods.base import Settings
+from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM, Settings
 from cacheclip.results import Row
 from cacheclip.store.source import Source
 from cacheclip.study import rows
@@ -25,7 +25,6 @@ from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 
 ONE_FIT: dict[str, Any] = {"on_existing": "redo", "calibrate_anew": True}  # of a `Request`
-PUBLISHED_SCALE = 100.0  # the logit scale of the encoders that published constants are for
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,9 @@ def _rescaled(block: Block, comparison: Comparison, row: Row) -> Settings:
     given = block.policy.axes(block.method, comparison.choices[block.method.name])
     chosen = {name: row.hparams[name] for name in given if name in row.hparams}
     shots = comparison.data.per_class if block.shots == ALL else block.shots
+    norm = TEXT_NORM if row.text_norm is None else row.text_norm
     here, published = (
-        block.method.fixed(shots, scale, block.recipe, chosen)
-        for scale in (comparison.data.logit_scale, PUBLISHED_SCALE)
+        block.method.fixed(shots, scale, block.recipe, chosen, c)
+        for scale, c in ((comparison.data.logit_scale, norm), (LOGIT_SCALE, TEXT_NORM))
     )
     return {name: published[name] for name, value in here.items() if value != published[name]}

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from cacheclip.draws import ALL
 from cacheclip.methods import base as methods
+from cacheclip.methods.base import LOGIT_SCALE
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import Row
-from cacheclip.study.fit import PUBLISHED_SCALE, Fitted
+from cacheclip.study.fit import Fitted
 from cacheclip.study.table import Table, honest, percent, short
 
 ZERO_SHOT = "zero-shot"
@@ -73,9 +74,7 @@ def settings(fitted: Fitted) -> str:
         why = ""
         if name in fitted.rescaled:
             published = short(fitted.rescaled[name])
-            why = (
-                f" ({published} at logit scale {PUBLISHED_SCALE:g}, here {fitted.logit_scale:.3g})"
-            )
+            why = f" ({published} at logit scale {LOGIT_SCALE:g}, here {fitted.logit_scale:.3g})"
         said.append(f"{name}={short(value)}{why}")
     return " ".join(said) or "none"
 
@@ -98,7 +97,7 @@ def _next(row: Row, above: Sequence[str]) -> str:
     if not above[0].startswith(ZERO_SHOT):
         return "--per-class shows which classes are missed"
     steps = ["more --shots"] if row.shots != ALL else []
-    if not methods.get(row.method).text:
+    if not methods.get(row.method).of(row.hparams).reads.text:
         steps.insert(0, "a method that reads the text, such as --method tip-adapter")
     elif row.n_val:
         steps.insert(0, "--select fixed")

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from cacheclip.engine import memory
-from cacheclip.engine import stack as engine
+from cacheclip.engine import memory, stack as engine
 from cacheclip.methods.base import Method, Params, Settings
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Variant
@@ -52,27 +50,23 @@ class Heads:
 
     def where(self, keep: Tensor) -> "Heads":
         """The variants that a mask [V] names."""
-        kept = keep.nonzero().flatten()
-        if len(kept) == len(self.variants):
-            return self
-        variants = [self.variants[v] for v in kept.tolist()]
-        return self._cut(variants, lambda x: x.index_select(0, kept))
+        return self._at(keep.nonzero().flatten().tolist())
+
+    def one(self, v: int) -> "Heads":
+        """One variant by its number; it keeps no other alive."""
+        return self._at([v])
+
+    def by_cell(self) -> Iterator["Heads"]:
+        """The variants of each cell."""
+        cells: dict[int, list[int]] = {}
+        for v, variant in enumerate(self.variants):
+            cells.setdefault(id(variant.cell), []).append(v)
+        for rivals in cells.values():
+            yield self._at(rivals)
 
     def part(self, first: int, last: int) -> "Heads":
         """The variants first..last-1: a view."""
         return self._cut(self.variants[first:last], lambda x: x[first:last])
-
-    def by_cell(self) -> Iterator["Heads"]:
-        """The variants of each cell, which stand together: views."""
-        first = 0
-        for _, rivals in groupby(self.variants, key=lambda variant: id(variant.cell)):
-            last = first + len(list(rivals))
-            yield self.part(first, last)
-            first = last
-
-    def one(self, v: int) -> "Heads":
-        """One variant by its number: a copy that keeps no other alive."""
-        return self._cut(self.variants[v : v + 1], lambda x: x[v : v + 1].clone())
 
     def settled(self, settings: Settings) -> "Heads":
         """The one variant with the numbers that its search found, in settings and params."""
@@ -100,6 +94,14 @@ class Heads:
             for name, x in heads[0].params.items()
         }
         return replace(heads[0], variants=variants, params=params, shared=frozenset(shared))
+
+    def _at(self, numbers: Sequence[int]) -> "Heads":
+        """Variants by their numbers, copied unless they are all there are."""
+        if len(numbers) == len(self.variants):
+            return self
+        variants = [self.variants[v] for v in numbers]
+        index = torch.tensor(numbers, dtype=torch.int64)
+        return self._cut(variants, lambda x: x.index_select(0, index.to(x.device)))
 
     def _cut(self, variants: Sequence[Variant], cut: Callable[[Tensor], Tensor]) -> "Heads":
         params = {

@@ -14,8 +14,9 @@ from math import prod
 from cacheclip.draws import ALL, Draw, Shots
 from cacheclip.errors import CacheclipError, UsageError, near
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import SEARCH, Method, Settings
+from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
 from cacheclip.select.base import Policy
+from cacheclip.select.fixed import POLICY as FIXED
 from cacheclip.study.settings import Choices
 
 MOST_RUNS = 300_000  # each takes some kB before it runs
@@ -63,6 +64,11 @@ class Variant:
         """Its support pictures."""
         return len(self.draw.support) if self.draw else 0
 
+    @property
+    def rates(self) -> list[float]:
+        """What its optimizer multiplies; nothing where no step is made."""
+        return [float(self.settings[n]) for n in ("lr", "weight_decay") if n in self.settings]
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -85,27 +91,27 @@ class Block:
 
     @property
     def stacks(self) -> list[Stack]:
-        """The variants grouped by what a stack shares, in order of their first variant."""
+        """The variants grouped by what a stack shares, in order of their first variant.
+
+        Within one, variants of equal rates stand side by side: one update serves them all.
+        """
         groups: dict[tuple[object, ...], list[Variant]] = {}
         for variant in (variant for cell in self.cells for variant in cell.variants):
-            key = (variant.n_train, *_static(self.method, variant.settings).items())
+            key = (variant.n_train, *self.method.static_of(variant.settings).items())
             groups.setdefault(key, []).append(variant)
         return [
-            Stack(_static(self.method, first.settings), first.n_train, (first, *others))
-            for first, *others in groups.values()
+            Stack(
+                self.method.static_of(own[0].settings),
+                own[0].n_train,
+                tuple(sorted(own, key=lambda variant: variant.rates)),
+            )
+            for own in groups.values()
         ]
 
     @property
     def runs(self) -> int:
         """How many settings compete in all cells together."""
         return sum(len(cell.candidates) for cell in self.cells)
-
-
-def _static(method: type[Method], settings: Settings) -> Settings:
-    """What the variants of a stack share: static settings, and all others that are words."""
-    words = (name for name in method.vector if isinstance(settings[name], str))
-    labels = (name for name in method.labels if name in settings)
-    return {name: settings[name] for name in (*method.static, *words, *labels)}
 
 
 def refuse_too_many(
@@ -122,7 +128,8 @@ def refuse_too_many(
     """
     runs = 0
     for method in chosen:
-        settings = prod(len(x) for x in policy.axes(method, choices[method.name]).values())
+        own = policy if method.learns == "support" else FIXED
+        settings = prod(len(x) for x in own.axes(method, choices[method.name]).values())
         runs += settings * (len(shots) * len(seeds) if method.learns == "support" else 1)
     if runs > MOST_RUNS:
         raise UsageError(
@@ -137,15 +144,17 @@ def blocks(
     chosen: Sequence[type[Method]],
     shots: Sequence[Shots],
     seeds: Sequence[int],
-    policy: Policy,
+    asked_policy: Policy,
     choices: dict[str, Choices],
     logit_scale: float,
     recipe: str | None = None,
     per_class: int = 1,
+    text_norm: float = TEXT_NORM,
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
-    A method that reads no support picture (zero-shot) is one cell, whatever the shots and seeds. A
+    A method that learns from no support picture (zero-shot) is one cell, whatever the shots and
+    seeds, and has no pictures held out for it either: nothing is chosen, its constants stand. A
     method that does not know the recipe asked for runs as it does unasked. Constants that depend on
     the shots are under `all` those of `per_class` shots, the training images a class on average.
 
@@ -157,15 +166,17 @@ def blocks(
     made = []
     for method in chosen:
         own = method.recipe(recipe)
+        policy = asked_policy if method.learns == "support" else FIXED
         asked: Sequence[Shots] = shots if method.learns == "support" else [0]
         for k in asked:
             of = per_class if k == ALL else k
-            candidates = policy.candidates(method, choices[method.name], of, logit_scale, own)
+            given = choices[method.name]
+            candidates = policy.candidates(method, given, of, logit_scale, own, text_norm)
             if not policy.selects:
                 _refuse_search(method, candidates)
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
-            pinned = {n: v[0] for n, v in choices[method.name].items() if len(v) == 1}
-            constant = method.fixed(of, logit_scale, own, pinned)
+            pinned = {n: v[0] for n, v in given.items() if len(v) == 1}
+            constant = method.fixed(of, logit_scale, own, pinned, text_norm)
             cells = [
                 Cell(seed, tuple(group), constant)
                 for seed in (seeds if method.learns == "support" else [None])

@@ -111,13 +111,13 @@ class Race:
             if isinstance(value, str) or len(values) < 2 or value == self.cell.constant[name]:
                 continue
             low, high = min(values), max(values)
-            if name in winner.method.searched:
-                low, high = winner.method.searches[name]
-            near_end = winner.method.zero_shot.get(name)
-            if value in winner.method.bounds.get(name, ()):
+            own = winner.method.table[name]
+            if name in winner.method.searched and own.search is not None:
+                low, high = own.search
+            if value in (own.low, own.high):
                 continue  # there is nothing beyond
-            at_low = near_end != "low" and value <= low * (1 + CLOSE)
-            at_high = near_end != "high" and value >= high * (1 - CLOSE)
+            at_low = own.zero_shot != "low" and value <= low * (1 + CLOSE)
+            at_high = own.zero_shot != "high" and value >= high * (1 - CLOSE)
             found += [name] if at_low or at_high else []
         return found
 
@@ -143,11 +143,10 @@ class Race:
 
     @property
     def ranking(self) -> Ranking:
-        """All points so far."""
+        """All points so far; at equal distance in the order of the candidates."""
         constant = self.cell.constant
-        points = sorted(
-            self.points, key=lambda point: distance(self.method, point.settings, constant)
-        )
+        points = [point for _, own in self.tried for point in own]
+        points.sort(key=lambda point: distance(self.method, point.settings, constant))
         settings = [point.settings for point in points]
         off = self.method.off.items()
         plain = [k for k, own in enumerate(settings) if off and off <= own.items()]

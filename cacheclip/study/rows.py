@@ -13,7 +13,7 @@ from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
 from cacheclip.errors import CacheclipError
 from cacheclip.files.disk import digest
-from cacheclip.methods.base import Trained
+from cacheclip.methods.base import Reads, Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
@@ -30,8 +30,9 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
     features, drawn = data.features, draw if isinstance(draw, Draw) else None
     encoder = features.encoder
     splits = [*_splits_read(block, data), *(["test"] if data.tested else [])]
-    stores = data.stores(block.method, splits)
-    chooses = block.policy.selects and block.method.learns == "support"
+    reads = block.method.of(cell.candidates[0]).reads
+    stores = data.stores(reads, splits)
+    chooses = block.policy.selects
     return Row(
         dataset=features.dataset,
         eval_dataset=features.dataset,
@@ -39,7 +40,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         model=encoder["name"],
         pretrained=encoder["pretrained"],
         encoders=[features.name],
-        template=_template(block, data),
+        template=_template(reads, data),
         method=block.method.name,
         method_version=block.method.version,
         recipe=block.recipe,
@@ -48,7 +49,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         shots=block.shots,
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
-        select=block.policy.name if block.method.learns == "support" else "fixed",
+        select=block.policy.name,
         draw=data.draws_are if block.method.learns == "support" else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         test_id=data.test_id,
@@ -76,6 +77,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         fewer="keep" if drawn and drawn.short else "error",
         choice_version=policies.VERSION if chooses else 1,
         labels_corrected=data.labels_corrected,
+        text_norm=data.text_norm if reads.raw_text else None,
     )
 
 
@@ -140,19 +142,19 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
         method_version=block.method.version,
         static=winner.method.settings,
         hparams=winner.settings,
-        layers=list(block.method.needs),
+        layers=list(winner.method.reads.query),
         classnames=list(data.classnames),
         encoder=dict(features.encoder),
         preprocess=dict(features.preprocess),
         provenance={
             "dataset": features.dataset,
-            "template": _template(block, data),
+            "template": _template(winner.method.reads, data),
             "shots": block.shots,
             "seed": outcome.cell.seed,
             "init_seed": outcome.cell.seed if issubclass(block.method, Trained) else None,
             "select": block.policy.name,
             "draw_id": draw.draw_id if draw else None,
-            "stores": data.stores(block.method, _splits_read(block, data)),
+            "stores": data.stores(winner.method.reads, _splits_read(block, data)),
             "version": __version__,
         },
         head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
@@ -168,10 +170,10 @@ def _splits_read(block: Block, data: SetData) -> list[str]:
     return ["train", "val"] if block.policy.selects and data.pool("val").ids else ["train"]
 
 
-def _template(block: Block, data: SetData) -> str:
+def _template(reads: Reads, data: SetData) -> str:
     """The prompt family, where the method reads text."""
     text = data.features.text
-    return text.template if text and block.method.text else ""
+    return text.template if text and reads.text else ""
 
 
 def _curve(outcome: Outcome, n_val: int) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cacheclip.answers import Classes, class_type
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.methods.base import Method, Params
-from cacheclip.metrics import calibration_error, hits, true_log_probability, true_rank
+from cacheclip.metrics import calibration_error, true_log_probability, true_rank
 from cacheclip.study.data import SetData
 
 LEAST = -60_000.0  # a log probability that float16 still holds
@@ -59,6 +59,45 @@ class Scores:
         )
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What W variants say of n pictures: as logits come, and at the variant's temperature.
+
+    Attributes:
+        predicted: [W, n].
+        true_rank: [W, n].
+        top_p: [2, W, n].
+        true_log_p: [2, W, n].
+    """
+
+    predicted: Tensor
+    true_rank: Tensor
+    top_p: Tensor
+    true_log_p: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor, temperatures: Tensor) -> "_Told":
+        """From logits [W, n, C], labels [n] and temperatures [W]."""
+        raw = logits.float()
+        both = (raw, raw / temperatures[:, None, None])
+        return cls(
+            logits.argmax(-1),
+            true_rank(logits, labels),
+            torch.stack([x.softmax(-1).amax(-1) for x in both]),
+            torch.stack([true_log_probability(x, labels) for x in both]),
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence["_Told"]) -> "_Told":
+        """One part of the pictures after the other."""
+        return cls(
+            torch.cat([part.predicted for part in parts], -1),
+            torch.cat([part.true_rank for part in parts], -1),
+            torch.cat([part.top_p for part in parts], -1),
+            torch.cat([part.true_log_p for part in parts], -1),
+        )
+
+
 def score(
     method: Method, params: Params, data: SetData, temperatures: Sequence[float] | None = None
 ) -> Scores:
@@ -71,30 +110,20 @@ def score(
         temperatures: what divides the logits of each before the softmax; 1 by default.
     """
     labels = torch.tensor(data.open_test_labels(), device=data.device)  # [n]
-    T = torch.tensor(temperatures or [1.0], device=data.device)[:, None, None]
-    right, predicted, ranks = [], [], []
-    true_log_p: list[tuple[Tensor, Tensor]] = []  # as they come, and calibrated
-    top_p: list[tuple[Tensor, Tensor]] = []
-    for first, last, logits in logits_in_parts(method, params, data.test_query(method), data.limit):
-        part = labels[first:last]
-        right.append(hits(logits, part))
-        raw, warm = logits.float(), logits.float() / T
-        predicted.append(logits.argmax(-1))  # [W, n]
-        top_p.append((raw.softmax(-1).amax(-1), warm.softmax(-1).amax(-1)))
-        true_log_p.append((true_log_probability(raw, part), true_log_probability(warm, part)))
-        ranks.append(true_rank(logits, part))
-    told = torch.cat(predicted, 1)
-    tops = [torch.cat(x, 1) for x in zip(*top_p, strict=True)]  # [W, n] twice
-    log_p = [torch.cat(x, 1) for x in zip(*true_log_p, strict=True)]
+    T = torch.tensor(temperatures or [1.0], device=data.device)
+    parts = logits_in_parts(method, params, data.test_query(method), data.limit)
+    told = _Told.cat([_Told.of(x, labels[first:last], T) for first, last, x in parts])
+    right = told.predicted == labels  # [W, n]
     kind = class_type(len(data.classnames))
+    ece = torch.stack([calibration_error(p, right) for p in told.top_p], 1)
     return Scores(
-        top1=torch.stack(right).sum(0).double().div(len(labels)).cpu().numpy(),
-        predicted=told.cpu().numpy().astype(kind),
-        true_log_p=log_p[1].clamp_min(LEAST).cpu().numpy().astype(np.float16),
-        top_p=tops[1].cpu().numpy().astype(np.float16),
-        ece=torch.stack([calibration_error(p, told == labels) for p in tops], 1).cpu().numpy(),
-        nll=torch.stack([-p.double().mean(1) for p in log_p], 1).cpu().numpy(),
-        true_rank=torch.cat(ranks, 1).cpu().numpy().astype(kind),
+        top1=right.sum(1).double().div(len(labels)).cpu().numpy(),
+        predicted=told.predicted.cpu().numpy().astype(kind),
+        true_log_p=told.true_log_p[1].clamp_min(LEAST).cpu().numpy().astype(np.float16),
+        top_p=told.top_p[1].cpu().numpy().astype(np.float16),
+        ece=ece.cpu().numpy(),
+        nll=-told.true_log_p.double().mean(2).mT.cpu().numpy(),
+        true_rank=told.true_rank.cpu().numpy().astype(kind),
         label=labels.cpu().numpy().astype(kind),
         zero_shot=data.zero_shot,
     )

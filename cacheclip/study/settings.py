@@ -1,7 +1,6 @@
 """`--set name=value[,value...]`: which method a setting belongs to and what its values are."""
 
 from collections.abc import Sequence
-from math import inf, isfinite
 
 from cacheclip.errors import InputError, UsageError, instead, near
 from cacheclip.methods.base import Method, Value
@@ -41,12 +40,12 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
             where="--set",
             fix=instead(
                 scope,
-                [f"{m.name}.{text.removeprefix(f'{scope}.')}" for m in methods if name in _known(m)]
+                [f"{m.name}.{text.removeprefix(f'{scope}.')}" for m in methods if name in m.table]
                 or [m.name for m in methods],
                 option="--set ",
             ),
         )
-    owners = [m for m in methods if name in _known(m) and scope in ("", m.name)]
+    owners = [m for m in methods if name in m.table and scope in ("", m.name)]
     if not owners:
         asked = [m for m in methods if scope in ("", m.name)]
         raise UsageError(
@@ -62,38 +61,32 @@ def _owner(scope: str, name: str, text: str, methods: Sequence[type[Method]]) ->
     return owners[0]
 
 
-def _known(method: type[Method]) -> list[str]:
-    return [*method.defaults, *method.labels]
-
-
 def _near_settings(name: str, text: str, methods: Sequence[type[Method]]) -> str:
     """What to write instead of a setting that none of the methods has."""
-    close = near(name, list(dict.fromkeys(known for m in methods for known in _known(m))))[:3]
+    close = near(name, list(dict.fromkeys(known for m in methods for known in m.table)))[:3]
     value = text.partition("=")[2]
-    scoped = [f"--set {m.name}.{own}={value}" for own in close for m in methods if own in _known(m)]
+    scoped = [f"--set {m.name}.{own}={value}" for own in close for m in methods if own in m.table]
     meant = f"did you mean {' or '.join(scoped)}? " if scoped else ""
     return f"{meant}all of them: cacheclip methods {' '.join(m.name for m in methods)}"
 
 
 def _value(method: type[Method], name: str, text: str) -> Value:
-    words = method.labels.get(name) or method.words.get(name, ())
-    if text in words:
+    own = method.table[name]
+    if text in own.words:
         return text
-    default = method.defaults[name] if name in method.defaults else words[0]
-    if isinstance(default, str):
+    if isinstance(own.default, str):
         raise InputError(
             f"{name} = {text!r} is none of its words",
             where=f"--set, method {method.name}",
-            fix=instead(text, words, option=f"{name}="),
+            fix=instead(text, own.words, option=f"{name}="),
         )
     try:
-        value = type(default)(text)
+        value = type(own.default)(text)
     except ValueError:
-        wanted = "a whole number" if isinstance(default, int) else "a number"
-        raise _wrong(method, name, text, " or ".join([f"is not {wanted}", *words])) from None
-    low, high = method.bounds.get(name, (-inf, inf))
-    if not isfinite(value) or not low <= value <= high:
-        raise _wrong(method, name, text, f"is not a number from {low:g} to {high:g}")
+        wanted = "a whole number" if isinstance(own.default, int) else "a number"
+        raise _wrong(method, name, text, " or ".join([f"is not {wanted}", *own.words])) from None
+    if not own.allows(value):
+        raise _wrong(method, name, text, f"is not a number from {own.low:g} to {own.high:g}")
     return value
 
 
@@ -101,5 +94,5 @@ def _wrong(method: type[Method], name: str, text: str, why: str) -> InputError:
     return InputError(
         f"{name} = {text!r} {why}",
         where=f"--set, method {method.name}",
-        fix=f"a value such as {method.defaults.get(name) or method.labels[name][-1]}",
+        fix=f"a value such as {method.table[name].default}",
     )

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from cacheclip.engine import precision
-from cacheclip.engine import stack as engine
+from cacheclip.engine import precision, stack as engine
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.task import Query, Task, unit
 

@@ -4,15 +4,14 @@ from typing import Any
 import pytest
 import torch
 
-from cacheclip.engine import memory, trainer
-from cacheclip.engine import stack as engine
+from cacheclip.engine import memory, stack as engine, trainer
 from cacheclip.engine.schedule import learning_rates
 from cacheclip.errors import InputError
 from cacheclip.kernels.launch import Workspace
 from cacheclip.methods import base
 from cacheclip.methods.base import Method, Params, Trained
 from cacheclip.methods.clip_adapter import ClipAdapter
-from cacheclip.task import Task, class_text, unit
+from cacheclip.task import Generators, Task, class_text, unit
 
 C, D, SHOTS = 3, 8, 4
 LIMIT = 10**8
@@ -26,7 +25,7 @@ def make_task(lr: list[float]) -> Task:
         pool={"image": unit(torch.randn(C * SHOTS, D, generator=g))},
         rows=torch.arange(C * SHOTS).expand(V, -1),
         labels=torch.arange(C).repeat_interleave(SHOTS).expand(V, -1),
-        text=class_text(torch.randn(C, 1, D, generator=g), adapter.text),
+        text=class_text(torch.randn(C, 1, D, generator=g), adapter().reads.text),
         settings={
             "alpha": torch.full((V,), 0.5),
             "lr": torch.tensor(lr),
@@ -45,7 +44,7 @@ def wide_task() -> Task:
         pool={"image": unit(torch.randn(n, width, generator=g))},
         rows=torch.arange(n)[None],
         labels=torch.arange(n)[None],
-        text=class_text(torch.randn(classes, 1, width, generator=g), ClipAdapter.text),
+        text=class_text(torch.randn(classes, 1, width, generator=g), ClipAdapter().reads.text),
         settings={
             "alpha": torch.full((1,), 0.5),
             "lr": torch.full((1,), 0.01),
@@ -75,6 +74,18 @@ def test_cosine_falls_at_every_step() -> None:
     rates = learning_rates("cosine", torch.ones(1), epochs=2, steps_per_epoch=3)[:, 0]
     assert rates[0] == 1
     assert (rates[1:] < rates[:-1]).all()
+
+
+def test_a_warm_cosine_rises_in_a_line_and_then_falls() -> None:
+    rates = learning_rates("warm-cosine", torch.tensor([2.0]), epochs=30, steps_per_epoch=5)[:, 0]
+    assert rates.shape == (150,)
+    assert rates[:3].tolist() == pytest.approx([1e-5, 2 / 50, 2 * 2 / 50])
+    assert rates[49:52].tolist() == pytest.approx(
+        [2 * 49 / 50, 2.0, 2 * (1 + cos(pi / 150)) / 2], rel=1e-6
+    )
+    assert (rates[51:] < rates[50:-1]).all()
+    short = learning_rates("warm-cosine", torch.tensor([2.0]), epochs=1, steps_per_epoch=3)[:, 0]
+    assert torch.equal(short, rates[:3])
 
 
 def test_a_schedule_that_does_not_exist_is_named() -> None:
@@ -126,17 +137,27 @@ def test_chunks_give_what_one_stack_gives() -> None:
     assert shares[-1] == 1
 
 
-def test_a_partial_batch_is_dropped_only_where_a_full_one_stays() -> None:
-    from cacheclip.engine.trainer import _batches
-
-    assert _batches(10, 4, drop_last=True) == [(0, 4), (4, 8)]
-    assert _batches(10, 4, drop_last=False) == [(0, 4), (4, 8), (8, 10)]
-    assert _batches(3, 4, drop_last=True) == [(0, 3)]
-    assert _batches(8, 4, drop_last=True) == [(0, 4), (4, 8)]
+@pytest.mark.parametrize(
+    ("n", "drop_last", "sizes"),
+    [(10, True, [4, 4]), (10, False, [4, 4, 2]), (3, True, [3]), (8, True, [4, 4])],
+)
+def test_a_partial_batch_is_dropped_only_where_a_full_one_stays(
+    n: int, drop_last: bool, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClipAdapter, "drop_last", drop_last)
+    task = make_task([0.01, 0.02])
+    task = task.ordered(torch.arange(n).expand(2, -1))
+    method = ClipAdapter(batch_size=4)
+    order = method.order(task, Generators([1, 2], "order", task.device, task.dtype))
+    for _ in range(2):
+        epoch = [next(order) for _ in range(method.per_epoch(task))]
+        assert [index.shape[1] for index in epoch] == sizes
+        for seen in torch.cat(epoch, 1).tolist():
+            assert len(set(seen)) == len(seen)
 
 
 def test_the_order_of_the_variants_changes_nothing() -> None:
-    """Equal rates are brought together inside; every variant comes back to its place."""
+    """Nor that equal rates stand apart."""
     method, lrs = ClipAdapter(epochs=4, optimizer="adamw"), [0.01, 0.03, 0.01, 0.02, 0.03]
     together = fitted(method, make_task(lrs), [1, 2, 3, 4, 5])
     for v, lr in enumerate(lrs):

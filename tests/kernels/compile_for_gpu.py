@@ -124,7 +124,8 @@ def ops(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
 
     yield loss
     outer = weight_grad_update.Outer(torch.empty(V, 256, 128, dtype=dtype), y)
-    weight = torch.empty(V, 128, 512)
+    weight, each = torch.empty(V, 128, 512), torch.empty(V, 1)
+    penalised = weight_grad_update.Outer(outer.a, outer.b, each, each, torch.empty(128, 512))
     rates = weight_grad_update.Rates.of(torch.ones(V), torch.ones(V))
 
     def update() -> None:
@@ -134,6 +135,7 @@ def ops(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
             rule = weight_grad_update.Rule(optimizer)
             state = rule.state(weight)
             weight_grad_update.weight_grad_update(weight, outer, state, rule, rates)
+        weight_grad_update.weight_grad_update(weight, penalised, state, rule, rates)
 
     yield update
     keys, offsets = torch.empty(V, N, 512, dtype=dtype), torch.arange(0, N + 1, 16)

@@ -21,7 +21,7 @@ C, N = len(COUNTS), sum(COUNTS)
 
 METHODS = [base.get(name) for name in base.names()]
 DRAWING = [method for method in METHODS if method.learns == "support"]
-WEIGHING = [method for method in METHODS if method.labels]
+WEIGHING = [method for method in METHODS if any(own.unsaid for own in method.table.values())]
 
 
 def unit_rows(n: int, seed: int) -> Tensor:
@@ -38,10 +38,8 @@ def task_of(method: type[Method], variants: int = 1, order: list[int] | None = N
         pool={"image": unit_rows(N, 1)},
         rows=rows.expand(variants, -1),
         labels=labels[rows].expand(variants, -1),
-        text=class_text(unit_rows(2 * C, 2).view(C, 2, D), method.text),
-        settings={
-            name: torch.full((variants,), float(settings[name])).double() for name in method.vector
-        },
+        text=class_text(unit_rows(2 * C, 2).view(C, 2, D), method().reads.text),
+        settings=method.numbers_of([settings] * variants, dtype=torch.float64),
         logit_scale=40.0,
         n_classes=C,
     )
@@ -107,8 +105,9 @@ def test_the_methods_that_learn_a_prior_are_those_that_take_it_out() -> None:
 @pytest.mark.parametrize("method", WEIGHING, ids=lambda m: m.name)
 def test_a_first_word_stands_in_no_settings(method: type[Method]) -> None:
     plain = method.fixed(4, 100.0)
-    assert plain.keys() == method.defaults.keys()
-    first = {name: words[0] for name, words in method.labels.items()}
+    unsaid = {name: own for name, own in method.table.items() if own.unsaid}
+    assert plain.keys() == method.table.keys() - unsaid.keys()
+    first = {name: own.words[0] for name, own in unsaid.items()}
     assert method.fixed(4, 100.0, None, first) == plain
     asked = method.fixed(4, 100.0, None, {"class_weight": "balanced"})
     assert asked == plain | {"class_weight": "balanced"}
@@ -160,5 +159,5 @@ def test_gradients_by_hand_are_those_of_the_weighted_loss(trained: Trained) -> N
     assert not torch.allclose(loss, each)
     for name, exact in zip(trained.trainable, torch.autograd.grad(loss.sum(), moving), strict=True):
         given = by_hand[name]
-        formed = given.a.mT @ given.b if isinstance(given, Outer) else given
+        formed = given.formed(params[name]) if isinstance(given, Outer) else given
         torch.testing.assert_close(formed, exact, rtol=0, atol=1e-12)

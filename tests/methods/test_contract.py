@@ -1,9 +1,8 @@
 """One contract for every method: the shipped ones, a toy with views, and an online toy."""
 
-import sys
-import types
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,16 @@ from cacheclip.heads.cosine import cosine_logits
 from cacheclip.kernels.launch import Workspace
 from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods import base
-from cacheclip.methods.base import SEARCH, ClosedForm, Method, Params, Settings, Trained
+from cacheclip.methods.base import (
+    SEARCH,
+    ClosedForm,
+    Method,
+    Params,
+    Reads,
+    Setting,
+    Settings,
+    Trained,
+)
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.task import Generators, Query, Task, class_text, unit
 
@@ -27,8 +35,7 @@ class MeanOfViews(ClosedForm):
     """Keys as Tip-Adapter makes them: raw views averaged, then normalised."""
 
     paper = "a toy of this test"
-    needs = ("image", "image/views")
-    text = ("per-prompt",)
+    reads = Reads(("image", "image/views"), text=("per-prompt",))
 
     def solve(self, task: Task) -> Params:
         keys = unit(task.support()["image/views"].mean(2))  # [V, N, D]
@@ -47,7 +54,7 @@ class RunningMean(ClosedForm):
     """Online: each picture is compared with the mean of those before it, itself included."""
 
     paper = "a toy of this test"
-    text = ("norm-mean",)
+    reads = Reads(text=("norm-mean",))
     setting = "online"
 
     def solve(self, task: Task) -> Params:
@@ -91,14 +98,11 @@ def make_task(
     g = torch.Generator().manual_seed(2)
     prompts = torch.randn(C, 2, D, generator=g, dtype=torch.float64).to(dtype) + 1
     return Task(
-        pool={name: pool[name] for name in method.needs},
+        pool={name: pool[name] for name in method().reads.support},
         rows=torch.tensor(support, dtype=torch.int64).reshape(len(draws), -1),
         labels=torch.tensor(labels, dtype=torch.int64).reshape(len(draws), -1),
-        text=class_text(prompts[classes], method.text),
-        settings={
-            name: torch.tensor([float(s[name]) for s in settings], dtype=dtype)
-            for name in method.vector
-        },
+        text=class_text(prompts[classes], method().reads.text),
+        settings=method.numbers_of(settings, dtype=dtype),
         logit_scale=40.0,
         n_classes=C,
     )
@@ -106,7 +110,7 @@ def make_task(
 
 def query_of(method: type[Method], n: int, dtype: torch.dtype = torch.float64) -> Query:
     layers = pictures(n, 3, dtype)
-    return Query({name: layers[name] for name in method.needs})
+    return Query({name: layers[name] for name in method().reads.query})
 
 
 def candidates(method: type[Method]) -> list[Settings]:
@@ -114,10 +118,12 @@ def candidates(method: type[Method]) -> list[Settings]:
     made = []
     for k in range(3):
         settings = method.fixed(SHOTS, 40.0)
-        for name, values in method.grid.items():
+        for name, own in method.table.items():
+            values = own.grid or (settings.get(name, ""),)
             if values == (SEARCH,):
                 values = tuple(float(settings[name]) * factor for factor in (0.5, 1, 2))
-            settings[name] = values[(k + 1) % len(values)]
+            if name in settings:
+                settings[name] = values[(k + 1) % len(values)]
         made.append(settings)
     return made
 
@@ -136,7 +142,8 @@ def run(method: type[Method], task: Task, seeds: Sequence[int], query: Query) ->
 
 def test_the_constructor_only_stores(method: type[Method]) -> None:
     built = method()
-    assert built.settings == {name: method.defaults[name] for name in method.static}
+    said = {name: own for name, own in method.table.items() if not own.unsaid}
+    assert built.settings == {name: own.default for name, own in said.items() if own.static}
     assert vars(built) == {"settings": built.settings}
 
 
@@ -204,7 +211,7 @@ def test_a_logit_depends_on_what_the_setting_says(method: type[Method]) -> None:
 
 def test_reading_a_layer_that_is_not_declared_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks and queries hold just what is declared, as in every test of this file."""
-    monkeypatch.setattr(MeanOfViews, "needs", ("image",))
+    monkeypatch.setattr(MeanOfViews, "reads", Reads(text=("per-prompt",)))
     with pytest.raises(KeyError, match="not in `needs`"):
         fitted(MeanOfViews(), make_task(MeanOfViews, candidates(MeanOfViews), [0, 1, 2]), [1, 2, 3])
 
@@ -220,7 +227,7 @@ def test_a_bundle_answers_like_the_params_it_was_made_of(
         method_version=method.version,
         static=method().settings,
         hparams={},
-        layers=list(method.needs),
+        layers=list(method().reads.query),
         classnames=[str(c) for c in range(C)],
         encoder={},
         preprocess={},
@@ -286,12 +293,25 @@ def test_gradients_by_hand_are_those_of_the_loss(trained: Trained) -> None:
     loss = built.loss(params, task.ordered(some).batch(0, 3, defaultdict(Workspace)))
     for name, exact in zip(built.trainable, torch.autograd.grad(loss.sum(), moving), strict=True):
         given = by_hand[name]
-        formed = given.a.mT @ given.b if isinstance(given, Outer) else given
+        formed = given.formed(params[name]) if isinstance(given, Outer) else given
         torch.testing.assert_close(formed, exact, rtol=0, atol=1e-12)
 
 
 def test_a_class_that_breaks_the_contract_is_refused_where_it_is_written() -> None:
-    module = types.ModuleType("broken_method")
-    sys.modules["broken_method"] = module
-    with pytest.raises(TypeError, match="paper, defaults, grid"):
-        type("Broken", (ClosedForm,), {"solve": None, "logits": None, "vector": ("alpha",)})
+    def written(**said: object) -> None:
+        body = {"__module__": "broken", "solve": None, "logits": None}
+        type("Broken", (ClosedForm,), body | said)
+
+    with pytest.raises(TypeError, match="no paper"):
+        written()
+    alpha = Setting(1.0, 0.0, 2.0)
+    for said, message in (
+        ({"table": {"alpha": alpha}, "off": {"beta": 0.0}}, "no setting beta"),
+        ({"recipes": {"as-code": {"alpha": 1.0}}}, "no setting alpha"),
+        ({"table": {"alpha": replace(alpha, grid=(1.0, 3.0))}}, "alpha may not be"),
+        ({"table": {"alpha": replace(alpha, default=-1.0)}}, "alpha may not be"),
+        ({"table": {"width": Setting(4, 1, shape=True)}}, "width changes shapes"),
+        ({"table": {"word": Setting("b", words=("a", "b"), unsaid=True)}}, "word goes unsaid"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            written(paper="a toy of this test", **said)

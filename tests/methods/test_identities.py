@@ -34,10 +34,8 @@ def make_task(name: str, settings: list[Settings], dtype: torch.dtype = torch.fl
         pool={"image": rows(C * SHOTS, 1, dtype)},
         rows=torch.arange(C * SHOTS).expand(V, -1),
         labels=labels,
-        text=class_text(prompts, method.text),
-        settings={
-            n: torch.tensor([float(s[n]) for s in settings], dtype=dtype) for n in method.vector
-        },
+        text=class_text(prompts, method().reads.text),
+        settings=method.numbers_of(settings, dtype=dtype),
         logit_scale=100.0,
         n_classes=C,
     )

@@ -16,7 +16,7 @@ SOURCE = '''
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.methods.base import STEP_BOUNDS, STEP_WORDS, Params, Trained
+from cacheclip.methods.base import Params, Reads, Setting, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -24,21 +24,11 @@ class ToyRes(Trained):
     """Logits s x norm(T + alpha R)^T with R from 0 (2211.10277)."""
 
     paper = "2211.10277"
-    text = ("raw-mean",)
-    static = ("epochs", "batch_size", "optimizer", "schedule")
-    vector = ("alpha", "lr", "weight_decay")
-    words = STEP_WORDS
-    bounds = STEP_BOUNDS
-    defaults = {
-        "alpha": 0.5,
-        "lr": 2e-3,
-        "epochs": 40,
-        "batch_size": 256,
-        "optimizer": "adam",
-        "weight_decay": 5e-4,
-        "schedule": "dassl",
+    reads = Reads(text=("raw-mean",))
+    table = {
+        "alpha": Setting(0.5, grid=(0.1, 0.5, 1.0)),
+        **steps(lr=2e-3, epochs=40, optimizer="adam", weight_decay=5e-4, schedule="dassl"),
     }
-    grid = {"alpha": (0.1, 0.5, 1.0)}
     trainable = ("residual",)
 
     def init(self, task: Task, random: Generators) -> Params:
@@ -90,7 +80,7 @@ def test_a_file_with_a_loss_is_a_method_of_every_command(home: Home) -> None:
     zero_shot, *trained = comparison.rows
     assert len(trained) == 6
     assert {row.stack_size for row in trained} == {6}
-    assert zero_shot.top1_test not in {row.top1_test for row in trained}
+    assert zero_shot.nll_test_raw not in {row.nll_test_raw for row in trained}
     chosen = fit(Request(("toy-res",), (4,)), home.find(), home)
     assert chosen.bundle
     assert chosen.row.curve

@@ -91,20 +91,25 @@ def test_constants_under_all_are_those_of_the_images_a_class_on_average(uneven: 
     assert epochs(uneven) == {(1, 50), (8, 200), ("all", 200)}  # 30 images in 4 classes
 
 
-def block_of(n_train: list[int]) -> Block:
+def draw_of(n_train: int) -> Draw:
+    rows, ids = tuple(range(n_train)), tuple(map(str, range(n_train)))
+    return Draw(4, 1, rows, (0,) * n_train, ids, (), (), ())
+
+
+def block_of(draws: list[Draw]) -> Block:
     method = methods.get("clip-adapter")
     policy = policies.get("fixed")
-    (block,) = blocks([method], [4], range(len(n_train)), policy, {method.name: {}}, 50.0)
-    cells = [replace(c, n_train=n) for c, n in zip(block.cells, n_train, strict=True)]
+    (block,) = blocks([method], [4], range(len(draws)), policy, {method.name: {}}, 50.0)
+    cells = [replace(cell, draw=draw) for cell, draw in zip(block.cells, draws, strict=True)]
     return replace(block, cells=tuple(cells))
 
 
 def test_supports_of_another_size_are_another_stack() -> None:
-    block = block_of([8, 7, 8, 7, 9])
-    assert [(s.n_train, s.variants) for s in block.stacks] == [
-        (8, ((0, 0), (2, 0))),
-        (7, ((1, 0), (3, 0))),
-        (9, ((4, 0),)),
+    block = block_of([draw_of(n) for n in (8, 7, 8, 7, 9)])
+    assert [(s.n_train, [v.seed for v in s.variants]) for s in block.stacks] == [
+        (8, [0, 2]),
+        (7, [1, 3]),
+        (9, [4]),
     ]
     assert list(parts(block, lambda stack: 10)) == [[0, 2], [1, 3], [4]]
     room = {8: 10, 7: 1, 9: 10}
@@ -116,18 +121,16 @@ def test_draws_of_unequal_size_run_together_as_they_run_alone(name: str, uneven:
     """As lists of support pictures that somebody else drew would be."""
     data = SetData(uneven.find(), torch.device("cpu"), 10**8)
     drawn: list[Draw] = [data.draw(k, k, "keep") for k in (4, 9, 2)]
-    block = block_of([len(d.support) for d in drawn])
-    block = replace(block, method=methods.get(name), shots=4)
+    block = replace(block_of(drawn), method=methods.get(name), shots=4)
     settings = block.method.fixed(4, 50.0) | ({"epochs": 2} if name == "clip-adapter" else {})
-    cells = tuple(Cell(d.seed, (settings,), settings, len(d.support)) for d in drawn)
+    cells = tuple(Cell(draw.seed, (settings,), settings, draw) for draw in drawn)
 
-    def scores(cells: tuple[Cell, ...], drawn: list[Draw]) -> list[float]:
+    def scores(cells: tuple[Cell, ...]) -> list[float]:
         part = replace(block, cells=cells)
-        outcomes = run.run(part, drawn, data, lambda share: None, lambda text: None)
+        outcomes = run.run(part, data, lambda share: None, lambda text: None)
         return [float(o.scores.top1[0]) for o in outcomes if o.scores]
 
-    together = scores(cells, drawn)
-    assert together == [s for c, d in zip(cells, drawn, strict=True) for s in scores((c,), [d])]
+    assert scores(cells) == [score for cell in cells for score in scores((cell,))]
 
 
 def test_a_method_that_learns_from_no_picture_has_nothing_to_refit(uneven: Home) -> None:

@@ -1,7 +1,7 @@
 """Stage two on a small home: sealed labels, chosen settings, rows and bundles."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ import pytest
 import torch
 
 from cacheclip.bundle import Bundle
-from cacheclip.engine import memory
-from cacheclip.engine import stack as engine
+from cacheclip.engine import memory, stack as engine
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import Params
+from cacheclip.methods.base import Method, Params
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.methods.tip_adapter import TipAdapter
 from cacheclip.results import LOG, Row
@@ -333,6 +332,23 @@ def test_running_out_of_memory_fails_that_method_and_no_other(
     assert "out of memory" in str(rows[0].error)
 
 
+def test_running_out_of_memory_at_the_test_pictures_fails_that_method_and_no_other(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(TipAdapter, "logits", full)
+    own = request(("tip-adapter", "nearest-mean"), (4,), (1, 2), "fixed", ())
+    rows = compare(home, own)
+    assert [(row.method, row.error is None) for row in rows] == [
+        *[("tip-adapter", False)] * 2,
+        *[("nearest-mean", True)] * 2,
+    ]
+    assert "out of memory" in str(rows[0].error)
+    assert rows[0].temperature is None
+
+
 def test_what_a_row_reads_does_not_depend_on_its_neighbours(home: Home) -> None:
     def stores(*methods: str) -> dict[str, str]:
         rows = compare(home, request(methods, (4,), (1,), None, ()))
@@ -404,16 +420,17 @@ def test_a_narrow_memory_validates_a_few_candidates_at_a_time(
     own = request(("linear-probe",), (4,), (1,), "full-val", ())
     (_, wide), *_ = Comparison(own, home.find(), home).run()
     monkeypatch.setattr(run, "COPIES", 2**40)
-    largest = []
-    take = engine.take
+    sizes = []
+    in_parts = engine.logits_in_parts
 
-    def watching(params: Any, variants: Sequence[int]) -> Any:
-        largest.append(len(variants))
-        return take(params, variants)
+    def watching(method: Method, params: Params, *rest: Any) -> Any:
+        sizes.append(len(next(iter(params.values()))))
+        return in_parts(method, params, *rest)
 
-    monkeypatch.setattr(engine, "take", watching)
+    monkeypatch.setattr(engine, "logits_in_parts", watching)
     (_, narrow), *_ = Comparison(own, home.find(), home).run()
-    assert len(largest) >= len(wide.curve or ()) > 1
+    assert len(sizes) >= len(wide.curve or ()) > 1
+    assert set(sizes) == {1}
     assert (narrow.hparams, narrow.top1_val, narrow.top1_test) == (
         wide.hparams,
         wide.top1_val,
