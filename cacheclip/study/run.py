@@ -78,7 +78,8 @@ def run(
         _run_stack(block, stack, data, entered, advance, notice)
         done += len(stack.variants)
         progress(done / len(entered))
-    return _scored([_settled(block, race, data, anew) for race in races], block, data)
+    outcomes = [_settled(block, race, data, anew) for race in races]
+    return _scored(outcomes, block, data) if data.tested else outcomes
 
 
 def _run_stack(
