@@ -175,14 +175,11 @@ def blocks(
             candidates = policy.candidates(method, given, of, logit_scale, own, text_norm)
             if not policy.selects:
                 _refuse_search(method, candidates)
-            rivals = [candidates] if policy.selects else [[c] for c in candidates]
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
-            cells = [
-                Cell(seed, tuple(group), constant)
-                for seed in _seeds_of(method, seeds)
-                for group in rivals
-            ]
-            made.append(Block(method, k, policy, tuple(cells), own))
+            rivals = [candidates] if policy.selects else [[c] for c in candidates]
+            asked = ((seed, tuple(c)) for seed in _seeds_of(method, seeds) for c in rivals)
+            cells = tuple(Cell(seed, group, constant) for seed, group in asked)
+            made.append(Block(method, k, policy, cells, own))
     return made
 
 
