@@ -38,7 +38,7 @@ class Bundle:
         method_version: its version at the fit.
         static: its static settings.
         hparams: all effective settings.
-        layers: what `predict` must compute of a picture, as the method's `needs` names it.
+        layers: what `predict` must compute of a picture, as the method `reads` it.
         classnames: one a logit, in order.
         encoder: the encoder block of the store's key.
         preprocess: the preprocess block of the store's key.

@@ -19,7 +19,7 @@ from cacheclip.kernels.launch import Workspace
 
 @dataclass(frozen=True)
 class Query:
-    """The layers of some pictures, just those that a method declares in `needs`.
+    """The layers of some pictures, just those that a method `reads`.
 
     A layer is [n, ...] when all variants look at the same pictures and [V, n, ...] when each looks
     at its own. Layers: `image` [., D] unit rows; `image-norm` [., 1] the norms taken off them;
@@ -33,7 +33,7 @@ class Query:
     def __getitem__(self, layer: str) -> Tensor:
         if layer not in self.layers:
             have = ", ".join(self.layers) or "none"
-            raise KeyError(f"layer {layer!r} is not in `needs` of this method (it has: {have})")
+            raise KeyError(f"layer {layer!r} is not among what this method reads (it has: {have})")
         return self.layers[layer]
 
     def __len__(self) -> int:

@@ -1,5 +1,7 @@
 """The linear probe of the CLIP paper: L2-penalised multinomial logistic regression."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ class LinearProbe(ClosedForm):
         """The optimum of every variant; those of one draw share its decomposition."""
         both = torch.stack([task.rows, task.labels])  # [2, V, N]
         (rows, labels), draw = torch.unique(both, dim=1, return_inverse=True)
-        x = task.pool["image"][rows]  # [U, N, D]
+        x = replace(task, rows=rows, labels=labels).support()["image"]  # [U, N, D]
         weights = None
         if task.weights is not None:  # equal where the labels are: any variant of a draw has them
             which = draw.new_zeros(len(x)).scatter_(0, draw, torch.arange(len(draw)).to(draw))

@@ -1,4 +1,4 @@
-"""One contract for every method: the shipped ones, a toy with views, and an online toy."""
+"""One contract for every method: what ships, and toys that stand for what may come."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cacheclip.bundle import Bundle
 from cacheclip.engine import stack as engine
-from cacheclip.heads.cosine import cosine_logits
+from cacheclip.heads.temperature import label_log_p
 from cacheclip.kernels.launch import Workspace
 from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods import base
@@ -19,215 +19,214 @@ from cacheclip.methods.base import (
     SEARCH,
     ClosedForm,
     Method,
+    Online,
     Params,
     Reads,
     Setting,
-    Settings,
     Trained,
 )
 from cacheclip.methods.clip_adapter import ClipAdapter
-from cacheclip.task import Generators, Query, Task, class_text, unit
+from cacheclip.metrics import hits
+from cacheclip.task import Batch, Generators, Query, Task
+from tests.methods.tasks import (
+    SHOTS,
+    C,
+    candidates,
+    make_task,
+    normal,
+    pictures,
+    query_of,
+)
+from tests.methods.toys import TOYS, MeanOfViews
 
-C, D, SHOTS, VIEWS = 5, 7, 2, 3
-
-
-class MeanOfViews(ClosedForm):
-    """Keys as Tip-Adapter makes them: raw views averaged, then normalised."""
-
-    paper = "a toy of this test"
-    reads = Reads(("image", "image/views"), text=("per-prompt",))
-
-    def solve(self, task: Task) -> Params:
-        keys = unit(task.support()["image/views"].mean(2))  # [V, N, D]
-        weight = keys.new_zeros(task.variants, task.n_classes, keys.shape[-1])
-        weight.scatter_add_(1, task.labels.unsqueeze(-1).expand(keys.shape), keys)
-        return {
-            "weight": unit(weight),
-            "logit_scale": keys.new_full((len(keys),), task.logit_scale),
-        }
-
-    def logits(self, params: Params, query: Query) -> Tensor:
-        return cosine_logits(query, params["weight"], params["logit_scale"])
+METHODS: list[type[Method]] = [*map(base.get, base.names()), *TOYS]
+ORDER = [3, 0, 4, 1, 2]  # of the classes
 
 
-class RunningMean(ClosedForm):
-    """Online: each picture is compared with the mean of those before it, itself included."""
-
-    paper = "a toy of this test"
-    reads = Reads(text=("norm-mean",))
-    setting = "online"
-
-    def solve(self, task: Task) -> Params:
-        text = task.class_text("norm-mean")
-        return {"weight": text, "logit_scale": text.new_full((len(text),), task.logit_scale)}
-
-    def logits(self, params: Params, query: Query) -> Tensor:
-        count = torch.arange(1, len(query) + 1, dtype=query["image"].dtype)[:, None]
-        mean = query["image"].cumsum(-2) / count
-        return cosine_logits(Query({"image": unit(query["image"] - mean / 2)}), **params)
+def named(methods: Sequence[type[Method]]) -> pytest.MarkDecorator:
+    """One test for each of the methods, built with its constants."""
+    ids = [m.__name__ if m in TOYS else m.name for m in methods]
+    return pytest.mark.parametrize("method", [m() for m in methods], ids=ids)
 
 
-METHODS = [base.get(name) for name in base.names()] + [MeanOfViews, RunningMean]
+every = named(METHODS)
 
 
-@pytest.fixture(params=METHODS, ids=lambda m: m.name if m in METHODS[:-2] else m.__name__)
-def method(request: pytest.FixtureRequest) -> type[Method]:
-    found: type[Method] = request.param
-    return found
-
-
-def pictures(n: int, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    raw = torch.randn(n, VIEWS + 1, D, generator=g, dtype=torch.float64).to(dtype)
-    return {"image": unit(raw[:, 0]), "image/views": raw[:, 1:] * 3}
-
-
-def make_task(
-    method: type[Method],
-    settings: Sequence[Settings],
-    draws: Sequence[int],
-    dtype: torch.dtype = torch.float64,
-    order: Sequence[int] | None = None,
-) -> Task:
-    """V variants; draw d reads rows d, d + 1, ... of a class, of four there are."""
-    pool = pictures(4 * C, 1, dtype)
-    shots = SHOTS if method.learns == "support" else 0
-    support = [[c * 4 + (d + k) % 4 for c in range(C) for k in range(shots)] for d in draws]
-    classes = list(order) if order is not None else list(range(C))
-    labels = [[classes.index(row // 4) for row in rows] for rows in support]
-    g = torch.Generator().manual_seed(2)
-    prompts = torch.randn(C, 2, D, generator=g, dtype=torch.float64).to(dtype) + 1
-    return Task(
-        pool={name: pool[name] for name in method().reads.support},
-        rows=torch.tensor(support, dtype=torch.int64).reshape(len(draws), -1),
-        labels=torch.tensor(labels, dtype=torch.int64).reshape(len(draws), -1),
-        text=class_text(prompts[classes], method().reads.text),
-        settings=method.numbers_of(settings, dtype=dtype),
-        logit_scale=40.0,
-        n_classes=C,
-    )
-
-
-def query_of(method: type[Method], n: int, dtype: torch.dtype = torch.float64) -> Query:
-    layers = pictures(n, 3, dtype)
-    return Query({name: layers[name] for name in method().reads.query})
-
-
-def candidates(method: type[Method]) -> list[Settings]:
-    """Three settings that differ in every vector setting's grid value where there is one."""
-    made = []
-    for k in range(3):
-        settings = method.fixed(SHOTS, 40.0)
-        for name, own in method.table.items():
-            values = own.grid or (settings.get(name, ""),)
-            if values == (SEARCH,):
-                values = tuple(float(settings[name]) * factor for factor in (0.5, 1, 2))
-            if name in settings:
-                settings[name] = values[(k + 1) % len(values)]
-        made.append(settings)
-    return made
-
-
-def fitted(method: Method, task: Task, seeds: Sequence[int]) -> Params:
+def learned(method: Method, task: Task, seeds: Sequence[int]) -> Params:
     ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None, 10**9)
     return params
 
 
-def run(method: type[Method], task: Task, seeds: Sequence[int], query: Query) -> Tensor:
-    epochs: dict[str, int] = {"epochs": 4} if issubclass(method, Trained) else {}
-    built = method(**epochs)
-    params = fitted(built, task, seeds)
-    return torch.cat([x for _, _, x in engine.logits_in_parts(built, params, query, 10**9)], 1)
+def fitted(method: Method, task: Task, seeds: Sequence[int]) -> Params:
+    """What `logits` reads, after few steps where there are any."""
+    if isinstance(method, Trained):
+        method = type(method)(**method.settings | {"epochs": 4})
+    return method.head(learned(method, task, seeds), task)
 
 
-def test_the_constructor_only_stores(method: type[Method]) -> None:
-    built = method()
+def run(method: Method, task: Task, seeds: Sequence[int], query: Query) -> Tensor:
+    params = fitted(method, task, seeds)
+    return torch.cat([x for _, _, x in engine.logits_in_parts(method, params, query, 10**9)], 1)
+
+
+def three(method: Method, dtype: torch.dtype = torch.float64) -> Task:
+    return make_task(method, candidates(method), [0, 1, 2], dtype)
+
+
+@every
+def test_the_constructor_only_stores(method: Method) -> None:
     said = {name: own for name, own in method.table.items() if not own.unsaid}
-    assert built.settings == {name: own.default for name, own in said.items() if own.static}
-    assert vars(built) == {"settings": built.settings}
+    assert method.settings == {name: own.default for name, own in said.items() if own.static}
+    assert vars(method) == {"settings": method.settings}
 
 
-def test_fitting_leaves_nothing_on_the_method(method: type[Method]) -> None:
-    built = method(epochs=2) if issubclass(method, Trained) else method()
-    before = dict(vars(built), settings=dict(built.settings))
-    fitted(built, make_task(method, candidates(method)[:1], [0]), [1])
-    assert vars(built) == before
+@every
+def test_a_fit_leaves_method_and_task_as_they_were(method: Method) -> None:
+    """With one variant what belongs to all of them is dense, and steps could move it in place."""
+    for settings in (candidates(method)[:1], candidates(method)):
+        task = make_task(method, settings, range(len(settings)))
+        fresh = make_task(method, settings, range(len(settings)))
+        before = dict(vars(method), settings=dict(method.settings))
+        fitted(method, task, range(1, len(settings) + 1))
+        assert vars(method) == before
+        assert torch.equal(task.rows, fresh.rows)
+        assert torch.equal(task.labels, fresh.labels)
+        for part in ("pool", "text", "settings"):
+            for name, x in getattr(fresh, part).items():
+                assert torch.equal(getattr(task, part)[name], x), (part, name)
 
 
-def test_params_have_a_leading_variant_axis_and_logits_are_finite(method: type[Method]) -> None:
-    task = make_task(method, candidates(method), [0, 1, 2])
-    params = fitted(method(), task, [1, 2, 3])
+@every
+def test_params_have_a_leading_variant_axis_and_logits_are_finite(method: Method) -> None:
+    task = three(method)
+    assert all(len(x) == 3 for x in learned(method, task, [1, 2, 3]).values())
+    params = fitted(method, task, [1, 2, 3])
     assert all(len(x) == 3 for x in params.values())
-    logits = method().logits(params, query_of(method, 6))
+    logits = method.logits(params, query_of(method, 6))
     assert logits.shape == (3, 6, C)
     assert logits.isfinite().all()
 
 
-def test_same_seed_same_bits(method: type[Method]) -> None:
-    task = make_task(method, candidates(method), [0, 1, 2])
-    query = query_of(method, 6)
+@every
+def test_same_seed_same_bits(method: Method) -> None:
+    task, query = three(method), query_of(method, 6)
     assert torch.equal(run(method, task, [1, 2, 3], query), run(method, task, [1, 2, 3], query))
 
 
-def test_variants_together_equal_one_by_one(method: type[Method]) -> None:
+@every
+def test_variants_together_equal_one_by_one(method: Method) -> None:
     settings, query = candidates(method), query_of(method, 6)
-    together = run(method, make_task(method, settings, [0, 1, 2]), [1, 2, 3], query)
+    together = run(method, three(method), [1, 2, 3], query)
     for v in range(3):
         alone = run(method, make_task(method, [settings[v]], [v]), [v + 1], query)
         torch.testing.assert_close(together[v : v + 1], alone, rtol=0, atol=1e-9)
 
 
-def test_permuting_the_classes_permutes_the_columns(method: type[Method]) -> None:
-    order, query = [3, 0, 4, 1, 2], query_of(method, 6)
-    plain = run(method, make_task(method, candidates(method), [0, 1, 2]), [1, 2, 3], query)
-    task = make_task(method, candidates(method), [0, 1, 2], order=order)
-    torch.testing.assert_close(
-        run(method, task, [1, 2, 3], query), plain[..., order], rtol=0, atol=1e-6
-    )
-
-
-def test_a_query_may_be_shared_or_one_a_variant(method: type[Method]) -> None:
-    task = make_task(method, candidates(method), [0, 1, 2])
-    params = fitted(method(), task, [1, 2, 3])
-    shared = query_of(method, 6)
-    own = Query({name: torch.stack([x] * 3) for name, x in shared.layers.items()})
-    torch.testing.assert_close(
-        method().logits(params, shared), method().logits(params, own), rtol=0, atol=1e-12
-    )
-
-
-def test_a_logit_depends_on_what_the_setting_says(method: type[Method]) -> None:
-    task = make_task(method, candidates(method), [0, 1, 2])
-    params = fitted(method(), task, [1, 2, 3])
+@named([m for m in METHODS if m.equivariant])
+def test_permuting_the_classes_permutes_the_columns(method: Method) -> None:
     query = query_of(method, 6)
-    whole = method().logits(params, query)
+    plain = run(method, three(method), [1, 2, 3], query)
+    task = make_task(method, candidates(method), [0, 1, 2], order=ORDER)
+    moved = run(method, task, [1, 2, 3], query)
+    torch.testing.assert_close(moved, plain[..., ORDER], rtol=0, atol=1e-6)
+
+
+@named([m for m in METHODS if m.transfers])
+def test_a_head_that_transfers_serves_the_classes_that_it_is_given(method: Method) -> None:
+    task, query = three(method), query_of(method, 6)
+    params = learned(method, task, [1, 2, 3])
+    plain = method.logits(method.head(params, task), query)
+    other = make_task(method, candidates(method), [0, 1, 2], order=ORDER)
+    moved = method.logits(method.head(params, other), query)
+    torch.testing.assert_close(moved, plain[..., ORDER], rtol=0, atol=1e-9)
+    text = {name: x[1:4] for name, x in task.text.items()}
+    fewer = method.head(params, replace(task, text=text, n_classes=3))
+    part = method.logits(fewer, query)
+    torch.testing.assert_close(part, plain[..., 1:4], rtol=0, atol=1e-9)
+
+
+@every
+def test_equal_views_are_one_view_or_as_many_pictures(method: Method) -> None:
+    """Pictures are counted, not rows of the pool: with views between them these differ."""
+    task, query = three(method), query_of(method, 6)
+    norm = pictures(len(task.pool[method.reads.support[0]]), 1)["image-norm"]
+    layers = {"image-norm": norm, **task.pool}
+    pool = {name: x.repeat_interleave(2, 0) for name, x in layers.items()}
+    viewed = replace(task, pool=pool, views=2)
+    got = run(method, viewed, [1, 2, 3], query)
+    plain = run(method, task, [1, 2, 3], query)
+    pooled = run(method, viewed.flat(), [1, 2, 3], query)
+    assert min((got - plain).abs().max(), (got - pooled).abs().max()) < 1e-9
+
+
+@every
+def test_a_query_may_be_shared_or_one_a_variant(method: Method) -> None:
+    params = fitted(method, three(method), [1, 2, 3])
+    shared = query_of(method, 6)
+    own = replace(shared, layers={name: torch.stack([x] * 3) for name, x in shared.layers.items()})
+    torch.testing.assert_close(
+        method.logits(params, shared), method.logits(params, own), rtol=0, atol=1e-12
+    )
+
+
+@every
+def test_a_logit_depends_on_what_the_setting_says(method: Method) -> None:
+    params = fitted(method, three(method), [1, 2, 3])
+    query = query_of(method, 6)
+    whole = method.logits(params, query)
     if method.setting == "inductive":
-        tail = method().logits(params, query.part(3, 6))
+        tail = method.logits(params, query.part(3, 6))
         torch.testing.assert_close(tail, whole[:, 3:], rtol=0, atol=1e-12)
     if method.setting == "online":
-        head = method().logits(params, query.part(0, 3))
+        head = method.logits(params, query.part(0, 3))
         torch.testing.assert_close(head, whole[:, :3], rtol=0, atol=1e-12)
+
+
+@named([m for m in METHODS if issubclass(m, Online)])
+def test_a_stream_starts_from_its_params_and_changes_none_of_them(method: Method) -> None:
+    params = fitted(method, three(method), [1, 2, 3])
+    before = {name: x.clone() for name, x in params.items()}
+    first = method.logits(params, query_of(method, 6))
+    assert all(torch.equal(params[name], x) for name, x in before.items())
+    assert torch.equal(method.logits(params, query_of(method, 6)), first)
+
+
+@named([m for m in METHODS if any(SEARCH in own.words for own in m.table.values())])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_search_claims_what_the_logits_count(method: Method, dtype: torch.dtype) -> None:
+    searched = {name: SEARCH for name, own in method.table.items() if SEARCH in own.words}
+    few = {"epochs": 2} if isinstance(method, Trained) else {}
+    built = type(method)(**few, **searched)
+    task, query = three(method, dtype), query_of(method, 8, dtype)
+    params, labels = learned(built, task, [1, 2, 3]), torch.arange(8) % C
+    found = built.search(params, query, labels)
+    assert found is not None
+    for t in range(0, found.hits.shape[1], 5):
+        own = {name: x[:, t].to(dtype) for name, x in found.settings.items()}
+        logits = built.logits(built.head(params | own, task), query)
+        assert torch.equal(hits(logits, labels), found.hits[:, t])
+        said = found.log_p[:, t]
+        expected = label_log_p(logits, labels).where(said.isfinite(), -torch.inf)
+        torch.testing.assert_close(said, expected.to(said), rtol=0, atol=1e-3)
 
 
 def test_reading_a_layer_that_is_not_declared_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks and queries hold just what is declared, as in every test of this file."""
     monkeypatch.setattr(MeanOfViews, "reads", Reads(text=("per-prompt",)))
-    with pytest.raises(KeyError, match="not in `needs`"):
-        fitted(MeanOfViews(), make_task(MeanOfViews, candidates(MeanOfViews), [0, 1, 2]), [1, 2, 3])
+    with pytest.raises(KeyError, match="not among what this method reads"):
+        fitted(MeanOfViews(), three(MeanOfViews()), [1, 2, 3])
 
 
-def test_a_bundle_answers_like_the_params_it_was_made_of(
-    method: type[Method], tmp_path: Path
-) -> None:
-    task = make_task(method, candidates(method), [0, 1, 2], torch.float32)
-    params = fitted(method(), task, [1, 2, 3])
+@every
+def test_a_bundle_answers_like_the_params_it_was_made_of(method: Method, tmp_path: Path) -> None:
+    params = fitted(method, three(method, torch.float32), [1, 2, 3])
     query = query_of(method, 6, torch.float32)
     Bundle(
         method=method.name,
         method_version=method.version,
-        static=method().settings,
+        static=method.settings,
         hparams={},
-        layers=list(method().reads.query),
+        layers=list(method.reads.query),
         classnames=[str(c) for c in range(C)],
         encoder={},
         preprocess={},
@@ -236,44 +235,45 @@ def test_a_bundle_answers_like_the_params_it_was_made_of(
     ).write(tmp_path / "b")
     back = Bundle.read(tmp_path / "b")
     head = {name: torch.from_numpy(x)[None] for name, x in back.head.items()}
-    again = method(**back.static).logits(head, query)
-    torch.testing.assert_close(again[0], method().logits(params, query)[1], rtol=0, atol=1e-5)
+    again = type(method)(**back.static).logits(head, query)
+    torch.testing.assert_close(again[0], method.logits(params, query)[1], rtol=0, atol=1e-5)
 
 
-def test_one_shot_one_variant_works(method: type[Method]) -> None:
+@every
+def test_one_shot_one_variant_works(method: Method) -> None:
     task = make_task(method, candidates(method)[:1], [0])
-    one = Task(
-        pool=task.pool,
-        rows=task.rows[:, ::SHOTS],
-        labels=task.labels[:, ::SHOTS],
-        text=task.text,
-        settings=task.settings,
-        logit_scale=task.logit_scale,
-        n_classes=C,
-    )
+    one = replace(task, rows=task.rows[:, ::SHOTS], labels=task.labels[:, ::SHOTS])
     assert run(method, one, [1], query_of(method, 1)).shape == (1, 1, C)
 
 
-TRAINED = [
+FORMS = [
     *(m() for m in METHODS if issubclass(m, Trained)),
     *(ClipAdapter(branch=branch) for branch in ("text", "both")),
     *(ClipAdapter(branch=branch, alpha="learned") for branch in ("image", "text", "both")),
 ]
+trained = pytest.mark.parametrize(
+    "method", FORMS, ids=lambda m: "-".join([type(m).__name__, *map(str, m.settings.values())])
+)
 
 
-@pytest.fixture(params=TRAINED, ids=lambda m: "-".join([m.name, *map(str, m.settings.values())]))
-def trained(request: pytest.FixtureRequest) -> Trained:
-    found: Trained = request.param
-    return found
+def under_way(method: Trained) -> tuple[Params, Batch]:
+    """Params of three variants that have moved, and a batch: a penalty is no longer at its rest."""
+    task = method.data(three(method))
+    params = method.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
+    for k, name in enumerate(method.trainable):
+        x = params[name]
+        params[name] = x + 0.1 * x.std() * normal(x.shape, 50 + k) + 1e-3 * normal(x.shape, 70 + k)
+    index = torch.tensor([[0, 3, 7], [9, 9, 1], [4, 2, 0]])
+    random = Generators([1, 2, 3], "noise", task.device, task.dtype)
+    return params, task.at(index, defaultdict(Workspace), random)
 
 
-def test_no_variant_reads_another(trained: Trained) -> None:
+@trained
+def test_no_variant_reads_another(method: Trained) -> None:
     """The engine differentiates the sum of the losses: each variant's part must be its own."""
-    built, method = trained, type(trained)
-    task = make_task(method, candidates(method), [0, 1, 2])
-    params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
-    moving = [params[name].requires_grad_() for name in built.trainable]
-    loss = built.loss(params, task.batch(0, C * SHOTS, defaultdict(Workspace)))
+    params, batch = under_way(method)
+    moving = [params[name].requires_grad_() for name in method.trainable]
+    loss = method.loss(params, batch)
     assert loss.shape == (3,)
     for gradient in torch.autograd.grad(loss[1], moving):
         assert gradient[1].abs().sum() > 0
@@ -281,20 +281,45 @@ def test_no_variant_reads_another(trained: Trained) -> None:
         assert not gradient[2].any()
 
 
-def test_gradients_by_hand_are_those_of_the_loss(trained: Trained) -> None:
-    built, method = trained, type(trained)
-    task = make_task(method, candidates(method), [0, 1, 2])
-    params = built.init(task, Generators([1, 2, 3], "init", task.device, task.dtype))
-    some = torch.tensor([[0, 3, 7], [9, 9, 1], [4, 2, 0]])
-    by_hand = built.grads(params, task.ordered(some).batch(0, 3, defaultdict(Workspace)))
-    assert by_hand is not None  # a toy may leave them to autograd; what ships is fast
-    assert set(by_hand) == set(built.trainable)
-    moving = [params[name].requires_grad_() for name in built.trainable]
-    loss = built.loss(params, task.ordered(some).batch(0, 3, defaultdict(Workspace)))
-    for name, exact in zip(built.trainable, torch.autograd.grad(loss.sum(), moving), strict=True):
+@trained
+def test_gradients_by_hand_are_those_of_the_loss(method: Trained) -> None:
+    params, batch = under_way(method)
+    by_hand = method.grads(params, batch)
+    if not method.fused:
+        assert by_hand is None
+        return
+    assert by_hand is not None
+    assert set(by_hand) == set(method.trainable)
+    moving = [params[name].requires_grad_() for name in method.trainable]
+    exact = torch.autograd.grad(method.loss(params, batch).sum(), moving)
+    for name, wanted in zip(method.trainable, exact, strict=True):
         given = by_hand[name]
         formed = given.formed(params[name]) if isinstance(given, Outer) else given
-        torch.testing.assert_close(formed, exact, rtol=0, atol=1e-12)
+        torch.testing.assert_close(formed, wanted, rtol=0, atol=1e-12)
+
+
+@trained
+def test_what_the_loop_is_told_fits_the_data(method: Trained) -> None:
+    task = method.data(three(method))
+    order = method.order(task, Generators([1, 2, 3], "order", task.device, task.dtype))
+    assert method.per_epoch(task) >= 1
+    for _ in range(method.per_epoch(task) + 1):  # it goes on
+        index = next(order)
+        assert index.shape[0] == 3
+        assert 0 <= int(index.min()) <= int(index.max()) < task.rows.shape[1]
+    moves = method.moves(task)
+    assert set(moves) <= set(method.trainable)
+    assert all(move.lr is None or move.lr.shape == (3,) for move in moves.values())
+
+
+@every
+def test_settings_of_a_stack_are_numbers_or_the_constructor_s(method: Method) -> None:
+    variants = candidates(method)
+    static = method.static_of(variants[0])
+    assert method.of(variants[0]).settings == method.settings | static
+    numbers = method.numbers_of(variants, dtype=torch.float64)
+    assert {*static, *numbers} == set(variants[0])
+    assert all(x.tolist() == [s[name] for s in variants] for name, x in numbers.items())
 
 
 def test_a_class_that_breaks_the_contract_is_refused_where_it_is_written() -> None:

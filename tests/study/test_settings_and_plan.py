@@ -1,13 +1,16 @@
 import pytest
 import torch
+from torch import Tensor
 
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import Method
+from cacheclip.methods.base import ClosedForm, Method, Params, Setting
 from cacheclip.select import base as policies
 from cacheclip.select.base import distance
 from cacheclip.study.plan import Block, blocks, sentence
-from cacheclip.study.settings import parse
+from cacheclip.study.race import Entrant, Point, Race
+from cacheclip.study.settings import Choices, parse
+from cacheclip.task import Query, Task
 
 
 def chosen(*names: str) -> list[type[Method]]:
@@ -180,3 +183,48 @@ def test_a_learned_ratio_stands_beside_numbers_in_a_stack_of_its_own() -> None:
         parse(["alpha=learnt"], chosen("clip-adapter"))
     with pytest.raises(InputError, match="image, text, both"):
         parse(["branch=words"], chosen("clip-adapter"))
+
+
+class Stream(ClosedForm):
+    """Learns from nothing and has a grid."""
+
+    paper = "a toy of this test"
+    learns = "nothing"
+    table = {"alpha": Setting(2.0, 0.0, grid=(0.0, 2.0, 8.0), zero_shot="low")}
+
+    def solve(self, task: Task) -> Params:
+        raise NotImplementedError
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        raise NotImplementedError
+
+
+def test_a_method_without_held_out_pictures_keeps_its_constants_under_every_policy() -> None:
+    for name in policies.names():
+        (block,) = blocks([Stream], [1, 4], [1, 2], policies.get(name), {Stream.name: {}}, 100.0)
+        assert [cell.candidates for cell in block.cells] == [({"alpha": 2.0},)]
+        assert block.policy.name == "fixed"
+        asked: dict[str, Choices] = {
+            Stream.name: {"alpha": (8.0, 0.0)}
+        }  # nothing chooses: a row each
+        (block,) = blocks([Stream], [1, 4], [1, 2], policies.get(name), asked, 100.0)
+        assert [cell.candidates for cell in block.cells] == [({"alpha": 0.0},), ({"alpha": 8.0},)]
+
+
+def test_a_tie_goes_to_what_holds_back_most_whatever_the_order_given() -> None:
+    class Held(Stream):
+        table = {"penalty": Setting(0.1, 0.0, grid=(1.0, 0.1, 0.01), zero_shot="high")}
+
+    policy = policies.get("fewshot-val")
+    given: list[Choices] = [{}, {"penalty": (0.01, 1.0, 0.1)}]
+    for choices in given:
+        tried = policy.candidates(Held, choices, 4, 100.0)
+        assert [settings["penalty"] for settings in tried] == [1.0, 0.1, 0.01]
+        race = Race(policy, Held.fixed(4, 100.0))
+        equal = torch.full((8,), -0.5)
+        for number in (2, 0, 1):
+            entrant = Entrant(tried[number], Held(), dict, None)
+            race.enter(number, entrant, [Point(tried[number], 4, equal)])
+        places, _, (constant, _) = race.ranked(Held())
+        assert [number for number, _ in places] == [0, 1, 2]
+        assert places[constant] == (1, 0)
