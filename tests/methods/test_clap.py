@@ -39,7 +39,8 @@ def test_it_is_the_recipe_written_out() -> None:
                 scores = 100 * rows_now @ (weight / weight.norm(dim=1, keepdim=True)).T
                 penalty = (multiplier * ((weight - text) ** 2).sum(1)).mean()
                 sgd.zero_grad()
-                (functional.cross_entropy(scores, labels[batch]) + penalty).backward()
+                loss = functional.cross_entropy(scores, labels[batch]) + penalty
+                torch.autograd.backward(loss)
                 sgd.step()
         exact = 100 * x @ unit(weight.detach()).T
         assert (weight.detach() - text).abs().max() > 0.01

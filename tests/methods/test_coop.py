@@ -76,7 +76,7 @@ def test_it_is_the_recipe_written_out() -> None:
                 batch = order[first : first + BATCH]
                 sgd.zero_grad()
                 scores = 100 * x[batch] @ class_text(whole, context).T
-                functional.cross_entropy(scores, labels[batch]).backward()
+                torch.autograd.backward(functional.cross_entropy(scores, labels[batch]))
                 sgd.step()
         assert (context.detach() - start).abs().max() > 1e-3
         exact = 100 * x_test @ class_text(whole, context.detach()).T

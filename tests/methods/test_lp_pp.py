@@ -32,7 +32,8 @@ def test_it_is_the_recipe_written_out(recipe: str) -> None:
             if recipe == "as-paper":
                 alpha.grad = None
             sgd.zero_grad()
-            functional.cross_entropy(_scores(x, text, weight, bias, alpha), labels).backward()
+            scores = _scores(x, text, weight, bias, alpha)
+            torch.autograd.backward(functional.cross_entropy(scores, labels))
             sgd.step()
             if (epoch + 1) % 10 == 0:
                 assert alpha.grad is not None

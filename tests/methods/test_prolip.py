@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional
 
+from cacheclip.methods.base import Settings
 from cacheclip.methods.prolip import Prolip
 from tests.methods.explicit import C, D, normal, problem
 
@@ -11,9 +12,10 @@ ENCODER = {"projection": normal(E, D, seed=6), "projection-bias": 0.1 * normal(D
 
 
 def test_it_is_the_recipe_written_out() -> None:
-    own = {"epochs": EPOCHS, "lr": 0.01}
-    settings = [own, {**own, "strength": 0.0}]
-    made = problem(Prolip, settings, layer="pre-projection", encoder=ENCODER, width=E)
+    own: Settings = {"epochs": EPOCHS, "lr": 0.01}
+    made = problem(
+        Prolip, [own, {**own, "strength": 0.0}], layer="pre-projection", encoder=ENCODER, width=E
+    )
     assert made.setting("strength", 0) == round(1 / 3, 4)
     v_test = normal(9, E, seed=4)
     logits = made.logits({"pre-projection": v_test})
@@ -28,7 +30,7 @@ def test_it_is_the_recipe_written_out() -> None:
             loss = functional.cross_entropy(100 * z @ text.T, labels)
             loss = loss + made.setting("strength", v) * ((projection - before) ** 2).sum()
             adam.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             adam.step()
             schedule.step()
         tuned = projection.detach()

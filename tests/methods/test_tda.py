@@ -49,8 +49,7 @@ def stream(text: Tensor, alpha: float, beta: float, kept: int = 3) -> tuple[Tens
 
 
 def test_it_is_the_stream_written_out() -> None:
-    settings = [{}, {"alpha": 1.0, "beta": 8.0}]
-    made = problem(Tda, settings, scale=SCALE)
+    made = problem(Tda, [{}, {"alpha": 1.0, "beta": 8.0}], scale=SCALE)
     logits = made.logits({"image": X})
     for v, (alpha, beta) in enumerate(((2.0, 5.0), (1.0, 8.0))):
         exact, (sure, unsure) = stream(made.task.text["norm-mean"], alpha, beta)
