@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from cacheclip.errors import UsageError, instead
-from cacheclip.methods.base import TEXT_NORM, Method, Settings, Value
+from cacheclip.methods.base import LOGIT_SCALE, SEARCH, TEXT_NORM, Method, Settings, Value
 
 VERSION = 2  # raised whenever what policies choose changes
 
@@ -53,13 +53,19 @@ class Policy:
     ) -> list[Settings]:
         """All settings to run: every combination of the axes with the method's constants.
 
-        A grid is taken as it is written; the user's values, given in any order, from the nearest to
-        zero-shot outwards, and words after numbers. The first axis is slowest.
+        A grid is taken as it is written, beside a constant that shots or recipe decide; the user's
+        values, given in any order, from the nearest to zero-shot outwards, and words after numbers.
+        The first axis is slowest.
         """
-        ordered = {
-            name: method.table[name].ordered(values) if name in choices else values
-            for name, values in self.axes(method, choices).items()
-        }
+        published = method.fixed(shots, LOGIT_SCALE, recipe)
+        ordered = {}
+        for name, values in self.axes(method, choices).items():
+            own, constant = method.table[name], published[name]
+            if name in choices:
+                ordered[name] = own.ordered(values)
+            else:
+                there = constant in values or SEARCH in values  # a search looks at it as well
+                ordered[name] = values if there else own.ordered((*values, constant))
         of_grid = set(ordered) - set(choices)
         made = []
         for values in product(*ordered.values()):

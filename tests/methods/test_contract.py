@@ -53,14 +53,15 @@ every = named(METHODS)
 
 
 def learned(method: Method, task: Task, seeds: Sequence[int]) -> Params:
+    """What a fit gives, after few steps where there are any."""
+    if isinstance(method, Trained):
+        method = type(method)(**method.settings | {"epochs": 4})
     ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None, 10**9)
     return params
 
 
 def fitted(method: Method, task: Task, seeds: Sequence[int]) -> Params:
-    """What `logits` reads, after few steps where there are any."""
-    if isinstance(method, Trained):
-        method = type(method)(**method.settings | {"epochs": 4})
+    """What `logits` reads."""
     return method.head(learned(method, task, seeds), task)
 
 
@@ -195,8 +196,7 @@ def test_a_stream_starts_from_its_params_and_changes_none_of_them(method: Method
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_search_claims_what_the_logits_count(method: Method, dtype: torch.dtype) -> None:
     searched = {name: SEARCH for name, own in method.table.items() if SEARCH in own.words}
-    few = {"epochs": 2} if isinstance(method, Trained) else {}
-    built = type(method)(**few, **searched)
+    built = type(method)(**method.settings | searched)
     task, query = three(method, dtype), query_of(method, 8, dtype)
     params, labels = learned(built, task, [1, 2, 3]), torch.arange(8) % C
     found = built.search(params, query, labels)

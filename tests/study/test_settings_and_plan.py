@@ -4,11 +4,11 @@ from torch import Tensor
 
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import ClosedForm, Method, Params, Setting
+from cacheclip.methods.base import ClosedForm, Method, Params, Setting, Settings
 from cacheclip.select import base as policies
 from cacheclip.select.base import distance
-from cacheclip.study.plan import Block, blocks, sentence
-from cacheclip.study.race import Entrant, Point, Race
+from cacheclip.study.plan import Block, Cell, blocks, sentence
+from cacheclip.study.race import Point, Race
 from cacheclip.study.settings import Choices, parse
 from cacheclip.task import Query, Task
 
@@ -204,9 +204,7 @@ def test_a_method_without_held_out_pictures_keeps_its_constants_under_every_poli
         (block,) = blocks([Stream], [1, 4], [1, 2], policies.get(name), {Stream.name: {}}, 100.0)
         assert [cell.candidates for cell in block.cells] == [({"alpha": 2.0},)]
         assert block.policy.name == "fixed"
-        asked: dict[str, Choices] = {
-            Stream.name: {"alpha": (8.0, 0.0)}
-        }  # nothing chooses: a row each
+        asked: dict[str, Choices] = {Stream.name: {"alpha": (8.0, 0.0)}}  # a row each
         (block,) = blocks([Stream], [1, 4], [1, 2], policies.get(name), asked, 100.0)
         assert [cell.candidates for cell in block.cells] == [({"alpha": 0.0},), ({"alpha": 8.0},)]
 
@@ -220,11 +218,26 @@ def test_a_tie_goes_to_what_holds_back_most_whatever_the_order_given() -> None:
     for choices in given:
         tried = policy.candidates(Held, choices, 4, 100.0)
         assert [settings["penalty"] for settings in tried] == [1.0, 0.1, 0.01]
-        race = Race(policy, Held.fixed(4, 100.0))
+        cell = Cell(1, tuple(tried), Held.fixed(4, 100.0))
+        race = Race(Held, policy, cell)
         equal = torch.full((8,), -0.5)
-        for number in (2, 0, 1):
-            entrant = Entrant(tried[number], Held(), dict, None)
-            race.enter(number, entrant, [Point(tried[number], 4, equal)])
-        places, _, (constant, _) = race.ranked(Held())
-        assert [number for number, _ in places] == [0, 1, 2]
-        assert places[constant] == (1, 0)
+        race.points = [Point(own, own.settings, 4, equal) for own in reversed(cell.variants)]
+        ranking = race.ranking
+        assert [point.settings for point in ranking.points] == tried
+        assert ranking.best(policy).settings == cell.constant
+        assert policy.best(ranking.log_p, 2) == 2
+
+
+def test_a_grid_holds_the_constants_that_shots_decide() -> None:
+    class Held(Stream):
+        table = {"penalty": Setting(1.0, 0.0, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high")}
+
+        @classmethod
+        def by_shots(cls, shots: int) -> Settings:
+            return {"penalty": 1 / shots}
+
+    policy = policies.get("fewshot-val")
+    for scale, wanted in ((100.0, [1.0, 0.25, 0.1, 0.01]), (10.0, [0.01, 0.0025, 0.001, 0.0001])):
+        tried = policy.candidates(Held, {}, 4, scale)
+        assert [settings["penalty"] for settings in tried] == wanted
+        assert Held.fixed(4, scale) in tried
