@@ -61,6 +61,14 @@ class Encoder(Protocol):
         """Layers that `encode_images` gives: `image`, and `pre-projection` where it can."""
 
     @property
+    def parts(self) -> Mapping[str, NDArray[np.float32]]:
+        """The maps that its towers end in, as far as it has them.
+
+        `projection` [E, D] and `projection-bias` [D] make layer `image` of layer `pre-projection`;
+        `text-projection` [d, D] is the last map of the text tower.
+        """
+
+    @property
     def weights_file(self) -> Path:
         """The file that the weights came from."""
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cacheclip.encoders.base import PRECISIONS
-from cacheclip.encoders.projection import take_last_projection
+from cacheclip.encoders.projection import Projection, take_last_projection
 from cacheclip.errors import InputError
 
 TEXT_BATCH = 256
@@ -45,6 +45,19 @@ class OpenClipEncoder:
         self._tokenizer = tokenizer
         self._projection = take_last_projection(self._model.visual)
         self.layers = ("image", "pre-projection") if self._projection else ("image",)
+
+    @property
+    def parts(self) -> Mapping[str, NDArray[np.float32]]:
+        """The maps that its towers end in, as far as it has them: see `base.Encoder`."""
+        found = {}
+        if (image := self._projection) is not None:
+            bias = torch.zeros(image.matrix.shape[1]) if image.bias is None else image.bias
+            found = {"projection": _rows(image.matrix), "projection-bias": _rows(bias)}
+        text = getattr(self._model, "text", self._model)
+        last = Projection.of(getattr(text, "text_projection", None))
+        if last is not None and last.bias is None:
+            found["text-projection"] = _rows(last.matrix)
+        return found
 
     def transform(self, picture: Image.Image) -> Tensor:
         """Turn an RGB picture into what the image tower takes, [3, H, W] float32.
@@ -105,5 +118,5 @@ def _vocabulary(model: nn.Module) -> int | None:
 
 
 def _rows(features: Tensor) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = features.float().cpu().numpy()
+    rows: NDArray[np.float32] = features.detach().float().cpu().numpy()
     return rows
