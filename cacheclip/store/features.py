@@ -174,7 +174,7 @@ class FeatureSet:
                 fix="use a method that does not read it, or another encoder: --model NAME",
             )
         raise self.problems.get((NO_SPLIT, kind)) or self._missing(
-            f"the encoder's {name} is not here", layers=None if kind == ENCODER else TOWER
+            f"there is no part {name} of the encoder", layers=None if kind == ENCODER else TOWER
         )
 
     def _missing(
