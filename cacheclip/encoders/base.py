@@ -85,6 +85,12 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         """Give raw features, [n, D] float32, and how many texts were cut to the context length."""
 
+    def text_tower(self) -> Mapping[str, NDArray[Any]] | None:
+        """Give the text transformer as arrays; None where it is not CLIP's: see `text_tower`."""
+
+    def class_tokens(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Give the tokens of class names, [C, n], where there is a `text_tower`."""
+
 
 def load(spec: EncoderSpec, *, fetch: bool = True) -> Encoder:
     """Load the encoder that `spec` names.

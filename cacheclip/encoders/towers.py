@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from cacheclip.encoders import text_tower
 from cacheclip.encoders.base import PRECISIONS
 from cacheclip.encoders.projection import Projection, take_last_projection
 from cacheclip.errors import InputError
@@ -99,6 +100,14 @@ class OpenClipEncoder:
                 tokens = tokens.to(self.device)
                 parts.append(_rows(self._model.encode_text(tokens, normalize=False)))
         return np.concatenate(parts), cut
+
+    def text_tower(self) -> Mapping[str, NDArray[Any]] | None:
+        """Give the text transformer as arrays; None where it is not CLIP's: see `text_tower`."""
+        return text_tower.text_tower(self._model, self._tokenizer)
+
+    def class_tokens(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Give the tokens of class names, [C, n], where there is a `text_tower`."""
+        return text_tower.class_tokens(self._tokenizer, names)
 
     def _refuse_unknown(self, token: int) -> None:
         vocabulary = _vocabulary(self._model)

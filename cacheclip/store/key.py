@@ -108,6 +108,7 @@ def parts_key(
     compute: Mapping[str, Any],
     names: Sequence[str],
     classnames: Sequence[str] | None = None,
+    spoken: Sequence[str] = (),
 ) -> Key:
     """The key of some frozen parts of an encoder.
 
@@ -117,6 +118,7 @@ def parts_key(
         compute: as in `image_key`.
         names: of the arrays.
         classnames: C names, where the parts are made of these.
+        spoken: C names as they stand in a prompt.
     """
     if kind not in PARTS:
         raise ValueError(f"no such parts: {kind}")
@@ -131,6 +133,7 @@ def parts_key(
         key["text"] = {
             "classes": len(classnames),
             "classnames_sha256": digest(list(classnames)),
+            "spoken_sha256": digest(list(spoken)),
         }
     return _plain(key)
 

@@ -14,6 +14,7 @@ PATCHES = "patches"
 LAYERS = ("image", "pre-projection", PATCHES)
 TEXT = "text"
 ENCODER, TOWER, TOKENS = "encoder", "text-tower", "tokens"
+EXTRA = (TOWER, PATCHES)  # what an extraction keeps on request alone
 PARTS = (ENCODER, TOWER, TOKENS)  # of an encoder: what `store.parts` keeps
 STORE_DTYPES = ("float16", "float32")
 IMPORTED = "npz"  # library and data set family of features that no encoder of ours made
