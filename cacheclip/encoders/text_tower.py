@@ -1,20 +1,13 @@
 """The text transformer of a CLIP as plain arrays, and class names as it reads them.
 
-What methods that learn prompts compute with; weights have the names and shapes that open_clip gives
-them, those of a block stacked over the N blocks:
+What methods that learn prompts compute with. Weights have the names and shapes that open_clip gives
+them: `token_embedding.weight` [vocabulary, d], `positional_embedding` [context, d], the blocks
+`transformer.resblocks.0.` and on, `ln_final.`, and `text_projection` [d, D].
 
-    token_embedding [vocabulary, d]    positional_embedding [context, d]
-    ln_1.weight, ln_1.bias, ln_2.weight, ln_2.bias [N, d]
-    attn.in_proj_weight [N, 3d, d]     attn.in_proj_bias [N, 3d]
-    attn.out_proj.weight [N, d, d]     attn.out_proj.bias [N, d]
-    mlp.c_fc.weight [N, h, d]          mlp.c_fc.bias [N, h]
-    mlp.c_proj.weight [N, d, h]        mlp.c_proj.bias [N, d]
-    ln_final.weight, ln_final.bias [d] text_projection [d, D]
-
-and beside them, int64: `heads` [1]; `quick_gelu` [1], 1 where the activation is x sigmoid(1.702 x)
-and 0 where it is GELU; the tokens `start`, `end`, `stop` (a full stop) [1], and `context`, those of
-"a photo of a". A block is x + attention(ln_1 x), then x + mlp(ln_2 x); attention looks back only,
-norms have an epsilon of 1e-5, and the text's feature is ln_final of the place of `end`, projected.
+Beside them, int64: `heads` [1]; `quick-gelu` [1], 1 where the activation is x sigmoid(1.702 x) and
+0 where it is GELU; the tokens `start`, `end`, `stop` (a full stop) [1], and `context`, those of "a
+photo of a". A block is x + attention(ln_1 x), then x + mlp(ln_2 x); attention looks back only,
+norms have an epsilon of 1e-5, and a text's feature is ln_final at the place of `end`, projected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +15,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 CONTEXT = "a photo of a"
 STOP = "."
-NO_TOKEN = -1  # beyond the end of a class name
 EPSILON = 1e-5
-BLOCK = (
+BLOCKS = "transformer.resblocks."
+OTHERS = (
+    "token_embedding.weight",
+    "positional_embedding",
+    "ln_final.weight",
+    "ln_final.bias",
+    "text_projection",
+)
+OF_A_BLOCK = {
     "ln_1.weight",
     "ln_1.bias",
     "attn.in_proj_weight",
@@ -41,8 +41,7 @@ BLOCK = (
     "mlp.c_fc.bias",
     "mlp.c_proj.weight",
     "mlp.c_proj.bias",
-)
-WHOLE = ("positional_embedding", "ln_final.weight", "ln_final.bias", "text_projection")
+}
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -50,38 +49,33 @@ Arrays = Mapping[str, NDArray[Any]]
 def text_tower(model: Any, tokenizer: Any) -> Arrays | None:
     """The text tower of an open_clip model; None where it is no transformer as described above."""
     tower = getattr(model, "text", model)
-    blocks = getattr(getattr(tower, "transformer", None), "resblocks", ())
+    blocks: Any = getattr(getattr(tower, "transformer", None), "resblocks", ())
     if not len(blocks) or not _is_plain(model, tower, blocks) or not _is_bpe(tokenizer):
         return None
-    weights = [dict(block.named_parameters()) for block in blocks]
-    whole = {name: _of(tower, name) for name in WHOLE}
-    stacked = {name: np.stack([_array(own[name]) for own in weights]) for name in BLOCK}  # [N, ...]
+    named = dict(tower.named_parameters())
+    weights = {x: named[x] for x in named if x in OTHERS or x.startswith(BLOCKS)}
     numbers = {
         "heads": [blocks[0].attn.num_heads],
-        "quick_gelu": [int(_activation(blocks[0]) == "QuickGELU")],
+        "quick-gelu": [int(_activation(blocks[0]) == "QuickGELU")],
         "start": [tokenizer.sot_token_id],
         "end": [tokenizer.eot_token_id],
         "stop": tokenizer.encode(STOP),
         "context": tokenizer.encode(CONTEXT),
     }
     return {
-        "token_embedding": _array(tower.token_embedding.weight),
-        **{name: _array(tensor) for name, tensor in whole.items()},
-        **stacked,
+        **{name: tensor.detach().float().cpu().numpy() for name, tensor in weights.items()},
         **{name: np.array(value, np.int64) for name, value in numbers.items()},
     }
 
 
 def class_tokens(tokenizer: Any, names: Sequence[str]) -> NDArray[np.int64]:
-    """The tokens of each name and of the full stop after it: [C, n], `NO_TOKEN` beyond its end.
+    """The tokens of each name and the full stop after it, from start to end: [C, L], 0 beyond it.
 
     Together, for a name that ends in a full stop itself is read otherwise with another one.
     """
-    tokens = [tokenizer.encode(name + STOP) for name in names]
-    found = np.full((len(names), max(map(len, tokens))), NO_TOKEN, np.int64)
-    for row, own in zip(found, tokens, strict=True):
-        row[: len(own)] = own
-    return found
+    tokens: NDArray[np.int64] = tokenizer([name + STOP for name in names]).numpy()
+    ends = (tokens == tokenizer.eot_token_id).argmax(1)  # [C]
+    return tokens[:, : ends.max() + 1]
 
 
 def _is_plain(model: Any, tower: Any, blocks: Sequence[Any]) -> bool:
@@ -101,7 +95,7 @@ def _is_plain_block(block: Any) -> bool:
     names = {name for name, _ in block.named_parameters()}
     return (
         type(block).__name__ == "ResidualAttentionBlock"
-        and names == set(BLOCK)
+        and names == OF_A_BLOCK
         and _activation(block) in ("GELU", "QuickGELU")
         and _eps(block.ln_1) == _eps(block.ln_2) == EPSILON
     )
@@ -119,15 +113,3 @@ def _activation(block: Any) -> str:
 
 def _eps(norm: Any) -> float | None:
     return getattr(norm, "eps", None)
-
-
-def _of(tower: Any, name: str) -> Tensor:
-    value = tower
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value  # type: ignore[no-any-return]
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
-    return array

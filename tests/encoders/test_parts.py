@@ -51,34 +51,42 @@ def test_prompts_put_together_of_tokens_are_read_as_the_text_tower_reads_texts(
     kept = encoder.text_tower()
     assert kept is not None
     tokens = encoder.class_tokens(names)
-    got = [read(kept, [*kept["context"], *row[row >= 0]]) for row in tokens]
+    assert (tokens[:, 0] == kept["start"]).all()
+    ends = (tokens == kept["end"]).argmax(1)
+    prompts = [
+        [*kept["start"], *kept["context"], *row[1 : end + 1]]
+        for row, end in zip(tokens, ends, strict=True)
+    ]
+    got = [read(kept, prompt) for prompt in prompts]
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
-    assert tokens[0, len(encoder.class_tokens(["cat"])[0]) - 1] == kept["stop"][0]
+    assert tokens[0, ends[0] - 1] == kept["stop"]
 
 
 def read(tower: Tower, tokens: Sequence[int]) -> NDArray[np.float64]:
     """The feature of one text [D], step by step in float64."""
     w = {name: torch.from_numpy(array) for name, array in tower.items()}
     w = {name: x.double() if x.is_floating_point() else x for name, x in w.items()}
-    ids = torch.tensor([*w["start"], *tokens, *w["end"]])
-    x = w["token_embedding"][ids] + w["positional_embedding"][: len(ids)]  # [L, d]
+    ids = torch.tensor(tokens)
+    x = w["token_embedding.weight"][ids] + w["positional_embedding"][: len(ids)]  # [L, d]
     ahead = torch.full((len(ids), len(ids)), -torch.inf, dtype=x.dtype).triu(1)
 
-    def norm(x: torch.Tensor, name: str, at: int | slice) -> torch.Tensor:
-        scale, shift = w[f"{name}.weight"][at], w[f"{name}.bias"][at]
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        scale, shift = w[f"{name}.weight"], w[f"{name}.bias"]
         return functional.layer_norm(x, x.shape[-1:], scale, shift, text_tower.EPSILON)
 
-    for n in range(len(w["ln_1.weight"])):
-        inner = norm(x, "ln_1", n) @ w["attn.in_proj_weight"][n].T + w["attn.in_proj_bias"][n]
+    for n in range(sum(name.endswith("ln_1.bias") for name in w)):
+        own = f"{text_tower.BLOCKS}{n}."
+        inner = norm(x, f"{own}ln_1") @ w[f"{own}attn.in_proj_weight"].T
+        inner = inner + w[f"{own}attn.in_proj_bias"]
         q, k, v = inner.view(len(ids), 3, int(w["heads"]), -1).permute(1, 2, 0, 3)  # [heads, L, .]
         attention = (q @ k.mT * q.shape[-1] ** -0.5 + ahead).softmax(-1) @ v
         joined = attention.permute(1, 0, 2).flatten(1)
-        x = x + joined @ w["attn.out_proj.weight"][n].T + w["attn.out_proj.bias"][n]
-        hidden = norm(x, "ln_2", n) @ w["mlp.c_fc.weight"][n].T + w["mlp.c_fc.bias"][n]
-        quick = bool(w["quick_gelu"])
+        x = x + joined @ w[f"{own}attn.out_proj.weight"].T + w[f"{own}attn.out_proj.bias"]
+        hidden = norm(x, f"{own}ln_2") @ w[f"{own}mlp.c_fc.weight"].T + w[f"{own}mlp.c_fc.bias"]
+        quick = bool(w["quick-gelu"])
         hidden = hidden * torch.sigmoid(1.702 * hidden) if quick else functional.gelu(hidden)
-        x = x + hidden @ w["mlp.c_proj.weight"][n].T + w["mlp.c_proj.bias"][n]
-    last = norm(x, "ln_final", slice(None))[-1]
+        x = x + hidden @ w[f"{own}mlp.c_proj.weight"].T + w[f"{own}mlp.c_proj.bias"]
+    last = norm(x, "ln_final")[-1]
     return (last @ w["text_projection"]).numpy()
 
 
