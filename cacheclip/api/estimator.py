@@ -80,7 +80,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         asked = params.get("method", self.method)
         if isinstance(asked, str) and asked in methods.names():  # any other is refused by the fit
             method = methods.get(asked)
-            known = {*OWN, *method.defaults, *method.labels}
+            known = {*OWN, *method.table}
             unknown = [name for name in params if name not in known]
             if unknown:
                 raise WrongValueError(
