@@ -117,16 +117,3 @@ def finite(params: Params) -> Tensor:
         x.reshape(len(x), -1).isfinite().all(1) for x in params.values() if x.is_floating_point()
     ]
     return torch.stack(checked).all(0)
-
-
-def take(params: Params, variants: Sequence[int]) -> Params:
-    """The params of some variants, as copies that keep no others alive."""
-    index = torch.tensor(list(variants), device=next(iter(params.values())).device)
-    return {name: x.index_select(0, index) for name, x in params.items()}
-
-
-def chunks(heads: Sequence[Params], limit: int) -> Iterator[tuple[int, int]]:
-    """First and last of runs of heads [1, ...] of one shape whose sum fits the working memory."""
-    step = max(1, limit // max(1, memory.size(heads[0])))
-    for first in range(0, len(heads), step):
-        yield first, min(first + step, len(heads))

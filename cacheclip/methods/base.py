@@ -275,7 +275,7 @@ class Method(ABC):
         """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.
 
         Their values stand in `params` under their names, and those of the chosen point replace
-        them.
+        them. The query of a transductive method goes on beyond the n pictures that count.
         """
         return None
 

@@ -344,7 +344,7 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
 
 
 def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:
-    if cell.seed is None:
+    if cell.seed is None or block.method.learns == "nothing":
         return None
     try:
         draw = data.draw(block.shots, cell.seed, fewer)
