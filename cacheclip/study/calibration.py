@@ -12,7 +12,7 @@ from cacheclip.heads.temperature import true_confidence
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import hits, wilson
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, held_out, logits, served
+from cacheclip.study.heads import Heads, fit, held_out, served
 from cacheclip.study.plan import Variant
 from cacheclip.study.race import Race
 
@@ -133,15 +133,15 @@ def _answers(
     """What one variant says of pictures, or of an even choice of `MOST` of them."""
     step = -(-len(rows) // MOST)  # rows stand class by class, so every step-th keeps the shares
     query, wanted = held_out(heads.method, split, rows[::step], labels[::step], data)
-    return Answers(logits(heads, query, len(wanted), data), wanted)
+    return Answers(heads.answers(query, data.limit)[:, : len(wanted)], wanted)
 
 
 def _calibration(found: Sequence[Answers], on: str) -> Calibration | None:
     labels = torch.cat([answers.labels for answers in found]) if found else torch.empty(0)
     if len(labels) < LEAST:
         return None
-    said = torch.cat([answers.logits for answers in found], 1)
-    low, high = wilson(int(hits(said, labels)) / len(labels), len(labels))
+    logits = torch.cat([answers.logits for answers in found], 1)
+    low, high = wilson(int(hits(logits, labels)) / len(labels), len(labels))
     return Calibration(
-        float(true_confidence(said, labels)), len(labels), on, within=(high - low) / 2
+        float(true_confidence(logits, labels)), len(labels), on, within=(high - low) / 2
     )

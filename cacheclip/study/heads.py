@@ -47,8 +47,13 @@ class Heads:
 
     @property
     def seeds(self) -> list[int]:
-        """Of each variant."""
+        """One a variant."""
         return [variant.seed for variant in self.variants]
+
+    def answers(self, query: Query, limit: int) -> Tensor:
+        """Logits [V, n, C] of pictures, a stream of them in the order of each variant's seed."""
+        parts = engine.logits_in_parts(self.method, self.params, query, limit, self.seeds)
+        return torch.cat([logits for _, _, logits in parts], 1)
 
     def finite(self) -> Tensor:
         """Which variants have only finite numbers in their params: [V] bool."""
@@ -179,9 +184,3 @@ def held_out(
     if method.setting == "transductive" and data.tested:
         query = query.beside(data.test_query(method))
     return query, known
-
-
-def logits(heads: Heads, query: Query, n: int, data: SetData) -> Tensor:
-    """What V variants say of the first n pictures of a query: [V, n, C]."""
-    parts = engine.logits_in_parts(heads.method, heads.params, query, data.limit, heads.seeds)
-    return torch.cat([part for _, _, part in parts], 1)[:, :n]

@@ -14,7 +14,7 @@ from cacheclip.heads.temperature import label_log_p
 from cacheclip.metrics import hits
 from cacheclip.study.calibration import Calibration, calibrate
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, held_out, logits, served, together
+from cacheclip.study.heads import Heads, fit, held_out, served, together
 from cacheclip.study.plan import Block, Cell, Stack, Variant
 from cacheclip.study.race import Point, Race
 from cacheclip.study.score import Scores, score
@@ -161,8 +161,8 @@ def _validated(rivals: Heads, query: Query, labels: Tensor, data: SetData) -> li
     points: list[list[Point]] = []
     for first in range(0, len(rivals.variants), at_once):
         heads = served(rivals.part(first, first + at_once), data)
-        said = logits(heads, query, len(labels), data)
-        right, log_p = hits(said, labels).tolist(), label_log_p(said, labels)
+        logits = heads.answers(query, data.limit)[:, : len(labels)]  # [V, n, C]
+        right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
         points += [
             [Point(variant, variant.settings, right[v], log_p[v])]
             for v, variant in enumerate(heads.variants)

@@ -112,7 +112,7 @@ def score(
         params: of W variants.
         data: the feature set.
         temperatures: what divides the logits of each before the softmax; 1 by default.
-        seeds: of each, for the order in which a stream comes.
+        seeds: of each, for the order in which a stream comes; by default that of the store.
     """
     labels = torch.tensor(data.open_test_labels(), device=data.device)  # [n]
     T = torch.tensor(temperatures or [1.0], device=data.device)
