@@ -10,6 +10,7 @@ from cacheclip.engine import memory, stack as engine
 from cacheclip.methods.base import Method, Params, Settings
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Variant
+from cacheclip.task import Query
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class Heads:
         """Those of the one variant that these are."""
         (variant,) = self.variants
         return variant.settings
+
+    @property
+    def seeds(self) -> list[int]:
+        """One a variant."""
+        return [variant.seed for variant in self.variants]
+
+    def answers(self, query: Query, limit: int) -> Tensor:
+        """Logits [V, n, C] of pictures, a stream of them in the order of each variant's seed."""
+        parts = engine.logits_in_parts(self.method, self.params, query, limit, self.seeds)
+        return torch.cat([logits for _, _, logits in parts], 1)
 
     def finite(self) -> Tensor:
         """Which variants have only finite numbers in their params: [V] bool."""

@@ -5,11 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-import torch
 from torch import Tensor
 
 from cacheclip.draws import Draw
-from cacheclip.engine import stack as engine
 from cacheclip.engine.memory import is_exhausted
 from cacheclip.errors import CacheclipError, FitError, MachineError
 from cacheclip.heads.temperature import label_log_p
@@ -165,8 +163,7 @@ def _validated(rivals: Heads, query: Query, labels: Tensor, data: SetData) -> li
     points: list[list[Point]] = []
     for first in range(0, len(rivals.variants), at_once):
         heads = served(rivals.part(first, first + at_once), data)
-        parts = engine.logits_in_parts(heads.method, heads.params, query, data.limit)
-        logits = torch.cat([part for _, _, part in parts], 1)[:, : len(labels)]  # [V, n, C]
+        logits = heads.answers(query, data.limit)[:, : len(labels)]  # [V, n, C]
         right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
         points += [
             [Point(variant, variant.settings, right[v], log_p[v])]
@@ -208,7 +205,7 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
         try:
             with _in_words(block, data):
                 warmth = [outcome.temperature for outcome in own]
-                scores = score(heads.method, heads.params, data, warmth)
+                scores = score(heads.method, heads.params, data, warmth, heads.seeds)
             told = [replace(outcome, scores=scores.of(w)) for w, outcome in enumerate(own)]
         except CacheclipError as error:
             told = [Outcome(outcome.race, error) for outcome in own]

@@ -4,14 +4,16 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.temperature import label_log_p
-from cacheclip.methods.base import ClosedForm, Params, Setting, Settings
+from cacheclip.methods.base import ClosedForm, Online, Params, Setting, Settings
 from cacheclip.select import base as policies
 from cacheclip.store.home import Home
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Block, Cell, blocks, sentence
 from cacheclip.study.run import run
-from cacheclip.task import Query, Task
+from cacheclip.task import Generators, Query, Task
+
+CLASSES = 4
 
 
 class Centred(ClosedForm):
@@ -31,19 +33,21 @@ class Centred(ClosedForm):
         return (x - params["share"][:, None, None] * x.mean(0)) @ params["weight"].mT
 
 
-class Counting(ClosedForm):
+class Counting(Online, ClosedForm):
     """Learns from nothing; its answer depends on where in the stream a picture stands."""
 
     paper = "none"
-    setting = "online"
     learns = "nothing"
     table = {"share": Setting(1.0, grid=(0.0, 1.0, 2.0))}
 
     def solve(self, task: Task) -> Params:
-        return {"share": task.settings["share"]}
+        share = task.settings["share"]
+        return {"share": share, "seen": torch.zeros_like(share), "empty": share + torch.inf}
 
-    def logits(self, params: Params, query: Query) -> Tensor:
-        raise NotImplementedError
+    def see(self, state: Params, query: Query) -> Tensor:
+        state["seen"] += state["share"]
+        whose = state["seen"].long() % CLASSES
+        return torch.nn.functional.one_hot(whose, CLASSES).float()[:, None]
 
 
 def test_a_transductive_choice_answers_for_both_and_counts_the_held_out(home: Home) -> None:
@@ -70,3 +74,20 @@ def test_seeds_order_a_stream_and_shots_do_not_count_where_nothing_is_learned() 
     assert [cell.seed for cell in block.cells] == [1, 2, 3]
     assert all(cell.candidates == ({"share": 1.0},) for cell in block.cells)
     assert sentence([block]) == f"3 runs: {Counting.name} 3 (3 seeds); in 1 stack"
+
+
+def test_a_stream_is_scored_in_the_order_of_its_seed_against_each_picture_s_label(
+    home: Home,
+) -> None:
+    data = SetData(home.find(), torch.device("cpu"), 10**8)
+    cells = tuple(Cell(seed, ({"share": 1.0},), {"share": 1.0}) for seed in (1, 2))
+    block = Block(Counting, 0, policies.get("fixed"), cells)
+    outcomes = run(block, data, lambda share: None, lambda text: None)
+    for seed, outcome in zip((1, 2), outcomes, strict=True):
+        assert outcome.scores is not None
+        told = outcome.scores.predicted[0]
+        order = Generators([seed], "stream", data.device, torch.float32).permutations(len(told))
+        wanted = torch.empty(len(told), dtype=torch.int64)
+        wanted[order[0]] = torch.arange(1, len(told) + 1) % CLASSES
+        assert told.tolist() == wanted.tolist()
+        assert outcome.scores.top1[0] == (told == outcome.scores.label).mean()
