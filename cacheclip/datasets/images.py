@@ -68,7 +68,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _opening = threading.Lock()
-_large = threading.RLock()  # held by the one thread that has a large picture in memory
+_large = threading.Lock()  # held by the one thread that has a large file in memory
 # Pillow warns of broken tags on stderr, in a sentence that names no file. For good, since to
 # silence it picture by picture is not safe among threads.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -151,8 +151,16 @@ def using_rgb(
             raise _failure(data, error) from error
         if image.width * image.height <= LARGE_PIXELS:
             return use(_decoded(image, data, reading))
-        with _large, ThreadPoolExecutor(1) as alone:  # of each thread the allocator keeps memory
-            return alone.submit(lambda: use(_decoded(image, data, reading))).result()
+        return _alone(os.getpid()).submit(lambda: use(_decoded(image, data, reading))).result()
+
+
+@cache
+def _alone(process: int) -> ThreadPoolExecutor:
+    """The one thread of this process that decodes large pictures.
+
+    Were it each reader's own thread, the allocator would keep memory of a picture in all of them.
+    """
+    return ThreadPoolExecutor(1, f"large pictures of {process}")
 
 
 def _turn(large: bool) -> AbstractContextManager[Any]:

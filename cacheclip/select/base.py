@@ -58,14 +58,15 @@ class Policy:
         The first axis is slowest.
         """
         published = method.fixed(shots, LOGIT_SCALE, recipe)
-        ordered = {}
+        ordered: dict[str, tuple[Value, ...]] = {}
         for name, values in self.axes(method, choices).items():
-            own, constant = method.table[name], published[name]
+            own = method.table[name]
             if name in choices:
                 ordered[name] = own.ordered(values)
+            elif SEARCH in values or published[name] in values:  # a search looks at it as well
+                ordered[name] = values
             else:
-                there = constant in values or SEARCH in values  # a search looks at it as well
-                ordered[name] = values if there else own.ordered((*values, constant))
+                ordered[name] = own.ordered((*values, published[name]))
         of_grid = set(ordered) - set(choices)
         made = []
         for values in product(*ordered.values()):

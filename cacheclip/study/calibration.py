@@ -12,7 +12,7 @@ from cacheclip.heads.temperature import true_confidence
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import hits, wilson
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, served
+from cacheclip.study.heads import Heads, fit, held_out, served
 from cacheclip.study.plan import Variant
 from cacheclip.study.race import Race
 
@@ -132,8 +132,8 @@ def _answers(
 ) -> Answers:
     """What one variant says of pictures, or of an even choice of `MOST` of them."""
     step = -(-len(rows) // MOST)  # rows stand class by class, so every step-th keeps the shares
-    query, wanted = data.pictures(heads.method, split, rows[::step], labels[::step])
-    return Answers(heads.answers(query, data.limit), wanted)
+    query, wanted = held_out(heads.method, split, rows[::step], labels[::step], data)
+    return Answers(heads.answers(query, data.limit)[:, : len(wanted)], wanted)
 
 
 def _calibration(found: Sequence[Answers], on: str) -> Calibration | None:

@@ -170,3 +170,17 @@ def served(heads: Heads, data: SetData) -> Heads:
     task = data.task(type(heads.method), draws, settings)
     params = engine.head(heads.method, heads.params, task)
     return Heads.of(heads.method, heads.variants, params, heads.precision)
+
+
+def held_out(
+    method: Method, split: str, rows: Sequence[int], labels: Sequence[int], data: SetData
+) -> tuple[Query, Tensor]:
+    """Pictures of `train` or `val` and their labels [n]; they are the first n of the query.
+
+    A transductive method answers for the test pictures together with them: without these it would
+    be another problem.
+    """
+    query, known = data.pictures(method, split, rows, labels)
+    if method.setting == "transductive" and data.tested:
+        query = query.beside(data.test_query(method))
+    return query, known

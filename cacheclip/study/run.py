@@ -14,7 +14,7 @@ from cacheclip.heads.temperature import label_log_p
 from cacheclip.metrics import hits
 from cacheclip.study.calibration import Calibration, calibrate
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, served, together
+from cacheclip.study.heads import Heads, fit, held_out, served, together
 from cacheclip.study.plan import Block, Cell, Stack, Variant
 from cacheclip.study.race import Point, Race
 from cacheclip.study.score import Scores, score
@@ -131,9 +131,7 @@ def _tried(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Point]
     draw = rivals.variants[0].draw
     if not race.policy.selects or draw is None or not draw.val:
         return [()] * len(rivals.variants)
-    query, labels = data.pictures(rivals.method, "val", draw.val, draw.val_labels)
-    if rivals.method.setting == "transductive":  # it answers for the test pictures together
-        query = query.beside(data.test_query(rivals.method))
+    query, labels = held_out(rivals.method, "val", draw.val, draw.val_labels, data)
     return _searched(rivals, query, labels) or _validated(rivals, query, labels, data)
 
 

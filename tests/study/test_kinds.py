@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.temperature import label_log_p
-from cacheclip.methods.base import ClosedForm, Online, Params, Setting, Settings
+from cacheclip.methods.base import ClosedForm, Online, Params, Reads, Setting, Settings
 from cacheclip.select import base as policies
 from cacheclip.store.home import Home
 from cacheclip.study.data import SetData
@@ -12,8 +12,6 @@ from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Block, Cell, blocks, sentence
 from cacheclip.study.run import run
 from cacheclip.task import Generators, Query, Task
-
-CLASSES = 4
 
 
 class Centred(ClosedForm):
@@ -33,21 +31,23 @@ class Centred(ClosedForm):
         return (x - params["share"][:, None, None] * x.mean(0)) @ params["weight"].mT
 
 
-class Counting(Online, ClosedForm):
-    """Learns from nothing; its answer depends on where in the stream a picture stands."""
+class Turning(ClosedForm, Online):
+    """Learns from nothing; what it says of a picture is moved on by how many came before."""
 
     paper = "none"
     learns = "nothing"
     table = {"share": Setting(1.0, grid=(0.0, 1.0, 2.0))}
+    reads = Reads(text=("norm-mean",))
 
     def solve(self, task: Task) -> Params:
-        share = task.settings["share"]
-        return {"share": share, "seen": torch.zeros_like(share), "empty": share + torch.inf}
+        text = task.class_text("norm-mean")
+        return {"weight": text, "seen": task.settings["share"] * 0}
 
     def see(self, state: Params, query: Query) -> Tensor:
-        state["seen"] += state["share"]
-        whose = state["seen"].long() % CLASSES
-        return torch.nn.functional.one_hot(whose, CLASSES).float()[:, None]
+        cosines = query["image"] @ state["weight"].mT  # [V, 1, C]
+        turned = [row.roll(int(seen), -1) for row, seen in zip(cosines, state["seen"], strict=True)]
+        state["seen"] += 1
+        return torch.stack(turned)
 
 
 def test_a_transductive_choice_answers_for_both_and_counts_the_held_out(home: Home) -> None:
@@ -70,24 +70,23 @@ def test_a_transductive_choice_answers_for_both_and_counts_the_held_out(home: Ho
 
 def test_seeds_order_a_stream_and_shots_do_not_count_where_nothing_is_learned() -> None:
     policy = policies.get("fewshot-val")
-    (block,) = blocks([Counting], [1, 4], [1, 2, 3], policy, {Counting.name: {}}, 100.0)
+    (block,) = blocks([Turning], [1, 4], [1, 2, 3], policy, {Turning.name: {}}, 100.0)
     assert [cell.seed for cell in block.cells] == [1, 2, 3]
     assert all(cell.candidates == ({"share": 1.0},) for cell in block.cells)
-    assert sentence([block]) == f"3 runs: {Counting.name} 3 (3 seeds); in 1 stack"
+    assert sentence([block]) == f"3 runs: {Turning.name} 3 (3 seeds); in 1 stack"
 
 
-def test_a_stream_is_scored_in_the_order_of_its_seed_against_each_picture_s_label(
+def test_a_stream_comes_in_the_order_of_its_seed_and_is_scored_in_that_of_the_set(
     home: Home,
 ) -> None:
     data = SetData(home.find(), torch.device("cpu"), 10**8)
-    cells = tuple(Cell(seed, ({"share": 1.0},), {"share": 1.0}) for seed in (1, 2))
-    block = Block(Counting, 0, policies.get("fixed"), cells)
+    policy = policies.get("fixed")
+    (block,) = blocks([Turning], [1], [1, 2], policy, {Turning.name: {}}, 100.0)
     outcomes = run(block, data, lambda share: None, lambda text: None)
-    for seed, outcome in zip((1, 2), outcomes, strict=True):
-        assert outcome.scores is not None
-        told = outcome.scores.predicted[0]
-        order = Generators([seed], "stream", data.device, torch.float32).permutations(len(told))
-        wanted = torch.empty(len(told), dtype=torch.int64)
-        wanted[order[0]] = torch.arange(1, len(told) + 1) % CLASSES
-        assert told.tolist() == wanted.tolist()
-        assert outcome.scores.top1[0] == (told == outcome.scores.label).mean()
+    text = data.task(Turning, [None], [{"share": 1.0}]).text["norm-mean"]
+    plain = (data.test_query(Turning())["image"] @ text.mT).argmax(-1)
+    for seed, outcome in zip([1, 2], outcomes, strict=True):
+        order = Generators([seed], "stream", data.device, torch.float32).permutations(len(plain))[0]
+        place = order.argsort()  # how many came before each picture of the set
+        assert outcome.scores
+        assert outcome.scores.predicted[0].tolist() == ((plain + place) % len(text)).tolist()
