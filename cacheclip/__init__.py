@@ -1,10 +1,12 @@
 """Few-shot adaptation of CLIP on cached features: pay for the frozen encoders once.
 
-    from cacheclip import ExtractRequest, Home, Request, extract, fit
+    import cacheclip
 
-    home = Home.resolve()
-    extract(ExtractRequest(dataset="clipart"), home)
-    fitted = fit(Request(methods=("clip-adapter",), shots=(16,)), home.find("clipart"), home)
+    data = cacheclip.load("clipart")        # or Features.of(X, y, split=split, text=T, ...)
+    head = cacheclip.fit("tip-adapter", data, shots=16, seed=1, alpha=[0.5, 1, 2])
+    head.predict(X)
+    head.save("pictures.safetensors")
+    table = cacheclip.compare(["tip-adapter", "clip-adapter"], data, shots=[1, 4, 16], seeds=3)
 
 Nothing is loaded before it is asked for: importing cacheclip costs no torch.
 """
@@ -16,26 +18,33 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from cacheclip.answers import predictions
+    from cacheclip.api.estimator import FewShotClassifier
+    from cacheclip.api.head import Head
+    from cacheclip.api.table import Table
+    from cacheclip.api.verbs import compare, fit
     from cacheclip.bundle import Bundle
     from cacheclip.errors import CacheclipError
     from cacheclip.exchange.import_npz import import_npz
     from cacheclip.extract.plan import ExtractRequest
     from cacheclip.extract.run import run as extract
+    from cacheclip.features import Features, load
     from cacheclip.predict import open_encoder, predict
     from cacheclip.store.home import Home
-    from cacheclip.study.compare import Comparison, Request
-    from cacheclip.study.fit import fit
 
 _WHERE = {
     "Bundle": "bundle",
     "CacheclipError": "errors",
-    "Comparison": "study.compare",
     "ExtractRequest": "extract.plan",
+    "Features": "features",
+    "FewShotClassifier": "api.estimator",
+    "Head": "api.head",
     "Home": "store.home",
-    "Request": "study.compare",
+    "Table": "api.table",
+    "compare": "api.verbs",
     "extract": "extract.run:run",
-    "fit": "study.fit",
+    "fit": "api.verbs",
     "import_npz": "exchange.import_npz",
+    "load": "features",
     "open_encoder": "predict",
     "predict": "predict",
     "predictions": "answers",
@@ -43,14 +52,18 @@ _WHERE = {
 __all__ = [
     "Bundle",
     "CacheclipError",
-    "Comparison",
     "ExtractRequest",
+    "Features",
+    "FewShotClassifier",
+    "Head",
     "Home",
-    "Request",
+    "Table",
     "__version__",
+    "compare",
     "extract",
     "fit",
     "import_npz",
+    "load",
     "open_encoder",
     "predict",
     "predictions",

@@ -49,6 +49,16 @@ class Query:
         }
         return Query(layers, self.encoder)
 
+    def variants(self, first: int, last: int) -> "Query":
+        """What the variants first..last-1 look at."""
+        layers = {n: x[first:last] if _row_axis(n, x) else x for n, x in self.layers.items()}
+        return Query(layers, self.encoder)
+
+    def beside(self, other: "Query") -> "Query":
+        """These pictures and then others of the same layers; both are shared by all variants."""
+        layers = {name: torch.cat([x, other[name]]) for name, x in self.layers.items()}
+        return Query(layers, self.encoder)
+
     def at(self, index: Tensor) -> "Query":
         """The pictures at positions `index` [V, B] of each variant: layers [V, B, ...]."""
         variant = torch.arange(len(index), device=index.device)[:, None]

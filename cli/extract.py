@@ -73,6 +73,19 @@ from cacheclip.cli import options, output
     metavar="N",
     help="Own pictures of 16 bits: the level that is white, 4095 for 12 bits. [default: 65535]",
 )
+@click.option(
+    "--layers",
+    metavar="NAME[,NAME]",
+    callback=lambda ctx, param, value: _layers(value),
+    help="Keep more: text-tower, which methods that learn prompts read (0.1 to 0.5 GB; nano 2 MB); "
+    "patches, the features of the parts of each picture (0.1 to 0.4 MB a picture).",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(2, 1000),
+    metavar="N",
+    help="Of each training picture, features of N views, cropped and mirrored at random.",
+)
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool, **request: object) -> None:
@@ -107,3 +120,13 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
     shots = min(16, place.labels(report.dataset).smallest_class("train"))
     command = f"fit --shots {shots}" if shots else "compare --methods zero-shot"
     output.talk(f"home: {place.root}", f"next: cacheclip {command}{place.option}")
+
+
+def _layers(value: str | None) -> tuple[str, ...]:
+    from cacheclip.store.schema import EXTRA
+
+    names = options.names_of(value)
+    for name in names:
+        if name not in EXTRA:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(EXTRA)}")
+    return names

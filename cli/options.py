@@ -144,4 +144,9 @@ def _shots(part: str, wrong: str, value: str | None = None) -> "Shots":
 
 def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Callback of an option: names with commas between them, each once."""
+    return names_of(value)
+
+
+def names_of(value: str | None) -> tuple[str, ...]:
+    """Names with commas between them, each once."""
     return tuple(dict.fromkeys(part.strip() for part in (value or "").split(",") if part.strip()))

@@ -32,7 +32,7 @@ TABLES = (".csv", ".tsv")  # files whose path alone names a data set
 # The files of this folder that are no data set.
 MACHINERY = frozenset(
     {"base", "images", "layout", "levels", "listing", "splits", "suffixes"}
-    | {"class_folders", "copies", "labelled", "split_words"}
+    | {"class_folders", "copies", "labelled"}
 )
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from cacheclip.datasets.labelled import Sample, listed
-from cacheclip.datasets.split_words import split_of
 from cacheclip.errors import InputError
+from cacheclip.store.split_words import split_of
 
 Folders: TypeAlias = tuple[str, ...]
 """The folders above a picture, the outermost first."""

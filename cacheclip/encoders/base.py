@@ -61,6 +61,14 @@ class Encoder(Protocol):
         """Layers that `encode_images` gives: `image`, and `pre-projection` where it can."""
 
     @property
+    def parts(self) -> Mapping[str, NDArray[np.float32]]:
+        """The maps that its towers end in, as far as it has them.
+
+        `projection` [E, D] and `projection-bias` [D] make layer `image` of layer `pre-projection`;
+        `text-projection` [d, D] is the last map of the text tower.
+        """
+
+    @property
     def weights_file(self) -> Path:
         """The file that the weights came from."""
 
@@ -76,6 +84,12 @@ class Encoder(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         """Give raw features, [n, D] float32, and how many texts were cut to the context length."""
+
+    def text_tower(self) -> Mapping[str, NDArray[Any]] | None:
+        """Give the text transformer as arrays; None where it is not CLIP's: see `text_tower`."""
+
+    def class_tokens(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Give the tokens of class names, [C, n], where there is a `text_tower`."""
 
 
 def load(spec: EncoderSpec, *, fetch: bool = True) -> Encoder:

@@ -1,12 +1,41 @@
 """Splitting an image tower before its last linear map, so that one pass gives both sides."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Projection = Callable[[Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Projection:
+    """The last map of a tower: features @ matrix, and the bias where it has one.
+
+    Attributes:
+        matrix: [E, D].
+        bias: [D], None where there is none.
+        linear: the layer that the tower itself has, None where it has the matrix alone.
+    """
+
+    matrix: Tensor
+    bias: Tensor | None = None
+    linear: nn.Linear | None = None
+
+    @classmethod
+    def of(cls, part: Any) -> "Projection | None":
+        """The map of a matrix [E, D] or a linear layer; None of anything else."""
+        if isinstance(part, nn.Parameter):
+            return cls(part)
+        if isinstance(part, nn.Linear):
+            return cls(part.weight.T, part.bias, part)
+        return None
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features [B, E] to [B, D], bit for bit as the tower itself computes them."""
+        if self.linear is None:
+            return features @ self.matrix
+        projected: Tensor = self.linear(features)
+        return projected
 
 
 def take_last_projection(tower: Any) -> Projection | None:
@@ -20,12 +49,12 @@ def take_last_projection(tower: Any) -> Projection | None:
         The projection, or None where the tower does not end in one of these (it is left as it was).
     """
     if isinstance(getattr(tower, "proj", None), nn.Parameter):
-        matrix: Tensor = tower.proj  # [E, D]
+        matrix = Projection.of(tower.proj)
         tower.proj = None
-        return lambda features: features @ matrix  # as the tower itself writes it
+        return matrix
     head = getattr(tower, "head", None)
     if isinstance(head, nn.Sequential) and len(head) and isinstance(head[-1], nn.Linear):
-        linear: Projection = head[-1]
+        linear = Projection.of(head[-1])
         head[-1] = nn.Identity()
         return linear
     pool = getattr(tower, "attnpool", None)
@@ -34,7 +63,7 @@ def take_last_projection(tower: Any) -> Projection | None:
     return None
 
 
-def _take_pool_projection(pool: Any) -> Projection:
+def _take_pool_projection(pool: Any) -> Projection | None:
     projection: nn.Linear = pool.c_proj
     # Attention pooling hands this layer's weight to a function, so it cannot simply be skipped. A
     # product with the identity changes no bit: every other term of the sums is zero.
@@ -42,4 +71,4 @@ def _take_pool_projection(pool: Any) -> Projection:
     unit = torch.eye(projection.in_features, dtype=weight.dtype, device=weight.device)
     pool.c_proj = nn.Linear(len(unit), len(unit), bias=False, device="meta")
     pool.c_proj.weight = nn.Parameter(unit, requires_grad=False)
-    return projection
+    return Projection.of(projection)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from cacheclip.encoders import text_tower
 from cacheclip.encoders.base import PRECISIONS
-from cacheclip.encoders.projection import take_last_projection
+from cacheclip.encoders.projection import Projection, take_last_projection
 from cacheclip.errors import InputError
 
 TEXT_BATCH = 256
@@ -45,6 +46,19 @@ class OpenClipEncoder:
         self._tokenizer = tokenizer
         self._projection = take_last_projection(self._model.visual)
         self.layers = ("image", "pre-projection") if self._projection else ("image",)
+
+    @property
+    def parts(self) -> Mapping[str, NDArray[np.float32]]:
+        """The maps that its towers end in, as far as it has them: see `base.Encoder`."""
+        found = {}
+        if (image := self._projection) is not None:
+            bias = torch.zeros(image.matrix.shape[1]) if image.bias is None else image.bias
+            found = {"projection": _rows(image.matrix), "projection-bias": _rows(bias)}
+        text = getattr(self._model, "text", self._model)
+        last = Projection.of(getattr(text, "text_projection", None))
+        if last is not None and last.bias is None:
+            found["text-projection"] = _rows(last.matrix)
+        return found
 
     def transform(self, picture: Image.Image) -> Tensor:
         """Turn an RGB picture into what the image tower takes, [3, H, W] float32.
@@ -87,6 +101,14 @@ class OpenClipEncoder:
                 parts.append(_rows(self._model.encode_text(tokens, normalize=False)))
         return np.concatenate(parts), cut
 
+    def text_tower(self) -> Mapping[str, NDArray[Any]] | None:
+        """Give the text transformer as arrays; None where it is not CLIP's: see `text_tower`."""
+        return text_tower.text_tower(self._model, self._tokenizer)
+
+    def class_tokens(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Give the tokens of class names, [C, n], where there is a `text_tower`."""
+        return text_tower.class_tokens(self._tokenizer, names)
+
     def _refuse_unknown(self, token: int) -> None:
         vocabulary = _vocabulary(self._model)
         if vocabulary is not None and token >= vocabulary:
@@ -105,5 +127,5 @@ def _vocabulary(model: nn.Module) -> int | None:
 
 
 def _rows(features: Tensor) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = features.float().cpu().numpy()
+    rows: NDArray[np.float32] = features.detach().float().cpu().numpy()
     return rows

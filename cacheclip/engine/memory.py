@@ -1,15 +1,30 @@
-"""How much runs at once: working memory in bytes, and what counts as too much."""
+"""How much runs at once: the bytes that a computation holds, seen as it runs, and what is too much.
+
+A method declares nothing about memory. One step, one solution or a few pictures of one variant run
+for the record, once for all work of the same shapes, and the plan multiplies what they held.
+"""
+
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cacheclip.engine.precision import training_dtype
-from cacheclip.kernels.weight_grad_update import MOMENTS
-from cacheclip.methods.base import Method, Params, Trained
-from cacheclip.task import Generators, Task
+from cacheclip.engine.trainer import steps
+from cacheclip.errors import CacheclipError
+from cacheclip.methods.base import ClosedForm, Method, Params, Trained
+from cacheclip.task import Query, Task
 
 CPU_BYTES = 512 * 10**6
 GPU_SHARE = 0.7  # of what is free: the rest is for the allocator's rounding
 CPU_CHUNK = 80 * 10**6  # more training at once falls out of a CPU's caches, less starves its cores
+UNSEEN = 2  # times what tensors held: an operation's own scratch memory is not among them
+MOST_OPERATIONS = 1000  # of a solution: what iterates has held the most by then
+FEW, MORE = 2, 4  # pictures whose difference is what each further one holds
 
 
 def default_limit(device: torch.device) -> int:
@@ -24,19 +39,45 @@ def variants_at_once(method: Method, task: Task, limit: int) -> int:
 
     Args:
         method: with its static settings.
-        task: of any number of variants; only its shapes count.
+        task: of any number of variants; only the shapes of one count.
         limit: working memory in bytes.
     """
+    one = _of_a_variant(method, task.part(slice(0, 1)))
+    most = limit // (UNSEEN * one)
     if task.device.type == "cpu" and isinstance(method, Trained):
-        limit = min(limit, CPU_CHUNK)
-    return max(1, limit // _bytes(method, task))
+        most = min(most, CPU_CHUNK // one)
+    return max(1, most)
 
 
-def rows_at_once(params: Params, limit: int) -> int:
-    """Query rows of which six intermediates [V, rows, width] fit, at least one."""
-    V = len(next(iter(params.values())))
-    width = max(max(x.shape[1], x.shape[-1]) for x in params.values() if x.ndim > 1)
-    return max(1, limit // (6 * 4 * V * width))
+def rows_at_once(method: Method, params: Params, query: Query, limit: int) -> int:
+    """Pictures of the query that all variants answer for together, at least one."""
+    if len(query) <= MORE:
+        return len(query)
+
+    def pictures(n: int) -> int:
+        return _measured(
+            (n, *_shapes(params), *_shapes(query.layers)),
+            method,
+            lambda: method.logits(params, query.part(0, n)),
+        )
+
+    few, more = pictures(FEW), pictures(MORE)
+    each = max(1, (more - few) // (MORE - FEW))
+    return max(1, (limit // UNSEEN - few) // each)
+
+
+def answers_at_once(method: Method, params: Params, query: Query, limit: int) -> int:
+    """Variants that answer for the whole query together, where a logit depends on other pictures.
+
+    A stream holds for all of its pictures what it holds for one.
+    """
+    if _variants(params) == 1:
+        return 1
+    one = {name: x[:1] for name, x in params.items()}
+    own = query.variants(0, 1).part(0, 1 if method.setting == "online" else len(query))
+    shapes = *_shapes(one), *_shapes(own.layers)
+    each = _measured(shapes, method, lambda: method.logits(one, own))
+    return max(1, limit // (UNSEEN * each))
 
 
 def size(params: Params) -> int:
@@ -50,16 +91,115 @@ def is_exhausted(error: BaseException) -> bool:
     return exhausted or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-def _bytes(method: Method, task: Task) -> int:
-    """What one variant holds from step to step and takes within one; or to be solved."""
-    if isinstance(method, Trained):
-        one = task.part(slice(0, 1))
-        params = method.init(one, Generators([0], "init", task.device, task.dtype))
-        copies = 2 + MOMENTS[str(method.settings["optimizer"])]  # the weight and its gradient
-        state = copies * size({name: params[name] for name in method.trainable})
-        return state + training_dtype(method, task).itemsize * method.step_numbers(task)
-    row = sum(x.shape[1:].numel() * x.element_size() for x in task.pool.values())
-    return max(1, task.rows.shape[1] * (3 * row + 16 * task.n_classes))
+class Peak(TorchDispatchMode):
+    """The bytes of the tensors that a computation holds at once, at most; of inputs it counts none.
+
+    Args:
+        operations: after that many the computation is broken off, by a `_SeenEnough`.
+    """
+
+    def __init__(self, operations: int | None = None) -> None:
+        super().__init__()
+        self.bytes = 0
+        self._left = operations
+        self._held = 0
+        self._known: set[int] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: to be skipped by the compiler it would first be loaded, which takes seconds."""
+        return False
+
+    def __torch_dispatch__(
+        self,
+        op: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        out = op(*args, **(kwargs or {}))
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise _SeenEnough
+        given = {x.untyped_storage()._cdata for x in _tensors((args, kwargs))}
+        for x in _tensors(out):
+            storage = x.untyped_storage()
+            name = storage._cdata
+            if name in given or name in self._known:
+                continue
+            self._known.add(name)
+            self._held += storage.nbytes()
+            self.bytes = max(self.bytes, self._held)
+            weakref.finalize(storage, self._freed, name, storage.nbytes())
+        return out
+
+    def _freed(self, name: int, n: int) -> None:
+        self._known.discard(name)
+        self._held -= n
+
+
+class _SeenEnough(Exception):  # noqa: N818 - it is no error
+    """A computation was broken off: what it holds is known."""
+
+
+def _variants(params: Params) -> int:
+    return len(next(iter(params.values())))
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
+
+
+_bytes: dict[Hashable, int] = {}  # by what was run and the shapes of all that it read
+
+
+def _measured(
+    shapes: Hashable, method: Method, run: Callable[[], object], operations: int | None = None
+) -> int:
+    """The bytes that a computation of this method holds at once; seen once for the same shapes."""
+    key = type(method), *sorted(method.settings.items()), shapes
+    if key not in _bytes:
+        try:
+            with torch.no_grad(), Peak(operations) as peak:
+                kept = run()  # what comes out is held with what is on the way
+                del kept
+        except (CacheclipError, _SeenEnough):
+            pass  # an error is met again, where it has a place to go
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error):
+                raise
+            return 2**62
+        _bytes[key] = max(1, peak.bytes)
+    return _bytes[key]
+
+
+def _of_a_variant(method: Method, one: Task) -> int:
+    """What a task [1, ...] holds from step to step and within one; or while it is solved."""
+    parts = (one.pool, one.text, one.encoder, {"rows": one.rows})
+    shapes = one.n_classes, one.views, *(name for part in parts for name in _shapes(part))
+    if isinstance(method, ClosedForm):
+        return _measured(shapes, method, lambda: method.solve(one), MOST_OPERATIONS)
+    if not isinstance(method, Trained):
+        return 1
+    short = type(method)(**{**method.settings, "epochs": 1})  # rates are made for a whole run
+    seen = short.data(one)
+    dtype = training_dtype(short, seen)
+    rounded = 0 if dtype == seen.dtype else size({n: x.to(dtype) for n, x in seen.pool.items()})
+
+    def step() -> Params:
+        with torch.enable_grad():
+            return next(steps(short, seen, [0]))
+
+    return max(1, _measured(shapes, short, step) - rounded)  # one copy serves all variants
+
+
+def _shapes(tensors: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    """The shapes of tensors by name; of anything else which one it is."""
+    return tuple(
+        (name, x.shape, x.dtype, x.device) if isinstance(x, Tensor) else (name, id(x))
+        for name, x in sorted(tensors.items())
+    )
 
 
 def written(n: float) -> str:

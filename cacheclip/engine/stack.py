@@ -11,8 +11,8 @@ from cacheclip.engine import memory
 from cacheclip.engine.precision import training_dtype
 from cacheclip.engine.trainer import train
 from cacheclip.heads.class_balance import balanced_weights, log_shares
-from cacheclip.methods.base import ClosedForm, Method, Params, Trained
-from cacheclip.task import Query, Task
+from cacheclip.methods.base import ClosedForm, Method, Online, Params, Trained
+from cacheclip.task import Generators, Query, Task
 
 PRECISION_NAMES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16"}
 
@@ -37,7 +37,7 @@ def fit(
         limit: working memory in bytes.
         notice: called with a line for the user when a chunk was too large.
     """
-    most = memory.variants_at_once(method, task, limit)
+    most = memory.variants_at_once(method, task, limit) if task.variants > 1 else 1
     at_once = ceil(task.variants / ceil(task.variants / most))  # even chunks
     first = 0
     while first < task.variants:
@@ -86,15 +86,41 @@ def precision(method: Method, task: Task) -> str | None:
     return PRECISION_NAMES[training_dtype(method, task)] if isinstance(method, Trained) else None
 
 
+def head(method: Method, params: Params, task: Task) -> Params:
+    """What `logits` reads, made of what was learned, for the classes of the task.
+
+    The shift that takes the class shares of the support set off the logits is served too.
+    """
+    with torch.no_grad():
+        served = method.head(params, task)
+    if method.settings.get("prior") == "uniform":
+        served = served | {"bias": params["bias"]}
+    return served
+
+
 def logits_in_parts(
-    method: Method, params: Params, query: Query, limit: int
+    method: Method,
+    params: Params,
+    query: Query,
+    limit: int,
+    seeds: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Logits of query rows first..last-1, [V, last-first, C], part by part.
 
     A method whose logit depends on other pictures of the query gets them all at once.
+
+    Args:
+        method: with its static settings.
+        params: of V variants.
+        query: the pictures.
+        limit: working memory in bytes.
+        seeds: of each variant, for the order in which a stream comes; by default that of the query.
     """
     n = len(query)
-    step = n if method.setting != "inductive" else memory.rows_at_once(params, limit)
+    if method.setting != "inductive":
+        yield 0, n, _of_the_whole(method, params, query, limit, seeds)
+        return
+    step = memory.rows_at_once(method, params, query, limit)
     first = 0
     while first < n:
         last = min(first + step, n)
@@ -102,8 +128,7 @@ def logits_in_parts(
             with torch.no_grad():
                 logits = method.logits(params, query.part(first, last))
         except (MemoryError, RuntimeError) as error:
-            fixed = method.setting != "inductive" or last - first == 1
-            if fixed or not memory.is_exhausted(error):
+            if last - first == 1 or not memory.is_exhausted(error):
                 raise
             step = (last - first) // 2
             continue
@@ -111,22 +136,52 @@ def logits_in_parts(
         first = last
 
 
-def finite(params: Params) -> Tensor:
-    """Which variants have only finite numbers in their params: [V] bool."""
+def _of_the_whole(
+    method: Method, params: Params, query: Query, limit: int, seeds: Sequence[int] | None
+) -> Tensor:
+    """Logits [V, n, C] of all pictures, as many variants at once as memory holds."""
+    V = len(next(iter(params.values())))
+    step = memory.answers_at_once(method, params, query, limit)
+    parts: list[Tensor] = []
+    first = 0
+    while first < V:
+        last = min(first + step, V)
+        own = {name: x[first:last] for name, x in params.items()}
+        try:
+            with torch.no_grad():
+                if isinstance(method, Online) and seeds is not None:
+                    parts.append(
+                        _stream(method, own, query.variants(first, last), seeds[first:last])
+                    )
+                else:
+                    parts.append(method.logits(own, query.variants(first, last)))
+        except (MemoryError, RuntimeError) as error:
+            if last - first == 1 or not memory.is_exhausted(error):
+                raise
+            step = (last - first) // 2
+            continue
+        first = last
+    return torch.cat(parts)
+
+
+def _stream(method: Online, params: Params, query: Query, seeds: Sequence[int]) -> Tensor:
+    """Logits [V, n, C] by the place of a picture in the query, which comes in an order by seed."""
+    state = {name: x.clone() for name, x in params.items()}
+    x = next(iter(query.layers.values()))
+    order = Generators(seeds, "stream", x.device, x.dtype).permutations(len(query))  # [V, n]
+    seen = [method.see(state, query.at(order[:, k : k + 1])) for k in range(len(query))]
+    return torch.cat(seen, 1).gather(
+        1, order.argsort(1)[..., None].expand(-1, -1, seen[0].shape[-1])
+    )
+
+
+def finite(method: Method, params: Params) -> Tensor:
+    """Which variants have only finite numbers in what was learned: [V] bool.
+
+    In the state of a stream an empty place may be infinite.
+    """
+    number = torch.isnan if isinstance(method, Online) else lambda x: ~torch.isfinite(x)
     checked = [
-        x.reshape(len(x), -1).isfinite().all(1) for x in params.values() if x.is_floating_point()
+        ~number(x.reshape(len(x), -1)).any(1) for x in params.values() if x.is_floating_point()
     ]
     return torch.stack(checked).all(0)
-
-
-def take(params: Params, variants: Sequence[int]) -> Params:
-    """The params of some variants, as copies that keep no others alive."""
-    index = torch.tensor(list(variants), device=next(iter(params.values())).device)
-    return {name: x.index_select(0, index) for name, x in params.items()}
-
-
-def chunks(heads: Sequence[Params], limit: int) -> Iterator[tuple[int, int]]:
-    """First and last of runs of heads [1, ...] of one shape whose sum fits the working memory."""
-    step = max(1, limit // max(1, memory.size(heads[0])))
-    for first in range(0, len(heads), step):
-        yield first, min(first + step, len(heads))

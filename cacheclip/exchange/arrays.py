@@ -30,7 +30,8 @@ class Arrays:
     Attributes:
         features: [N, D] float16 where that was given, else float32.
         labels: [N] int64, each in 0..C-1.
-        split: [N] texts of `SPLITS`; test is not empty, train has every class or there is text.
+        split: [N] texts of `SPLITS`; test is not empty unless nothing is to be tested, train has
+            every class or there is text.
         ids: [N] texts, each once in its split.
         classnames: [C], each once.
         per_prompt: [C, T, D] float16 or float32; None where there is no text.
@@ -55,7 +56,9 @@ class Arrays:
         return {name: rows for name, rows in found.items() if len(rows)}
 
 
-def checked(given: Given, source: Source, logit_scale: float | None = None) -> Arrays:
+def checked(
+    given: Given, source: Source, logit_scale: float | None = None, *, tests: bool = True
+) -> Arrays:
     """The arrays by name, checked.
 
     Args:
@@ -63,6 +66,7 @@ def checked(given: Given, source: Source, logit_scale: float | None = None) -> A
             out with a notice.
         source: where they come from.
         logit_scale: what the command line says that it is.
+        tests: whether there must be rows of split test.
 
     Raises:
         InputError: one is missing, or is not as described; the message says which and how.
@@ -73,7 +77,8 @@ def checked(given: Given, source: Source, logit_scale: float | None = None) -> A
     refuse_missing(given, source)
     features = _features(given, source)
     count = len(features)
-    split, renamed = splits(given["split"], count, source)
+    wanted = ("train", "test") if tests else ("train",)
+    split, renamed = splits(given["split"], count, source, wanted)
     per_prompt = _text(given, features.shape[1], source)
     classes = None if per_prompt is None else len(per_prompt)
     labels, classnames, named = labelled(given, count, classes, source)
@@ -267,7 +272,7 @@ def _notices(
         )
     for name, so in (("train", "; methods that learn need one"), ("test", "")):
         absent = absent_classes(labels, split, classnames, name)
-        if absent:
+        if absent and name in split:
             notices.append(
                 f"{len(absent)} of {len(classnames)} classes have no row of split {name}{so}: "
                 f"{some(absent)}"

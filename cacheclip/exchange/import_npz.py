@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from cacheclip import __version__
 from cacheclip.errors import InputError
 from cacheclip.exchange.arrays import Arrays, checked
+from cacheclip.exchange.keys import MODEL, common, key_of_text, labels_of, prompts_of
 from cacheclip.exchange.npz import read_npz
 from cacheclip.exchange.source import Source
 from cacheclip.files import regular
-from cacheclip.store import hdf5
 from cacheclip.store.begun import begun
 from cacheclip.store.given import (
     DRAWS_FILE,
@@ -30,25 +30,19 @@ from cacheclip.store.given import (
     read_draws,
     write_draws,
 )
-from cacheclip.store.home import Home, Labels, SplitLabels
+from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import (
-    KEY_DIGITS,
     NAME_RULE,
     can_be_name,
     extract_command,
     image_key,
     key_digest,
-    samples_sha256,
     set_digest,
-    text_key,
 )
 from cacheclip.store.labels import labels_there
 from cacheclip.store.schema import IMPORTED
 from cacheclip.store.text import TextStore, write_text_store
 from cacheclip.store.writer import ImageStoreWriter
-
-MODEL = "imported"
-TEMPLATE = "imported"
 
 Progress = Callable[[str, int, int], None]
 
@@ -125,7 +119,7 @@ def import_npz(
     command = extract_command(dataset, root=str(path), home=home.option)
     home.refuse_closed(dataset)
     arrays = _arrays(path, Source(str(path), command), logit_scale)
-    own = _own_labels(dataset, arrays)
+    own = labels_of(dataset, arrays)
     asked = {"logit_scale": logit_scale}
     with home.holding(dataset):  # or two of one name would each find nothing there
         labels, kept = _labels(own, path, home, asked)
@@ -199,7 +193,7 @@ class _Import:
             "asked": dict(asked),
             "labels": labels_digest,
         }
-        self.common = _common(arrays)
+        self.common = common(arrays)
         self.written = 0
 
     def text(self) -> TextStore | None:
@@ -207,15 +201,8 @@ class _Import:
         per_prompt = self._arrays.per_prompt
         if per_prompt is None:
             return None
-        prompts = [[name] * per_prompt.shape[1] for name in self._labels.classnames]
-        key = text_key(
-            encoder=self.common["encoder"],
-            compute=self.common["compute"],
-            store_dtype=per_prompt.dtype.name,
-            prompts=prompts,
-            classnames=self._labels.classnames,
-            template=TEMPLATE,
-        )
+        prompts = prompts_of(per_prompt, self._labels.classnames)
+        key = key_of_text(self.common, per_prompt, self._labels.classnames)
         return write_text_store(
             self._home.text_path(self._labels.dataset, key_digest(key)),
             key,
@@ -242,29 +229,6 @@ class _Import:
                 self._progress("rows", self.written, len(self._arrays.ids))
             writer.finish()
         return path
-
-
-def _common(arrays: Arrays) -> dict[str, Any]:
-    """What all stores of the file share of their keys."""
-    content = {"features": arrays.features, "logit_scale": np.array(arrays.logit_scale)}
-    if arrays.per_prompt is not None:
-        content["text_features"] = arrays.per_prompt
-    sha256 = hdf5.content_sha256(content)
-    return {
-        "encoder": {
-            "library": IMPORTED,
-            "name": MODEL,
-            "pretrained": sha256[:KEY_DIGITS],
-            "weights_sha256": sha256,
-            "quickgelu": None,
-            "embed_dim": arrays.features.shape[1],
-            "logit_scale": arrays.logit_scale,
-            "logit_bias": None,
-        },
-        "preprocess": {},
-        "compute": {"dtype": arrays.features.dtype.name},
-        "store_dtype": arrays.features.dtype.name,
-    }
 
 
 def _name(path: Path, asked: str | None, home: Home) -> str:
@@ -307,19 +271,6 @@ def _next_command(labels: Labels, draws: Sequence[tuple[int, int]]) -> str:
     if not smallest:
         return "cacheclip compare --methods zero-shot"
     return f"cacheclip compare --shots {min(16, smallest)}"
-
-
-def _own_labels(dataset: str, arrays: Arrays) -> Labels:
-    """The labels as the file has them."""
-    splits = {
-        name: SplitLabels(
-            samples_sha256([arrays.ids[row] for row in rows.tolist()]),
-            None,
-            arrays.labels[rows].tolist(),
-        )
-        for name, rows in arrays.rows().items()
-    }
-    return Labels(dataset, arrays.classnames, splits)
 
 
 def _labels(

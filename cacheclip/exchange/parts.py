@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.datasets.split_words import split_of
 from cacheclip.errors import InputError
 from cacheclip.exchange.source import CUT, KNOWN, REQUIRED, Given, Source
 from cacheclip.exchange.split import SPLITS
+from cacheclip.store.split_words import split_of
 
 CALLED = {  # by others
     "features": ("features", "feats", "x", "image_features", "feat", "embeddings", "data", "arr_0"),

@@ -6,17 +6,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.datasets.split_words import split_of
 from cacheclip.exchange.source import CUT, Source, flat, some
+from cacheclip.store.split_words import split_of
 
 SPLITS = ("train", "val", "test")
 
 
-def splits(given: NDArray[Any], count: int, source: Source) -> tuple[NDArray[np.str_], list[str]]:
+def splits(
+    given: NDArray[Any], count: int, source: Source, wanted: Sequence[str]
+) -> tuple[NDArray[np.str_], list[str]]:
     """The split of every row [N], texts of `SPLITS`, and what was read as what.
 
+    Args:
+        given: as it came.
+        count: N.
+        source: where it comes from.
+        wanted: the splits that must have rows.
+
     Raises:
-        InputError: these are numbers or other words, or nothing is for training or for test.
+        InputError: these are numbers or other words, or a split that is wanted has no row.
     """
     given = flat(given, count)
     if given.dtype.kind in "biuf":
@@ -27,7 +35,7 @@ def splits(given: NDArray[Any], count: int, source: Source) -> tuple[NDArray[np.
     if unknown:
         raise _unknown(unknown, meant, given, source)
     split = np.array([meant[word] for word in words])
-    for name in ("train", "test"):
+    for name in wanted:
         if name not in split:
             raise _without(name, meant, given, source)
     renamed = [f"{word} as {split}" for word, split in meant.items() if word != split]

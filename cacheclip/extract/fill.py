@@ -14,6 +14,7 @@ from cacheclip.errors import InputError, StoreError
 from cacheclip.extract import memo
 from cacheclip.extract.labelling import files_of
 from cacheclip.extract.memo import Note
+from cacheclip.extract.parts import keep_parts
 from cacheclip.extract.plan import Plan, Progress
 from cacheclip.extract.reuse import Reusable
 from cacheclip.extract.shard import SplitEncoder
@@ -81,6 +82,7 @@ class Extraction:
     def run(self) -> Note:
         """Fill what is missing and say where all of it lies."""
         text = self._texts()
+        parts = keep_parts(self._plan, self._home, self._encoder, self._info())
         stores: list[Store] = []
         splits = self._plan.dataset.splits
         paths = [path for split in splits for path in self._paths(split).values()]
@@ -108,20 +110,24 @@ class Extraction:
             except KeyboardInterrupt:
                 missing = sum(spec.rows for work in works.values() for spec in work.missing)
                 raise Stopped(self._plan.rows - missing, self._plan.rows) from None
-        update_header(text.path, text.header, self._info())
+        for path, header in [(text.path, text.header), *((p.path, p.header) for p in parts)]:
+            update_header(path, header, self._info())
         identity = self._encoder.identity
-        places = [store.path.relative_to(self._home.root).as_posix() for store in stores]
         return Note(
             model=identity["name"],
             pretrained=identity["pretrained"],
             set_digest=set_digest(**self._common(), dataset=self._plan.dataset.id),
             weights=memo.stamp(self._encoder.weights_file),
-            stores=places,
-            text=text.path.relative_to(self._home.root).as_posix(),
+            stores=[self._place(store.path) for store in stores],
+            parts=[self._place(part.path) for part in parts],
+            text=self._place(text.path),
             text_digest=text.digest,
             failed=sum(store.failed for store in stores if store.layer == "image"),
             truncated=text.header.info.get("truncated", 0),
         )
+
+    def _place(self, path: Path) -> str:
+        return path.relative_to(self._home.root).as_posix()
 
     def _texts(self) -> TextStore:
         prompts = self._plan.prompts

@@ -18,6 +18,7 @@ from cacheclip.extract.plan import Plan
 from cacheclip.files.disk import digest
 from cacheclip.store.home import Home
 from cacheclip.store.key import samples_sha256, set_digest_of
+from cacheclip.store.parts import PartStore
 from cacheclip.store.reader import Store
 from cacheclip.store.text import TextStore
 
@@ -34,6 +35,7 @@ class Note:
         set_digest: digest of the feature set.
         weights: path, size and mtime of the weights file.
         stores: the image stores, relative to the home.
+        parts: the stores of the encoder's parts, relative to the home.
         text: the text store, relative to the home.
         text_digest: digest of its key.
         failed: pictures that could not be read or encoded.
@@ -45,6 +47,7 @@ class Note:
     set_digest: str
     weights: dict[str, Any]
     stores: list[str]
+    parts: list[str]
     text: str
     text_digest: str
     failed: int
@@ -90,6 +93,8 @@ def memo_digest(plan: Plan) -> str:
             "prompts": plan.prompts.digest,
             "template": plan.prompts.template,
             "classnames": list(plan.prompts.classnames),
+            "layers": sorted(plan.request.layers),
+            "views": plan.request.views,
             "versions": versions(),
         }
     )
@@ -106,7 +111,8 @@ def recall(home: Home, key: str, plan: Plan) -> Note | None:
             return None
         stores = [Store.open(home.root / place) for place in note.stores]
         text = TextStore.open(home.root / note.text)
-        if not _agrees(note, stores, text):
+        parts = [PartStore.open(home.root / place) for place in note.parts]
+        if not _agrees(note, stores, text, parts):
             return None
     except (OSError, TypeError, KeyError, ValueError, StoreError):
         return None
@@ -114,7 +120,9 @@ def recall(home: Home, key: str, plan: Plan) -> Note | None:
     return None if unwelcome else note
 
 
-def _agrees(note: Note, stores: Sequence[Store], text: TextStore) -> bool:
+def _agrees(
+    note: Note, stores: Sequence[Store], text: TextStore, parts: Sequence[PartStore]
+) -> bool:
     """Whether a note says of its stores what they say themselves.
 
     Raises:
@@ -122,7 +130,8 @@ def _agrees(note: Note, stores: Sequence[Store], text: TextStore) -> bool:
     """
     for store in stores:
         store.check_ids()
-    whole = all(header.whole for header in (text.header, *(store.header for store in stores)))
+    headers = [text.header, *(store.header for store in stores), *(part.header for part in parts)]
+    whole = all(header.whole for header in headers)
     failed = sum(store.failed for store in stores if store.layer == "image")
     encoder = text.key["encoder"]
     told = {

@@ -61,6 +61,8 @@ class ExtractRequest:
         orientation: `exif` or `as-stored`, for the user's own pictures; None stands for `exif`.
         white_level: the level that is white in the user's pictures of 16 bits.
         classes_from: `top` or `leaf`: which folders are classes where they hold folders alone.
+        layers: what is kept beside the features of the pictures: of `EXTRA`.
+        views: of each picture of split train, as augmented for training; None for none.
     """
 
     dataset: str
@@ -82,6 +84,8 @@ class ExtractRequest:
     orientation: str | None = None
     white_level: int | None = None
     classes_from: str | None = None
+    layers: tuple[str, ...] = ()
+    views: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,9 @@ class Plan:
             "orientation": KEPT if request.orientation == KEPT else None,
             "white_level": request.white_level,
             "classes_from": request.classes_from,
+            # Left out where they say nothing, for then key.json says what it always said.
+            **({"layers": ",".join(request.layers)} if request.layers else {}),
+            **({"views": request.views} if request.views else {}),
         }
 
 

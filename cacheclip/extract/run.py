@@ -34,7 +34,7 @@ class ExtractReport:
         reused: pictures whose features were there already, or were copied from another store.
         failed: pictures that could not be read or encoded; they stay in the store, by name.
         notices: one line each, for the user.
-        stores: the folders of the image stores and of the text store.
+        stores: the folders of the stores of pictures, of the encoder's parts and of the text.
         set_digest: digest of the feature set.
         seconds: wall time.
     """
@@ -123,7 +123,7 @@ def run(
         reused=plan.rows - encoded - note.failed,
         failed=note.failed,
         notices=tuple(notices),
-        stores=tuple(home.root / place for place in (*note.stores, note.text)),
+        stores=tuple(home.root / place for place in (*note.stores, *note.parts, note.text)),
         set_digest=note.set_digest,
         seconds=time.monotonic() - started,
     )

@@ -275,7 +275,7 @@ class Method(ABC):
         """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.
 
         Their values stand in `params` under their names, and those of the chosen point replace
-        them.
+        them. The query of a transductive method goes on beyond the n pictures that count.
         """
         return None
 
@@ -326,12 +326,6 @@ class Trained(Method, ABC):
     @abstractmethod
     def trainable(self) -> tuple[str, ...]:
         """Names of the params that move."""
-
-    def step_numbers(self, task: Task) -> int:
-        """Numbers that a step of one variant writes beside its gradients, for the memory plan."""
-        batch = min(task.rows.shape[1], int(self.settings["batch_size"]))
-        row = sum(x.shape[1:].numel() for x in task.pool.values())
-        return batch * (8 * row + 6 * task.n_classes)
 
     def half(self, task: Task) -> bool:
         """Whether `grads` may be given 16-bit features; then there is a static `precision`."""

@@ -133,12 +133,6 @@ class ClipAdapter(Trained):
         logits = self.logits(params, batch.query)
         return mean_cross_entropy(logits, batch.labels, batch.weights)
 
-    def step_numbers(self, task: Task) -> int:
-        """The text branch adapts all classes at every step."""
-        C, D = task.text["norm-mean"].shape
-        text = C * (8 * D + 4 * self._hidden(D)) if TEXT in self._branches else 0
-        return super().step_numbers(task) + text
-
     def half(self, task: Task) -> bool:
         """Pictures alone, where the kernel takes them: text's gradients are not worth rounding."""
         narrow = self._hidden(task.class_text("norm-mean").shape[-1]) <= residual_mlp.MAX_HIDDEN

@@ -70,12 +70,6 @@ class TipAdapterF(Trained):
         """Tip-Adapter's cache: nothing is random."""
         return cache_of(task)
 
-    def step_numbers(self, task: Task) -> int:
-        """Every picture of a batch meets every key."""
-        N = task.rows.shape[1]
-        batch = min(N, int(self.settings["batch_size"]))
-        return super().step_numbers(task) + 3 * batch * N
-
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
         return cache_logits(params, query)

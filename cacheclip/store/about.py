@@ -28,6 +28,7 @@ def about(features: FeatureSet) -> dict[str, Any]:
         "compute": dict(features.compute),
         "store_dtype": features.store_dtype,
         "layers": sorted({layer for _, layer in features.images}),
+        "parts": sorted(name for store in features.parts for name in store.names),
         "template": features.text.template if features.text else None,
         "classnames": list(features.labels.classnames),
         "splits": splits,

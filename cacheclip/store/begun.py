@@ -7,7 +7,6 @@ from cacheclip.errors import StoreError
 from cacheclip.store.folders import folders
 from cacheclip.store.header import Header, dataset_of, header_there
 from cacheclip.store.reader import IncompleteStoreError, Store
-from cacheclip.store.schema import TEXT
 
 
 def headers(folder: Path, home: str) -> tuple[list[tuple[Header, Path]], dict[Path, StoreError]]:
@@ -58,7 +57,7 @@ def begun(folder: Path, home: str) -> list[Begun]:
     """
     found = []
     for header, path in _readable(folder, home)[0]:
-        if header.key["layer"] != TEXT:
+        if "data" in header.key:
             try:
                 store = Store.open(path, home, header)
                 shards = len(store.records)

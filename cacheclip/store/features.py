@@ -1,26 +1,35 @@
 """Feature sets: the stores of one data set and encoder that stage two reads together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError
-from cacheclip.files.disk import DamagedError, repair
-from cacheclip.store.begun import headers
+from cacheclip.files.disk import repair
 from cacheclip.store.given import read_draws
-from cacheclip.store.header import Header, made_anew
-from cacheclip.store.key import key_digest, set_digest_of, store_name
-from cacheclip.store.labels import LABELS_FILE, Labels
-from cacheclip.store.reader import IncompleteStoreError, Store
-from cacheclip.store.schema import IMPORTED, KEY_FILE, LAYERS, TEXT, Failure
+from cacheclip.store.header import Header
+from cacheclip.store.labels import Labels
+from cacheclip.store.parts import Arrays, PartStore
+from cacheclip.store.reader import Store
+from cacheclip.store.schema import (
+    ENCODER,
+    IMPORTED,
+    KEY_FILE,
+    PATCHES,
+    TEXT,
+    TOKENS,
+    TOWER,
+    Failure,
+)
 from cacheclip.store.text import TextStore
 
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
 OWN = ("folder", "csv", "npz")  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
-_TEXT = (NO_SPLIT, TEXT)  # where a problem of the text stands among those of the stores
+VIEWS = "/views"  # after a layer's name: its augmented views
+_KINDS = {"tower": TOWER, "tokens": TOKENS}  # of stores of parts; all other parts are in ENCODER
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,14 @@ class FeatureSet:
         digest: `set_digest` of all that.
         labels: labels and class names.
         images: (split, layer) -> store.
-        text: per-prompt text features of these class names, None where there are none.
-        extract_command: the command line that makes or completes this set.
+        text: per-prompt text features of these class names, None where there are none; of several
+            families the one extracted last.
+        header: key.json of one of the stores.
         notices: what was chosen among several, and how to choose another.
         problems: (split, layer) -> why that store cannot be used.
+        texts: family of templates -> its text features of these class names.
+        views: (split, layer, W) -> store of W views of each picture.
+        parts: what is kept of the encoder itself.
     """
 
     dataset: str
@@ -51,9 +64,12 @@ class FeatureSet:
     labels: Labels
     images: Mapping[tuple[str, str], Store]
     text: TextStore | None
-    extract_command: str
+    header: Header
     notices: tuple[str, ...] = ()
     problems: Mapping[tuple[str, str], StoreError] = field(default_factory=dict)
+    texts: Mapping[str, TextStore] = field(default_factory=dict)
+    views: Mapping[tuple[str, str, int], Store] = field(default_factory=dict)
+    parts: tuple[PartStore, ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,11 +82,20 @@ class FeatureSet:
         return self.dataset.partition("/")[0] in OWN
 
     @property
+    def extract_command(self) -> str:
+        """The command line that makes or completes this set."""
+        return self.header.extract_command
+
+    @property
+    def imported(self) -> bool:
+        """Whether no encoder of ours made these features."""
+        return bool(self.encoder["library"] == IMPORTED)
+
+    @property
     def text_command(self) -> str:
         """What to do for text features where there are none."""
-        imported = self.encoder["library"] == IMPORTED
-        first = "add text_features [C, D] and logit_scale to the file, then: " if imported else ""
-        return first + self.extract_command
+        need = "add text_features [C, D] and logit_scale to the file, then: "
+        return (need if self.imported else "") + self.extract_command
 
     @cached_property
     def given_draws(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
@@ -85,20 +110,82 @@ class FeatureSet:
         ids_sha256 = self.labels.splits["train"].ids_sha256
         return read_draws(folder, ids_sha256, self.extract_command).rows
 
-    def store(self, split: str, layer: str = "image") -> Store:
+    def store(self, split: str, layer: str = "image", views: int | None = None) -> Store:
         """The store of one split and layer.
+
+        Args:
+            split: `train`, `val` or `test`.
+            layer: one of `LAYERS`.
+            views: how many augmented views of each picture it must have at least, of which view 0
+                is the picture as it is; None stands for the picture alone.
 
         Raises:
             StoreError: there is none, or it cannot be used.
         """
-        found = self.images.get((split, layer))
+        if views is None:
+            found = self.images.get((split, layer))
+        else:
+            own = [w for at, of, w in self.views if (at, of) == (split, layer) and w >= views]
+            found = self.views[split, layer, min(own)] if own else None
         if found is None:
-            raise self.problems.get((split, layer)) or StoreError(
-                f"there are no {layer} features of split {split}",
-                where=f"data set {self.dataset}, encoder {self.name}",
-                fix=self.extract_command,
+            what = f"{layer} features" if views is None else f"{views} views of layer {layer}"
+            place = (split, layer if views is None else layer + VIEWS)
+            raise self.problems.get(place) or self._missing(
+                f"there are no {what} of split {split}",
+                can_be_imported=place[1] == "image",
+                views=views,
+                layers=layer if layer == PATCHES else None,
             )
         return found
+
+    def text_of(self, family: str) -> TextStore:
+        """The text features by one family of templates.
+
+        Raises:
+            StoreError: there are none, or they cannot be used.
+        """
+        if family not in self.texts:
+            raise self.problems.get((NO_SPLIT, f"{TEXT}/{family}")) or self._missing(
+                f"there are no text features by the templates {family}", template=family
+            )
+        return self.texts[family]
+
+    def part(self, name: str) -> Arrays:
+        """A frozen part of the encoder: arrays by name.
+
+        `projection` [E, D] and `projection-bias` [D] map layer `pre-projection` to layer `image`;
+        `text-projection` [d, D] is the last map of the text tower: each is one array of its own
+        name. `tower` is the text transformer, `tokens` the class names as that reads them: see
+        `encoders.text_tower`.
+
+        Raises:
+            StoreError: there is none, or it cannot be used.
+        """
+        for store in self.parts:
+            own = [array for array in store.names if array.partition(".")[0] == name]
+            if own:
+                arrays = store.load()
+                return {array.removeprefix(f"{name}."): arrays[array] for array in own}
+        kind = _KINDS.get(name, ENCODER)
+        if kind == ENCODER and any(store.kind == ENCODER for store in self.parts):
+            raise StoreError(
+                f"this encoder has no {name}",
+                where=f"encoder {self.name}",
+                fix="use a method that does not read it, or another encoder: --model NAME",
+            )
+        raise self.problems.get((NO_SPLIT, kind)) or self._missing(
+            f"there is no part {name} of the encoder", layers=None if kind == ENCODER else TOWER
+        )
+
+    def _missing(
+        self, what: str, *, can_be_imported: bool = False, **options: object
+    ) -> StoreError:
+        """The error of what an extraction with these options makes, where they are not None."""
+        asked = {name: value for name, value in options.items() if value is not None}
+        fix = self.header.command(**asked)
+        if self.imported and not can_be_imported:
+            fix = "use a method that does not need it, or pictures: cacheclip extract --dataset SET"
+        return StoreError(what, where=f"data set {self.dataset}, encoder {self.name}", fix=fix)
 
     def doubts(self, labels_file: Path) -> Iterator[str]:
         """A line for each file that is not as it was written and is believed all the same."""
@@ -108,11 +195,10 @@ class FeatureSet:
                 f"labels and class names of {self.dataset} were corrected by hand: {labels_file}; "
                 f"for those of the data: {repair(labels_file, command)}"
             )
-        stores = [(store.header, store.path) for store in self.images.values()]
-        stores += [(self.text.header, self.text.path)] if self.text else []
-        for header, path in stores:
-            if not header.whole:
-                file = path / KEY_FILE
+        stores: list[Store | TextStore | PartStore] = [*self.images.values(), *self.views.values()]
+        for store in (*stores, *self.texts.values(), *self.parts):
+            if not store.header.whole:
+                file = store.path / KEY_FILE
                 yield (
                     f"{file}: what it says of its making is not as it was written; to make it "
                     f"anew: {repair(file, command)}"
@@ -126,239 +212,8 @@ class FeatureSet:
         Raises:
             StoreError: a shard is damaged.
         """
-        others = [own for place, own in self.images.items() if place[0] == split != place[1]]
+        others = [
+            own for (at, *_), own in (*self.images.items(), *self.views.items()) if at == split
+        ]
         stores = [*others, self.store(split)]  # the image's word is the last
         return {failure.row: failure for own in stores for failure in own.failures()}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A feature set as far as it has got.
-
-    Attributes:
-        features: the set, with the stores that are complete.
-        header: key.json of one of its stores.
-    """
-
-    features: FeatureSet
-    header: Header
-
-    @property
-    def problems(self) -> Mapping[tuple[str, str], StoreError]:
-        """(split, layer) -> why that store cannot be used."""
-        return self.features.problems
-
-    @property
-    def usable(self) -> bool:
-        """Whether every split that has samples has its image features, and its text is sound."""
-        return not self.absent and _TEXT not in self.problems
-
-    @property
-    def absent(self) -> list[str]:
-        """The splits whose image features cannot be used."""
-        labels = self.features.labels
-        wanted = [name for name, split in labels.splits.items() if len(split.labels)]
-        return [split for split in wanted if (split, "image") not in self.features.images]
-
-    def error(self) -> StoreError:
-        """Why the set is not usable."""
-        problems = {split: self.problems.get((split, "image")) for split in self.absent}
-        for problem in problems.values():
-            if problem is not None and not isinstance(problem, IncompleteStoreError):
-                return problem
-        if not problems:
-            return self.problems[_TEXT]
-        begun = [one for one in problems.values() if isinstance(one, IncompleteStoreError)]
-        where = f"data set {self.features.dataset}, encoder {self.features.name}"
-        if len(begun) == len(problems) and all(one.done == one.total for one in begun):
-            images = self.features.images.items()
-            failed = sum(one.failed for one in begun)
-            failed += sum(store.failed for (_, layer), store in images if layer == "image")
-            return not_accepted(self.header, failed, where=where)
-        states = [
-            f"{split}: {problem.done} of {problem.total} shards done"
-            if isinstance(problem, IncompleteStoreError)
-            else f"{split}: not begun"
-            for split, problem in problems.items()
-        ]
-        return StoreError(
-            f"the features are incomplete ({', '.join(states)})",
-            where=where,
-            fix=self.features.extract_command,
-        )
-
-
-def not_accepted(header: Header, failed: int, *, where: str) -> StoreError:
-    """The error of a set that has all its shards, and whose extraction did not end well."""
-    if not failed:
-        return StoreError(
-            "the features are complete, but their extraction did not end",
-            where=where,
-            fix=header.extract_command,
-        )
-    return StoreError(
-        f"the features are complete, but not accepted: {failed} pictures failed",
-        where=where,
-        fix=f"{header.command(max_failures=failed)} (or repair the pictures and add "
-        "--retry-failed)",
-    )
-
-
-@dataclass
-class _Gathered:
-    """The stores of one set while the folders are read."""
-
-    header: Header  # of any of them
-    images: dict[tuple[str, str], Store] = field(default_factory=dict)
-    problems: dict[tuple[str, str], StoreError] = field(default_factory=dict)
-
-
-def candidates(
-    folder: Path, labels: Labels, texts: Mapping[str, Sequence[str]], home: str
-) -> list[Candidate]:
-    """All feature sets of a data set whose samples are those of its labels.
-
-    Args:
-        folder: the data set's folder.
-        labels: its labels.
-        texts: set digest -> digests of the text stores made with it, the newest last.
-        home: `Home.option`.
-
-    Raises:
-        DamagedError: the labels are of other samples than any features.
-        StoreError: a folder cannot be looked into, or there are not as many labels as samples.
-    """
-    sets: dict[str, _Gathered] = {}
-    broken: dict[Path, StoreError] = {}
-    unknown = list(labels.splits)
-    for split, record in labels.splits.items():
-        readable, unread = headers(folder / split, home)
-        broken |= unread
-        for header, path in readable:
-            data = header.key.get("data", {})
-            samples = (data.get("samples_sha256"), data.get("files_sha256"))
-            if samples != (record.ids_sha256, record.files_sha256) or header.key["views"]:
-                continue
-            unknown = [name for name in unknown if name != split]
-            if data["samples"] != len(record.labels):
-                raise _other_count(folder, split, header, len(record.labels))
-            own = sets.setdefault(set_digest_of(header.key), _Gathered(header))
-            own.header = own.header if own.header.whole else header
-            place = (split, header.key["layer"])
-            try:
-                own.images[place] = Store.open(path, home, header)
-            except StoreError as error:
-                own.problems[place] = error
-    if labels.corrected and unknown and not broken:  # corrections change labels, not samples
-        raise DamagedError(
-            f"these are not labels: no features are of the samples of split {unknown[0]}",
-            where=str(folder / LABELS_FILE),
-            fix="correct the file, or remove it and run `cacheclip extract` again",
-        )
-    for own in sets.values():
-        own.problems |= _unread_of(own.header, labels, folder, broken)
-    written = headers(folder / NO_SPLIT, home)
-    return [
-        Candidate(_feature_set(name, own, labels, written, texts.get(name, ())), own.header)
-        for name, own in sorted(sets.items())
-    ]
-
-
-def _other_count(folder: Path, split: str, header: Header, count: int) -> StoreError:
-    file, command = folder / LABELS_FILE, header.extract_command
-    return StoreError(
-        f"{count} labels for the {header.key['data']['samples']} pictures of split {split}",
-        where=str(file),
-        fix=f"correct the file, or: {repair(file, command)}",
-    )
-
-
-def _unread_of(
-    header: Header, labels: Labels, folder: Path, broken: Mapping[Path, StoreError]
-) -> dict[tuple[str, str], StoreError]:
-    """Which stores of a set are among those whose key cannot be read: its folder tells the key.
-
-    Args:
-        header: of another store of the set.
-        labels: of the data set.
-        folder: the data set's.
-        broken: folder of a store -> why its key cannot be read.
-    """
-    found = {}
-    for split, record in labels.splits.items() if broken else ():
-        data = {
-            "id": header.key["data"]["id"],
-            "split": split,
-            "samples": len(record.labels),
-            "samples_sha256": record.ids_sha256,
-            "files_sha256": record.files_sha256,
-        }
-        for layer in LAYERS:
-            digest = key_digest({**header.key, "layer": layer, "data": data})
-            error = broken.get(folder / split / store_name(layer, digest))
-            if error is not None:
-                found[split, layer] = made_anew(error, header.extract_command)
-    return found
-
-
-def _feature_set(
-    name: str,
-    own: _Gathered,
-    labels: Labels,
-    written: tuple[Sequence[tuple[Header, Path]], Mapping[Path, StoreError]],
-    texts: Sequence[str],
-) -> FeatureSet:
-    key, problems = own.header.key, dict(own.problems)
-    try:
-        text = _text(own.header, labels, *written, texts)
-    except StoreError as error:
-        text, problems[_TEXT] = None, error
-    return FeatureSet(
-        dataset=labels.dataset,
-        encoder=key["encoder"],
-        preprocess=key["preprocess"],
-        compute=key["compute"],
-        store_dtype=key["store"]["dtype"],
-        digest=name,
-        labels=labels,
-        images=own.images,
-        text=text,
-        extract_command=own.header.extract_command,
-        problems=problems,
-    )
-
-
-def _text(
-    image: Header,
-    labels: Labels,
-    written: Sequence[tuple[Header, Path]],
-    broken: Mapping[Path, StoreError],
-    texts: Sequence[str],
-) -> TextStore | None:
-    """The text store of the newest extraction, among those of this encoder and class names.
-
-    Raises:
-        StoreError: it is damaged, or its key cannot be read.
-    """
-    key, age = image.key, {name: k for k, name in enumerate(texts)}
-    newest = store_name(TEXT, texts[-1]) if texts and texts[-1] else None
-    for path, error in broken.items():
-        if path.name == newest:
-            raise made_anew(error, image.extract_command)
-    fitting = [
-        (age.get(header.digest, -1), header.digest, header.home, path)
-        for header, path in written
-        if header.key["layer"] == TEXT
-        and header.key["encoder"] == key["encoder"]
-        and header.key["compute"] == key["compute"]
-        and header.key["text"]["classnames_sha256"] == labels.classnames_sha256
-    ]
-    lost: StoreError | None = None
-    for place, _, home, path in sorted(fitting, reverse=True):
-        try:
-            return TextStore.open(path, home)
-        except IncompleteStoreError as error:  # a killed extraction left it; an older may be whole
-            lost = lost or (error if place >= 0 else None)
-    if lost is not None:  # it was whole once
-        raise lost
-    return None

@@ -9,7 +9,8 @@ from typing import Any
 from cacheclip.errors import StoreError, instead, some
 from cacheclip.files.regular import expanded
 from cacheclip.store.begun import Begun
-from cacheclip.store.features import PRECISIONS, Candidate, FeatureSet, not_accepted
+from cacheclip.store.features import PRECISIONS, FeatureSet
+from cacheclip.store.gather import Candidate, not_accepted
 from cacheclip.store.key import extract_command
 from cacheclip.store.labels import LABELS_FILE
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from cacheclip.errors import StoreError
 from cacheclip.files.refusals import RefusedError, unreadable
-from cacheclip.store.schema import LAYERS, TEXT
+from cacheclip.store.schema import LAYERS, PARTS, TEXT
 
-_STORE = re.compile(rf"({'|'.join((*LAYERS, TEXT))})-[0-9a-f]{{12}}")
+_STORE = re.compile(rf"({'|'.join((*LAYERS, TEXT, *PARTS))})-[0-9a-f]{{12}}")
 
 
 def folders(path: Path) -> list[Path]:

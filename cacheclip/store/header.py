@@ -23,6 +23,7 @@ from cacheclip.store.schema import (
     FORMAT,
     KEY_FILE,
     LAYERS,
+    PARTS,
     STAGING_FOLDER,
     STORE_DTYPES,
     TEXT,
@@ -34,7 +35,7 @@ class Header:
     """What key.json says: `key` decides, `info` is for people.
 
     Attributes:
-        key: from `image_key` or `text_key`.
+        key: from `image_key`, `text_key` or `parts_key`.
         digest: of the key.
         info: versions, device, date; `root`, where the pictures lay, and `asked`, the options that
             `extract` was given, make its command line.
@@ -129,14 +130,17 @@ def _is_key(key: Mapping[str, Any]) -> bool:
     names = [encoder["library"], encoder["name"], encoder["pretrained"], key["compute"]["dtype"]]
     if key["store"]["dtype"] not in STORE_DTYPES:
         return False
-    if layer == TEXT:
+    if layer in PARTS:
+        numbers = [key["text"]["classes"]] if "text" in key else []
+        texts = [*key["parts"], *([key["text"]["classnames_sha256"]] if numbers else [])]
+    elif layer == TEXT:
         numbers = [key["text"]["classes"], key["text"]["prompts"]]
         texts = [key["text"][name] for name in ("template", "classnames_sha256", "prompts_sha256")]
     else:
         numbers = [key["data"]["samples"]]
         texts = [key["data"][name] for name in ("id", "split", "samples_sha256")]
     return (
-        layer in (*LAYERS, TEXT)
+        layer in (*LAYERS, TEXT, *PARTS)
         and all(type(number) is int and number > 0 for number in numbers)
         and all(isinstance(text, str) for text in (*names, *texts))
     )

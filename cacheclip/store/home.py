@@ -3,6 +3,7 @@
     <home>/stores/<data set>/labels.json
     <home>/stores/<data set>/<split>/<layer>-<key12>/
     <home>/stores/<data set>/-/text-<key12>/
+    <home>/stores/<data set>/-/<parts>-<key12>/
     <home>/extractions.jsonl
     <home>/memo/<digest>.json
 
@@ -39,9 +40,10 @@ from cacheclip.files.refusals import refusals
 from cacheclip.files.regular import expanded
 from cacheclip.store.begun import begun, unread
 from cacheclip.store.extractions import encoder_of, read_extractions
-from cacheclip.store.features import NO_SPLIT, Candidate, FeatureSet, candidates
+from cacheclip.store.features import NO_SPLIT, FeatureSet
 from cacheclip.store.find import Log, choose, is_encoder, matching, missing
 from cacheclip.store.folders import dataset_folders, store_folders, there
+from cacheclip.store.gather import Candidate, candidates
 from cacheclip.store.header import made_anew
 from cacheclip.store.key import Key, encoder_options, extract_command, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels, SplitLabels, read_labels, write_labels
@@ -150,6 +152,10 @@ class Home:
     def text_path(self, dataset: str, digest: str) -> Path:
         """The folder of a text store."""
         return self.dataset_folder(dataset) / NO_SPLIT / store_name(TEXT, digest)
+
+    def part_path(self, dataset: str, kind: str, digest: str) -> Path:
+        """The folder of a store of an encoder's parts."""
+        return self.dataset_folder(dataset) / NO_SPLIT / store_name(kind, digest)
 
     def write_labels(self, labels: Labels) -> None:
         """Publish the labels of a data set; its stores stay as they are. See `write_labels`."""

@@ -1,11 +1,11 @@
 """What lies in a home folder, finished or not, for people to look at."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cacheclip.store.home import Home
 from cacheclip.store.scan import Found, scanned
-from cacheclip.store.schema import TEXT
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class Entry:
 
     Attributes:
         dataset: id of the data set.
-        split: its split; `-` for text.
-        layer: `image`, `pre-projection` or `text`.
+        split: its split; `-` for what belongs to none.
+        layer: `image`, `pre-projection`, `text`, or parts of an encoder.
         model: the encoder's name.
         pretrained: its weights.
         dtype: what it was computed in.
-        rows: pictures, or prompts' classes.
+        rows: pictures, or the classes of texts, or the arrays of an encoder.
         shards_done: shards that are there.
         shards: shards in all.
         bytes: size on disk.
@@ -69,9 +69,15 @@ def _entry(dataset: str, store: Found) -> Entry:
         model=key["encoder"]["name"],
         pretrained=key["encoder"]["pretrained"],
         dtype=key["compute"]["dtype"],
-        rows=key["text"]["classes"] if key["layer"] == TEXT else key["data"]["samples"],
+        rows=_rows(key),
         shards_done=store.done,
         shards=store.total,
         bytes=store.bytes,
         path=str(store.path),
     )
+
+
+def _rows(key: Mapping[str, Any]) -> int:
+    if "data" in key:
+        return int(key["data"]["samples"])
+    return int(key["text"]["classes"]) if "text" in key else len(key["parts"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.files.disk import canonical_json, digest, sha256_lines
-from cacheclip.store.schema import IMPORTED, LAYERS, STORE_DTYPES, TEXT
+from cacheclip.store.schema import IMPORTED, LAYERS, PARTS, STORE_DTYPES, TEXT
 
 Key = dict[str, Any]
 KEY_DIGITS = 12  # of the digest, in folder names
@@ -98,6 +98,43 @@ def text_key(
             "prompts_sha256": digest([list(row) for row in prompts]),
         },
     }
+    return _plain(key)
+
+
+def parts_key(
+    kind: str,
+    *,
+    encoder: Mapping[str, Any],
+    compute: Mapping[str, Any],
+    names: Sequence[str],
+    classnames: Sequence[str] | None = None,
+    spoken: Sequence[str] = (),
+) -> Key:
+    """The key of some frozen parts of an encoder.
+
+    Args:
+        kind: one of `PARTS`.
+        encoder: as in `image_key`.
+        compute: as in `image_key`.
+        names: of the arrays.
+        classnames: C names, where the parts are made of these.
+        spoken: C names as they stand in a prompt.
+    """
+    if kind not in PARTS:
+        raise ValueError(f"no such parts: {kind}")
+    key = {
+        "layer": kind,
+        "encoder": dict(encoder),
+        "compute": dict(compute),
+        "store": {"dtype": "float32", "normalized": False},
+        "parts": sorted(names),
+    }
+    if classnames is not None:
+        key["text"] = {
+            "classes": len(classnames),
+            "classnames_sha256": digest(list(classnames)),
+            "spoken_sha256": digest(list(spoken)),
+        }
     return _plain(key)
 
 

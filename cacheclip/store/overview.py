@@ -6,7 +6,7 @@ from cacheclip.errors import StoreError
 from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.scan import Found, last_times, scan, texts_of
-from cacheclip.store.schema import LAYERS, TEXT
+from cacheclip.store.schema import LAYERS, PARTS, TEXT
 
 SPLITS = ("train", "val", "test")
 HEADERS = ("data set", "encoder", "/".join(SPLITS), "layers", "MB", "state")
@@ -20,7 +20,7 @@ class Line:
         dataset: id of the data set.
         encoder: model, weights, and the precision where it is not float32.
         rows: split -> pictures.
-        layers: what there is of each picture, and `text`.
+        layers: what there is of each picture, `text`, and parts of the encoder.
         bytes: size on disk, earlier pictures and other prompts included.
         state: complete, or how far it has got.
         finish: the command that completes it; None where it is complete.
@@ -63,7 +63,7 @@ def overview(home: Home) -> Overview:
         stores, labels, wrong = _read(home, dataset)
         errors += wrong
         times = last_times(home, dataset)
-        texts = [store for store in stores if store.layer == TEXT]
+        texts = [store for store in stores if store.layer in (TEXT, *PARTS)]
         sets: dict[str, list[Found]] = {}
         for store in stores:
             if store.set_digest is not None:
@@ -103,7 +103,7 @@ def _line(
     Args:
         dataset: id of the data set.
         images: its stores of pictures.
-        texts: its text stores.
+        texts: its stores of text and of the encoder's parts.
         labels: those of the data set, None where there are none.
         extracted: when it was completed last, None if never.
         newest: whether nothing was extracted after it.
@@ -134,7 +134,7 @@ def _line(
         dataset=dataset,
         encoder=f"{encoder['name']} {encoder['pretrained']}{precision}",
         rows={s.split: s.key["data"]["samples"] for s in shown if s.layer == "image"},
-        layers=tuple(layer for layer in (*LAYERS, TEXT) if layer in layers),
+        layers=tuple(layer for layer in (*LAYERS, TEXT, *PARTS) if layer in layers),
         bytes=sum(store.bytes for store in (*images, *texts)),
         state=state,
         finish=finish,

@@ -9,7 +9,7 @@ from cacheclip.files.disk import leftovers, read_json
 from cacheclip.store.home import Home
 from cacheclip.store.remove import Part
 from cacheclip.store.scan import Found, labels_or_none, last_times, scanned, texts_of
-from cacheclip.store.schema import STAGING_FOLDER, TEXT
+from cacheclip.store.schema import PARTS, STAGING_FOLDER, TEXT
 
 STALE = 3600.0  # seconds after which nobody is still writing a file that no lock guards
 
@@ -19,7 +19,8 @@ def unused(home: Home) -> list[Part]:
 
     - Stores of earlier pictures, complete or not, where the same encoder's store of today's
       pictures is complete and was asked for after they were begun.
-    - Text stores that go with none of the data set's encoders, or have other class names.
+    - Text, and parts of an encoder, that go with none of the data set's encoders, or have other
+      class names.
     - Files that a killed writer left half-written.
     - Notes of extractions whose stores are gone.
 
@@ -35,7 +36,7 @@ def unused(home: Home) -> list[Part]:
 def _of_dataset(home: Home, dataset: str) -> Iterator[Part]:
     labels, times = labels_or_none(home, dataset), last_times(home, dataset)
     stores = scanned(home, dataset)
-    texts = [store for store in stores if store.layer == TEXT and store.header]
+    texts = [store for store in stores if store.layer in (TEXT, *PARTS) and store.header]
     images = [store for store in stores if store.set_digest is not None]
     current = [store for store in images if store.is_of(labels)]
     whole = {(s.set_digest, s.split, s.layer) for s in current if s.complete}
@@ -52,7 +53,8 @@ def _of_dataset(home: Home, dataset: str) -> Iterator[Part]:
         newest = max(times.values(), default="")
         for text in texts:
             if text not in spoken and text.created < newest:
-                yield Part(text.path, "text of no set", text.bytes, dataset, text.path)
+                what = "text" if text.layer == TEXT else "encoder"
+                yield Part(text.path, f"{what} of no set", text.bytes, dataset, text.path)
                 old.append(text)
     for store in stores:
         if store in old:
@@ -78,7 +80,8 @@ def _notes(home: Home, gone: set[Path]) -> Iterator[Part]:
     for file in sorted((home.root / "memo").glob("*.json")):
         try:
             note = read_json(file)
-            places = [home.root / place for place in (*note["stores"], note["text"])]
+            stores = (*note["stores"], *note["parts"], note["text"])
+            places = [home.root / place for place in stores]
         except (OSError, StoreError, KeyError, TypeError):
             places = []
         if not places or any(place in gone or not place.exists() for place in places):

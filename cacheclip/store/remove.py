@@ -22,11 +22,15 @@ from cacheclip.store.schema import (
     IDS_FILE,
     KEY_FILE,
     LOCK_FILE,
+    PARTS,
+    PARTS_FILE,
     PLAN_FILE,
     STAGING_FOLDER,
     TEXT,
     TEXT_FILE,
 )
+
+_KINDS = {TEXT: "text", **dict.fromkeys(PARTS, "encoder")}
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,7 @@ def parts_of(
             fix=f"cacheclip ls{home.option}",
         )
     parts = [
-        Part(s.path, "text" if s.layer == TEXT else "features", s.bytes, dataset, s.path)
-        for s in chosen
+        Part(s.path, _KINDS.get(s.layer, "features"), s.bytes, dataset, s.path) for s in chosen
     ]
     if len(chosen) < len(stores):
         return parts
@@ -173,7 +176,7 @@ def _files(store: Path) -> Iterator[Path]:
         yield from (store / DONE_FOLDER).glob("*.json")
     yield from leftovers(store / STAGING_FOLDER)
     yield from store.glob("shard-*.h5")
-    yield from (store / name for name in (TEXT_FILE, PLAN_FILE, IDS_FILE, KEY_FILE))
+    yield from (store / name for name in (TEXT_FILE, PARTS_FILE, PLAN_FILE, IDS_FILE, KEY_FILE))
 
 
 def _tidy(store: Path, up_to: Path) -> None:

@@ -12,7 +12,7 @@ from cacheclip.store.header import Header, header_there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import set_digest_of
 from cacheclip.store.plan import read_plan
-from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, TEXT
+from cacheclip.store.schema import DONE_FILE, DONE_FOLDER
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Found:
 
     @property
     def split(self) -> str:
-        """Its split; `-` for text."""
+        """Its split; `-` for what belongs to none."""
         return self.path.parent.name
 
     @property
     def layer(self) -> str:
-        """`image`, `pre-projection` or `text`."""
+        """`image`, `pre-projection`, `text`, or one of `PARTS`."""
         return self.path.name.rpartition("-")[0]
 
     @property
@@ -60,7 +60,7 @@ class Found:
 
     @property
     def set_digest(self) -> str | None:
-        """The feature set that it belongs to; None for text."""
+        """The feature set that it belongs to; None for text and parts of an encoder."""
         return set_digest_of(self.key) if "data" in self.key else None
 
     @cached_property
@@ -76,9 +76,10 @@ class Found:
         return own is not None and samples == (own.ids_sha256, own.files_sha256)
 
     def speaks_for(self, image: "Found", labels: Labels | None) -> bool:
-        """Whether this text goes with that store of pictures, under the names of the labels."""
+        """Whether this text, or part, goes with that store of pictures and the labels' names."""
         named = labels is None or (
-            self.key["text"]["classnames_sha256"] == labels.classnames_sha256
+            self.key.get("text", {}).get("classnames_sha256", labels.classnames_sha256)
+            == labels.classnames_sha256
         )
         return named and all(self.key[part] == image.key[part] for part in ("encoder", "compute"))
 
@@ -116,7 +117,7 @@ def last_times(home: Home, dataset: str) -> dict[str, str]:
 
 
 def texts_of(texts: list[Found], images: list[Found], labels: Labels | None) -> Iterator[Found]:
-    """The text stores that go with any of these stores of pictures."""
+    """The stores of text and parts that go with any of these stores of pictures."""
     for text in texts:
         if text.header and any(text.speaks_for(image, labels) for image in images if image.header):
             yield text
@@ -129,7 +130,7 @@ def _found(home: Home, path: Path) -> Found:
         return Found(path, None, 0, 0, error)
     if header is None:
         return Found(path, None, 0, 0)
-    if header.key["layer"] == TEXT:
+    if "data" not in header.key:
         return Found(path, header, int((path / DONE_FILE).exists()), 1)
     done = len(list((path / DONE_FOLDER).glob("*.json")))
     problem = None

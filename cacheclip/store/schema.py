@@ -10,8 +10,12 @@ T = TypeVar("T")
 
 FORMAT = 1
 
-LAYERS = ("image", "pre-projection")
+PATCHES = "patches"
+LAYERS = ("image", "pre-projection", PATCHES)
 TEXT = "text"
+ENCODER, TOWER, TOKENS = "encoder", "text-tower", "tokens"
+EXTRA = (TOWER, PATCHES)  # what an extraction keeps on request alone
+PARTS = (ENCODER, TOWER, TOKENS)  # of an encoder: what `store.parts` keeps
 STORE_DTYPES = ("float16", "float32")
 IMPORTED = "npz"  # library and data set family of features that no encoder of ours made
 
@@ -37,6 +41,7 @@ KEY_FILE = "key.json"
 PLAN_FILE = "plan.json"
 IDS_FILE = "ids.h5"
 TEXT_FILE = "text.h5"
+PARTS_FILE = "parts.h5"
 DONE_FILE = "done.json"
 DONE_FOLDER = "done"
 STAGING_FOLDER = "tmp"

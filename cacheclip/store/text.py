@@ -3,9 +3,8 @@
 A class with fewer prompts than another is filled up with vectors of zeros and empty texts.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.errors import StoreError
-from cacheclip.files.disk import (
-    digest,
-    publish_bytes,
-    publish_json,
-    read_json,
-    sealed,
-    sweep,
-)
-from cacheclip.files.locks import lock
+from cacheclip.files.disk import digest
 from cacheclip.store import hdf5, shard
-from cacheclip.store.folders import there
-from cacheclip.store.header import Header, publish_header, read_header
+from cacheclip.store.header import Header
 from cacheclip.store.key import Key
-from cacheclip.store.reader import IncompleteStoreError
-from cacheclip.store.schema import (
-    DONE_FILE,
-    FORMAT,
-    LOCK_FILE,
-    MISSING,
-    NORM_TOLERANCE,
-    STAGING_FOLDER,
-    TEXT_FILE,
-    Failure,
-    from_json,
-)
+from cacheclip.store.one_file import open_one, write_one
+from cacheclip.store.schema import MISSING, NORM_TOLERANCE, TEXT_FILE, Failure, from_json
 
 
 @dataclass(frozen=True)
@@ -79,20 +59,7 @@ class TextStore:
             IncompleteStoreError: it was begun and not finished.
             StoreError: no store, not this format, or its file is missing or of another size.
         """
-        header = read_header(path, home)
-        done, file, command = path / DONE_FILE, path / TEXT_FILE, header.extract_command
-        if not there(done):
-            raise IncompleteStoreError(0, 1, where=str(path), fix=command)
-        content = read_json(done, command=command)
-        try:
-            record = _record(content, header)
-        except (KeyError, TypeError, ValueError):
-            raise hdf5.damaged(done, "not the record of this store", command) from None
-        if not there(file):
-            raise StoreError("the file of text features is missing", where=str(file), fix=command)
-        size = file.stat().st_size
-        if size != record.bytes:
-            raise hdf5.damaged(file, f"{size:,} bytes, not {record.bytes:,}", command)
+        header, record = open_one(path, TEXT_FILE, _record, home, holds="text features")
         return cls(path, header, record)
 
     @property
@@ -163,8 +130,6 @@ def _record(content: Any, header: Header) -> TextRecord:
     least = record.classes * record.prompts * record.dim * np.dtype(key["store"]["dtype"]).itemsize
     if [record.classes, record.prompts] != shape or not 0 < least <= record.bytes:
         raise ValueError("not the record of this store")
-    if record.key_digest != header.digest:
-        raise ValueError("the record of another store")
     return record
 
 
@@ -220,25 +185,13 @@ def write_text_store(
         **hdf5.packed("class", classnames),
         **hdf5.packed("prompt", texts),
     }
-    content = hdf5.content_sha256(arrays)
-    with lock(path / LOCK_FILE):
-        sweep(path / STAGING_FOLDER)
-        header = publish_header(path, key, info, home)
-        if (path / DONE_FILE).exists() and (path / TEXT_FILE).exists():
-            return TextStore.open(path, home)
-        image = hdf5.file_image(
-            arrays, {"format": FORMAT, "key_digest": header.digest, "content_sha256": content}
-        )
-        record = TextRecord(
-            key_digest=header.digest,
-            classes=classes,
-            prompts=width,
-            dim=dim,
-            bytes=len(image),
-            sha256=hashlib.sha256(image).hexdigest(),
-            content_sha256=content,
-        )
-        (path / DONE_FILE).unlink(missing_ok=True)
-        publish_bytes(path / TEXT_FILE, image, staging=path / STAGING_FOLDER)
-        publish_json(path / DONE_FILE, sealed(asdict(record)), staging=path / STAGING_FOLDER)
+    write_one(
+        path,
+        TEXT_FILE,
+        key,
+        arrays,
+        lambda file: TextRecord(classes=classes, prompts=width, dim=dim, **file),
+        info=info,
+        home=home,
+    )
     return TextStore.open(path, home)

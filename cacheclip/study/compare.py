@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from cacheclip.answers import Rooted
 from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, StoreError, UsageError
@@ -16,9 +17,10 @@ from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Policy
-from cacheclip.store.home import FeatureSet, Home
+from cacheclip.store.source import About, Source
 from cacheclip.study import rows, settings
 from cacheclip.study.data import SetData
+from cacheclip.study.journal import Journal
 from cacheclip.study.plan import (
     Block,
     Cell,
@@ -28,7 +30,6 @@ from cacheclip.study.plan import (
     refuse_too_many,
     sentence,
 )
-from cacheclip.study.reuse import Log
 from cacheclip.study.run import Outcome, run
 from cacheclip.study.sampling import notices, sampling
 
@@ -54,6 +55,7 @@ class Request:
         draw: `given` or `ranked`; None takes the draws that came with the set, if any did.
         calibrate_anew: whether a trained method without rivals is trained again for its
             temperature where nothing else is left, which is most of the work.
+        tests: whether there must be test pictures; else what has none is fitted and not scored.
     """
 
     methods: tuple[str, ...]
@@ -68,6 +70,7 @@ class Request:
     draw: str | None = None
     fewer: Fewer = "error"
     calibrate_anew: bool = False
+    tests: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,18 +91,19 @@ class Comparison:
         blocks: all that was asked for.
         refusals: why each other method does not run.
         shortages: a line for each shot count that some classes do not have.
-        reused: how many rows the log had already.
+        journal: where rows are kept; None where nothing is.
+        reused: how many rows were there already.
         choices: method -> the settings that were given.
         draws: shots -> the draws of its seeds.
         notices: what there is to know of the draws and of the log, a line each.
     """
 
-    def __init__(self, request: Request, features: FeatureSet, home: Home) -> None:
-        self.home = home
+    def __init__(self, request: Request, features: Source, results: Rooted | None = None) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data = SetData(features, device, request.max_memory or default_limit(device))
-        if not self.data.good_rows("test"):
-            raise _untestable(features)
+        self.journal = Journal(results, self.data) if results else None
+        if request.tests and not self.data.tested:
+            raise _untestable(self.data)
         names = dict.fromkeys((*request.floor, *request.methods))
         chosen = [methods.get(name) for name in names]
         self.choices = settings.parse(request.set, chosen)
@@ -139,11 +143,12 @@ class Comparison:
             self.draws[block.shots] = list(drawn.values())
         self.shortages = _shortages([p.draw for own in planned for p in own])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
-        self._log = Log(home, self.data)
         self._anew = request.calibrate_anew
         self._skips = request.on_existing == "skip"
-        wanted = {p.row.row_id for own in planned for p in own} if self._skips else set()
-        there = self._log.rows(wanted, self.notices.append)
+        there: Mapping[str, Row] = {}
+        if self.journal:
+            wanted = {p.row.row_id for own in planned for p in own} if self._skips else set()
+            there = self.journal.rows(wanted, self.notices.append)
         self.reused = len(there)
         self._done: dict[int, Row] = {}
         self._missing = [self._without(there, own) for own in planned]
@@ -188,7 +193,7 @@ class Comparison:
         progress: Callable[[float, int], None] = lambda done, total: None,
         notice: Callable[[str], None] = lambda text: None,
     ) -> Iterator[tuple[Outcome, Row]]:
-        """Run what is missing, part by part; each row is in the log before it is given out.
+        """Run what is missing, part by part; each row is in the log, if there is one, first.
 
         Args:
             progress: called with how many variants are done, and how many are to be made.
@@ -207,16 +212,15 @@ class Comparison:
 
                 outcomes = run(part, self.data, advance, notice, anew=self._anew)
                 made = [
-                    rows.keep(
-                        self.home,
-                        self.data,
-                        o,
-                        rows.finished(p.row, o, self.data.classnames),
-                        notice,
-                    )
+                    rows.finished(p.row, o, self.data.classnames)
                     for p, o in zip(own, outcomes, strict=True)
                 ]
-                self._log.add(made)
+                if self.journal:
+                    made = [
+                        self.journal.keep(o, row, notice)
+                        for o, row in zip(outcomes, made, strict=True)
+                    ]
+                    self.journal.add(made)
                 self._done |= {p.place: row for p, row in zip(own, made, strict=True)}
                 yield from zip(outcomes, made, strict=True)
                 done += part.runs
@@ -228,18 +232,18 @@ class Comparison:
         for it were made by others in the meantime.
         """
         waiting = [(b, own) for b, own in zip(self.blocks, self._missing, strict=True) if own]
-        if not self._skips:
+        if not self._skips or self.journal is None:
             yield from ((block, own, 0) for block, own in waiting)
             return
         every = [p for _, own in waiting for p in own]
         for patient in (False, True):
             taken = []
             for block, own in waiting:
-                with self._log.turn(own[0].row, notice if patient else None) as ours:
+                with self.journal.turn(own[0].row, notice if patient else None) as ours:
                     if not ours:
                         taken.append((block, own))
                         continue
-                    self._without(self._log.younger({p.row.row_id for p in every}), every)
+                    self._without(self.journal.younger({p.row.row_id for p in every}), every)
                     left = [p for p in own if p.place not in self._done]
                     runs = sum(len(p.cell.candidates) for p in own if p.place in self._done)
                     yield block, left, runs
@@ -265,16 +269,18 @@ def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
     return data.text_norm if follows else TEXT_NORM
 
 
-def _untestable(features: FeatureSet) -> StoreError:
+def _untestable(data: SetData) -> StoreError:
+    features, none = data.features, "test" not in data.labelled_splits
+    what = "there is no test split" if none else "no test picture could be encoded"
     return StoreError(
-        "no test picture could be encoded, so nothing can be tested",
+        f"{what}, so nothing can be tested",
         where=f"data set {features.dataset}, encoder {features.name}",
         fix=features.extract_command,
     )
 
 
 def _able(
-    chosen: Sequence[type[Method]], asked: Sequence[str], features: FeatureSet
+    chosen: Sequence[type[Method]], asked: Sequence[str], features: About
 ) -> tuple[list[type[Method]], list[str]]:
     """The methods that the set has all features for, and why each other one does not run.
 
@@ -338,7 +344,7 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
 
 
 def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:
-    if cell.seed is None:
+    if cell.seed is None or block.method.learns == "nothing":
         return None
     try:
         draw = data.draw(block.shots, cell.seed, fewer)

@@ -1,4 +1,7 @@
-"""The cached layers of one feature set. Test labels are not among what it hands out."""
+"""What a study reads of one data set, as tensors on a device.
+
+Test labels are sealed: they are no pool, and `open_test_labels` is for scoring alone.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,14 +13,15 @@ from torch import Tensor
 from cacheclip.answers import Classes, class_type
 from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import InputError, ProtocolError, StoreError
 from cacheclip.files.disk import digest
 from cacheclip.methods.base import TEXT_NORM, Method, Reads, Settings
 from cacheclip.methods.zero_shot import ZeroShot
-from cacheclip.store.home import FeatureSet
+from cacheclip.store.source import About, Source
 from cacheclip.study.layers import Layers, store_layer
 from cacheclip.task import Query, Task, class_text
 
+TEST = "test"
 RANKED, GIVEN = "ranked", "given"  # sampling procedures of support sets
 
 
@@ -29,13 +33,14 @@ class SetData:
     are tested on, the same pictures.
     """
 
-    def __init__(self, features: FeatureSet, device: torch.device, limit: int) -> None:
-        self.features = features
+    def __init__(self, source: Source, device: torch.device, limit: int) -> None:
+        self.features: About = source  # their labels are asked for here and nowhere else
+        self._source = source
         self.device = device
         self.limit = limit  # working memory in bytes
         self.draws_are = RANKED
         self._draws: dict[tuple[Shots, int, Fewer], Draw] = {}
-        self._layers = Layers(features)
+        self._layers = Layers(source)
         self._good: dict[str, tuple[Sequence[int], list[str]]] = {}
         self._failed: dict[str, frozenset[int]] = {}
         self._test: dict[str, Tensor] = {}
@@ -44,12 +49,27 @@ class SetData:
     @property
     def classnames(self) -> Sequence[str]:
         """One name a class, in label order."""
-        return self.features.labels.classnames
+        return self._source.labels.classnames
+
+    @property
+    def labels_digest(self) -> str:
+        """Hash of class names, samples and their labels."""
+        return self._source.labels.digest
+
+    @property
+    def labels_corrected(self) -> bool:
+        """Whether somebody changed them by hand."""
+        return self._source.labels.corrected
 
     @property
     def logit_scale(self) -> float:
         """The encoder's exp(logit_scale)."""
         return float(self.features.encoder["logit_scale"])
+
+    @property
+    def tested(self) -> bool:
+        """Whether there are test pictures."""
+        return bool(self.test_ids)
 
     @cached_property
     def text_norm(self) -> float:
@@ -67,7 +87,7 @@ class SetData:
     @property
     def test_ids(self) -> list[str]:
         """The ids of the good test pictures, in order."""
-        return self._good_rows("test")[1]
+        return self._good_rows(TEST)[1]
 
     @cached_property
     def zero_shot(self) -> Classes | None:
@@ -99,13 +119,29 @@ class SetData:
         return len(self._failed_rows(split))
 
     def pool(self, split: str) -> Pool:
-        """What support (`train`) or validation (`val`) images are drawn from."""
+        """What support (`train`) or validation (`val`) images are drawn from.
+
+        Raises:
+            ProtocolError: it is asked for test pictures.
+        """
+        if split == TEST:
+            raise ProtocolError(
+                "test labels were asked for before the score",
+                where=f"data set {self.features.dataset}",
+                fix="choose on split val; this is a bug of what asked",
+            )
         if split not in self._pools:
-            rows, ids = self._good_rows(split) if split in self.features.labels.splits else ([], [])
-            labels = self.features.labels.splits[split].labels if rows else []
-            own = labels if len(labels) == len(rows) else [labels[row] for row in rows]
-            self._pools[split] = Pool(ids, own, rows)
+            rows, ids = self._good_rows(split)
+            self._pools[split] = Pool(ids, self._labels(split, rows), rows)
         return self._pools[split]
+
+    def open_test_labels(self) -> Sequence[int]:
+        """The labels of the good test pictures, in order: for scoring, after every choice."""
+        return self._labels(TEST, self.good_rows(TEST))
+
+    def _labels(self, split: str, rows: Sequence[int]) -> Sequence[int]:
+        labels = self._source.labels.splits[split].labels if rows else []
+        return labels if len(labels) == len(rows) else [labels[row] for row in rows]
 
     @property
     def per_class(self) -> int:
@@ -172,12 +208,12 @@ class SetData:
     @property
     def labelled_splits(self) -> list[str]:
         """The splits that have pictures."""
-        return [name for name, split in self.features.labels.splits.items() if len(split.labels)]
+        return [name for name, split in self._source.labels.splits.items() if len(split.labels)]
 
     def whole_task(self, method: type[Method], settings: Settings) -> Task:
         """One variant that learns from the labelled pictures of all splits, test included."""
-        held = {split: self.pool(split).held for split in self.labelled_splits}
-        labels = [label for _, own, _ in held.values() for label in own]
+        held = {split: self._held(split) for split in self.labelled_splits}
+        labels = [label for _, own in held.values() for label in own]
         empty = self.task(method, [None], [settings])
         pool = {
             name: torch.cat([self._layers.rows(split, name, own[0]) for split, own in held.items()])
@@ -189,6 +225,12 @@ class SetData:
             rows=torch.arange(len(labels), device=self.device)[None],
             labels=self._index([labels]),
         )
+
+    def _held(self, split: str) -> tuple[Sequence[int], Sequence[int]]:
+        """Rows and labels of all labelled pictures of a split."""
+        if split == TEST:
+            return self.good_rows(TEST), self.open_test_labels()
+        return self.pool(split).held[:2]
 
     def pictures(
         self, method: Method, split: str, rows: Sequence[int], labels: Sequence[int]
@@ -208,7 +250,7 @@ class SetData:
     def stores(self, reads: Reads, splits: Sequence[str]) -> dict[str, str]:
         """The key digests of what a row reads: `split/layer` -> digest."""
         read = {
-            f"{split}/{layer}": self.features.store(split, layer).digest
+            f"{split}/{layer}": self._source.store(split, layer).digest
             for split in sorted(splits)
             for layer in sorted({store_layer(name) for name in _layers_read(reads, split)})
         }
@@ -219,10 +261,12 @@ class SetData:
     def _good_rows(self, split: str) -> tuple[Sequence[int], list[str]]:
         """Rows and ids of the good pictures of a split."""
         if split not in self._good:
-            store = self.features.store(split)
+            if split not in self._source.labels.splits:
+                return [], []
+            store = self._source.store(split)
             bad = self._failed_rows(split)
-            if split == "test":  # a picture without a label tests nothing
-                bad |= self.features.labels.splits[split].unlabelled
+            if split == TEST:  # a picture without a label tests nothing
+                bad |= self._source.labels.splits[split].unlabelled
             ids = store.ids()
             rows: Sequence[int] = range(store.rows)
             if bad:
@@ -234,7 +278,7 @@ class SetData:
     def _failed_rows(self, split: str) -> frozenset[int]:
         """The rows of a split that lack the features of some layer."""
         if split not in self._failed:
-            self._failed[split] = frozenset(self.features.failures(split))
+            self._failed[split] = frozenset(self._source.failures(split))
         return self._failed[split]
 
     def _index(self, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -55,7 +55,7 @@ def refit(
     task = data.whole_task(block.method, variant.settings)
     fits = engine.fit(method, task, [variant.seed], lambda share: None, data.limit, notice)
     ((_, _, params),) = fits
-    if not bool(engine.finite(params).all()):
+    if not bool(engine.finite(method, params).all()):
         raise FitError(
             "the fit on the pictures of all splits is not finite or did not converge",
             where=", ".join(f"{name}={value}" for name, value in winner.settings.items()),

@@ -3,21 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cacheclip.answers import Rooted
 from cacheclip.bundle import SUFFIX, is_bundle
 from cacheclip.draws import ALL
 from cacheclip.errors import CacheclipError, UsageError
 from cacheclip.files.places import refuse_place
 from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM, Settings
 from cacheclip.results import Row
-from cacheclip.store.home import FeatureSet, Home
+from cacheclip.store.source import Source
 from cacheclip.study import rows
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.final import refit, refuse_final
+from cacheclip.study.heads import Heads
+from cacheclip.study.journal import Journal
 from cacheclip.study.plan import Block
+from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
+
+ONE_FIT: dict[str, Any] = {"on_existing": "redo", "calibrate_anew": True}  # of a `Request`
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ class Fitted:
 
 def fit(
     request: Request,
-    features: FeatureSet,
-    home: Home,
+    features: Source,
+    results: Rooted,
     out: Path | None = None,
     progress: Callable[[float, int], None] = lambda done, total: None,
     notice: Callable[[str], None] = lambda text: None,
@@ -59,7 +66,7 @@ def fit(
     Args:
         request: one method, one shot count, one seed.
         features: the feature set.
-        home: where row, predictions and bundle go.
+        results: where row, predictions and bundle go.
         out: where the bundle goes instead.
         progress: called with how many variants are done, and how many there are.
         notice: called with a line for the user.
@@ -74,34 +81,22 @@ def fit(
     """
     if out is not None:
         refuse_place(out, "--out", (SUFFIX, ""), is_bundle)
-    comparison = Comparison(
-        replace(request, on_existing="redo", calibrate_anew=True), features, home
-    )
-    for line in (*comparison.shortages, *comparison.notices):
-        notice(line)
-    (block,) = comparison.blocks
+    comparison = Comparison(replace(request, **ONE_FIT), features, results)
     if final:
-        refuse_final(block.method)
-    if len(block.cells) > 1:
-        raise UsageError(
-            f"{len(block.cells)} combinations of settings, and --select fixed does not choose",
-            where="--set",
-            fix="give one value each, or `cacheclip compare` for a row each",
-        )
-    ((outcome, row),) = comparison.run(progress, notice)
-    if isinstance(outcome.result, CacheclipError):
-        raise outcome.result
+        refuse_final(comparison.blocks[0].method)
+    outcome, winner, row = one_cell(comparison, progress, notice)
+    (block,) = comparison.blocks
     if outcome.scores is None:
         raise TypeError(f"{row.method}: settled and not scored")
     path, learned_from = None, None
     if block.method.setting == "inductive":
         name = f"{row.row_id}-final" if final else row.row_id
-        path = out or home.root / "bundles" / f"{name}.safetensors"
+        path = out or Journal(results, comparison.data).bundle(name)
         if final:
-            made = refit(block, outcome, outcome.result, comparison.data, notice)
+            made = refit(block, outcome, winner, comparison.data, notice)
             learned_from = int(made.provenance["n_train"])
         else:
-            made = rows.bundle(block, outcome, outcome.result, comparison.data)
+            made = rows.bundle(block, outcome, winner, comparison.data)
         made.write(path, "--out" if out else "--results")
     data, scores = comparison.data, outcome.scores
     n_each = np.bincount(scores.label, minlength=len(data.classnames))
@@ -115,6 +110,37 @@ def fit(
         bundle=path,
         final=learned_from,
     )
+
+
+def one_cell(
+    comparison: Comparison,
+    progress: Callable[[float, int], None] = lambda done, total: None,
+    notice: Callable[[str], None] = lambda text: None,
+) -> tuple[Outcome, Heads, Row]:
+    """Run a comparison that is one row.
+
+    Args:
+        comparison: of one method, shot count and seed.
+        progress: called with how many variants are done, and how many there are.
+        notice: called with a line for the user.
+
+    Raises:
+        UsageError: several values of a setting under a policy that does not choose.
+        CacheclipError: the fit failed.
+    """
+    for line in (*comparison.shortages, *comparison.notices):
+        notice(line)
+    (block,) = comparison.blocks
+    if len(block.cells) > 1:
+        raise UsageError(
+            f"{len(block.cells)} combinations of settings, and --select fixed does not choose",
+            where="--set",
+            fix="give one value each, or `cacheclip compare` for a row each",
+        )
+    ((outcome, row),) = comparison.run(progress, notice)
+    if isinstance(outcome.result, CacheclipError):
+        raise outcome.result
+    return outcome, outcome.result, row
 
 
 def _rescaled(block: Block, comparison: Comparison, row: Row) -> Settings:

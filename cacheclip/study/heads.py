@@ -46,7 +46,7 @@ class Heads:
 
     def finite(self) -> Tensor:
         """Which variants have only finite numbers in their params: [V] bool."""
-        return engine.finite(self.params)
+        return engine.finite(self.method, self.params)
 
     def where(self, keep: Tensor) -> "Heads":
         """The variants that a mask [V] names."""
@@ -157,5 +157,5 @@ def served(heads: Heads, data: SetData) -> Heads:
         return heads  # it reads what was learned, and no task has to be made anew to say so
     draws, settings = [v.draw for v in heads.variants], [v.settings for v in heads.variants]
     task = data.task(type(heads.method), draws, settings)
-    params = heads.method.head(heads.params, task)
+    params = engine.head(heads.method, heads.params, task)
     return Heads.of(heads.method, heads.variants, params, heads.precision)

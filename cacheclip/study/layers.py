@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cacheclip.store.home import FeatureSet
-from cacheclip.store.reader import Store
+from cacheclip.store.source import Layer, Source
 
 NORM = "-norm"
 
@@ -30,10 +29,10 @@ class _Held:
 
 
 class Layers:
-    """Rows of the stores of one feature set, in float32."""
+    """Rows of the layers of one source, in float32."""
 
-    def __init__(self, features: FeatureSet) -> None:
-        self._features = features
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._expected: dict[str, set[int]] = {}
         self._held: dict[tuple[str, str], _Held] = {}
 
@@ -44,7 +43,7 @@ class Layers:
     def rows(self, split: str, name: str, rows: Sequence[int]) -> Tensor:
         """Some rows of one layer of a split, [k, ...] in the order given; not to be written to."""
         layer = store_layer(name)
-        store = self._features.store(split, layer)
+        store = self._source.store(split, layer)
         if (split, layer) not in self._held:
             self._held[split, layer] = _nothing_of(store)
         held = self._held[split, layer]
@@ -65,12 +64,12 @@ def store_layer(name: str) -> str:
     return name.removesuffix(NORM)
 
 
-def _nothing_of(store: Store) -> _Held:
+def _nothing_of(store: Layer) -> _Held:
     place = np.full(store.rows, -1, np.int32)
     return _Held(place, torch.empty(0, store.dim), torch.empty(0, 1))
 
 
-def _read(store: Store, rows: NDArray[np.int64], held: _Held) -> None:
+def _read(store: Layer, rows: NDArray[np.int64], held: _Held) -> None:
     """Read rows of which none is held yet, and hold them too."""
     read = store.read_rows(rows, normalize=store.layer == "image")
     first = len(held.vectors)

@@ -28,8 +28,7 @@ def report(predictions: Predictions, classnames: Sequence[str]) -> Report:
     counts = per_class(right, label, len(classnames)).tolist()
     wrong = np.flatnonzero(~right)
     wrong = wrong[np.argsort(-predictions.top_p[wrong].astype(np.float32), kind="stable")].tolist()
-    pairs = Counter((int(label[k]), int(predicted[k])) for k in wrong)
-    frequent = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    pairs = Counter((int(label[k]), int(predicted[k])) for k in wrong).items()
     return {
         "per_class": [
             {
@@ -43,7 +42,7 @@ def report(predictions: Predictions, classnames: Sequence[str]) -> Report:
         ],
         "confusions": [
             {"true": classnames[true], "predicted": classnames[other], "count": count}
-            for (true, other), count in frequent
+            for (true, other), count in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
         ],
         "wrong": [
             {

@@ -130,7 +130,8 @@ def refuse_too_many(
     for method in chosen:
         own = policy if method.learns == "support" else FIXED
         settings = prod(len(x) for x in own.axes(method, choices[method.name]).values())
-        runs += settings * (len(shots) * len(seeds) if method.learns == "support" else 1)
+        draws = len(shots) if method.learns == "support" else 1
+        runs += settings * draws * len(_seeds_of(method, seeds))
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
@@ -154,9 +155,10 @@ def blocks(
     """The blocks of a study on one feature set, methods in the order given.
 
     A method that learns from no support picture (zero-shot) is one cell, whatever the shots and
-    seeds, and has no pictures held out for it either: nothing is chosen, its constants stand. A
-    method that does not know the recipe asked for runs as it does unasked. Constants that depend on
-    the shots are under `all` those of `per_class` shots, the training images a class on average.
+    seeds, or one a seed where that orders its stream; no pictures are held out for it either:
+    nothing is chosen, its constants stand. A method that does not know the recipe asked for runs
+    as it does unasked. Constants that depend on the shots are under `all` those of `per_class`
+    shots, the training images a class on average.
 
     Raises:
         UsageError: no method knows the recipe, or a search has nothing to search on.
@@ -165,25 +167,25 @@ def blocks(
         _refuse_unknown(recipe, chosen)
     made = []
     for method in chosen:
-        own = method.recipe(recipe)
+        own, given = method.recipe(recipe), choices[method.name]
         policy = asked_policy if method.learns == "support" else FIXED
-        asked: Sequence[Shots] = shots if method.learns == "support" else [0]
-        for k in asked:
+        pinned = {name: values[0] for name, values in given.items() if len(values) == 1}
+        for k in shots if method.learns == "support" else [0]:
             of = per_class if k == ALL else k
-            given = choices[method.name]
             candidates = policy.candidates(method, given, of, logit_scale, own, text_norm)
             if not policy.selects:
                 _refuse_search(method, candidates)
-            rivals = [candidates] if policy.selects else [[c] for c in candidates]
-            pinned = {n: v[0] for n, v in given.items() if len(v) == 1}
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
-            cells = [
-                Cell(seed, tuple(group), constant)
-                for seed in (seeds if method.learns == "support" else [None])
-                for group in rivals
-            ]
-            made.append(Block(method, k, policy, tuple(cells), own))
+            rivals = [candidates] if policy.selects else [[c] for c in candidates]
+            asked = ((seed, tuple(c)) for seed in _seeds_of(method, seeds) for c in rivals)
+            cells = tuple(Cell(seed, group, constant) for seed, group in asked)
+            made.append(Block(method, k, policy, cells, own))
     return made
+
+
+def _seeds_of(method: type[Method], seeds: Sequence[int]) -> Sequence[int | None]:
+    """The seeds where they change anything: a support set, or the order of a stream."""
+    return seeds if method.learns == "support" or method.setting == "online" else [None]
 
 
 def _refuse_unknown(recipe: str, chosen: Sequence[type[Method]]) -> None:
@@ -253,6 +255,8 @@ def sentence(plan: Sequence[Block]) -> str:
         if by_method[names[0]][0].method.learns == "support":
             product = " ".join(filter(None, [grid, settings]))
             grid = ""  # said once
+        elif (streams := _seeds(by_method[names[0]])) > 1:
+            product = " ".join(filter(None, [_count(streams, "seed"), settings]))
         parts.append(f"{', '.join(names)} {each_runs}{each}{f' ({product})' if product else ''}")
     runs = sum(block.runs for block in plan)
     stacks = sum(len(block.stacks) for block in plan)

@@ -1,6 +1,6 @@
-"""From outcomes to result rows, predictions and bundles."""
+"""From outcomes to result rows and bundles."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from cacheclip import __version__
-from cacheclip.answers import Predictions, write_predictions
 from cacheclip.bundle import Bundle
-from cacheclip.draws import Draw, keep_draw
+from cacheclip.draws import Draw
 from cacheclip.errors import CacheclipError
 from cacheclip.files.disk import digest
 from cacheclip.methods.base import Reads, Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
-from cacheclip.store.home import Home
 from cacheclip.study.calibration import Calibration
 from cacheclip.study.data import RANKED, SetData
 from cacheclip.study.heads import Heads
@@ -31,7 +29,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
     """The row of a cell before it runs: all that decides its result, and so its row_id."""
     features, drawn = data.features, draw if isinstance(draw, Draw) else None
     encoder = features.encoder
-    splits = [*_splits_read(block, data), "test"]
+    splits = [*_splits_read(block, data), *(["test"] if data.tested else [])]
     reads = block.method.of(cell.candidates[0]).reads
     stores = data.stores(reads, splits)
     chooses = block.policy.selects
@@ -67,7 +65,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         curve=None,
         store_key=digest(stores)[:16],
         stores=stores,
-        labels=features.labels.digest,
+        labels=data.labels_digest,
         protocol_version=PROTOCOL_VERSION,
         seconds=0.0,
         stack_seconds=0.0,
@@ -78,7 +76,7 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         time="",
         fewer="keep" if drawn and drawn.short else "error",
         choice_version=policies.VERSION if chooses else 1,
-        labels_corrected=features.labels.corrected,
+        labels_corrected=data.labels_corrected,
         text_norm=data.text_norm if reads.raw_text else None,
     )
 
@@ -163,30 +161,6 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
         learned=winner.method.learned(winner.params),
         temperature=outcome.temperature,
     )
-
-
-def keep(
-    home: Home, data: SetData, outcome: Outcome, row: Row, notice: Callable[[str], None]
-) -> Row:
-    """Publish the draw, and the predictions that `answers.predictions` reads.
-
-    Returns:
-        The row with the digest of the predictions.
-    """
-    draw, scores = outcome.draw, outcome.scores
-    if draw and keep_draw(home.root / "draws", draw, data.features.dataset):
-        notice(f"draws/{draw.draw_id}.json was damaged and is made anew")
-    if scores:
-        answers = Predictions(
-            predicted=scores.predicted[0],
-            label=scores.label,
-            true_log_p=scores.true_log_p[0],
-            top_p=scores.top_p[0],
-            true_rank=scores.true_rank[0],
-            ids=data.test_ids,
-        )
-        row = replace(row, predictions=write_predictions(home.root, row.row_id, answers))
-    return row
 
 
 def _splits_read(block: Block, data: SetData) -> list[str]:

@@ -78,7 +78,8 @@ def run(
         _run_stack(block, stack, data, entered, advance, notice)
         done += len(stack.variants)
         progress(done / len(entered))
-    return _scored([_settled(block, race, data, anew) for race in races], block, data)
+    outcomes = [_settled(block, race, data, anew) for race in races]
+    return _scored(outcomes, block, data) if data.tested else outcomes
 
 
 def _run_stack(
@@ -133,6 +134,8 @@ def _tried(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Point]
     if not race.policy.selects or draw is None or not draw.val:
         return [()] * len(rivals.variants)
     query, labels = data.pictures(rivals.method, "val", draw.val, draw.val_labels)
+    if rivals.method.setting == "transductive":  # it answers for the test pictures together
+        query = query.beside(data.test_query(rivals.method))
     return _searched(rivals, query, labels) or _validated(rivals, query, labels, data)
 
 
@@ -163,7 +166,7 @@ def _validated(rivals: Heads, query: Query, labels: Tensor, data: SetData) -> li
     for first in range(0, len(rivals.variants), at_once):
         heads = served(rivals.part(first, first + at_once), data)
         parts = engine.logits_in_parts(heads.method, heads.params, query, data.limit)
-        logits = torch.cat([part for _, _, part in parts], 1)  # [V, n, C]
+        logits = torch.cat([part for _, _, part in parts], 1)[:, : len(labels)]  # [V, n, C]
         right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
         points += [
             [Point(variant, variant.settings, right[v], log_p[v])]

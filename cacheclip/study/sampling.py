@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from cacheclip.draws import Draw, Shots
 from cacheclip.errors import InputError, UsageError
 from cacheclip.store.given import common_seeds
-from cacheclip.store.home import FeatureSet
+from cacheclip.store.source import About
 from cacheclip.study.data import GIVEN, RANKED, SetData
 
 
 def sampling(
-    asked: str | None, shots: Sequence[Shots], seeds: Sequence[int], features: FeatureSet
+    asked: str | None, shots: Sequence[Shots], seeds: Sequence[int], features: About
 ) -> str:
     """The sampling procedure: `given` where draws came with the set, unless another is asked for.
 
@@ -53,7 +53,7 @@ def _listed(there: Sequence[tuple[int, int]]) -> str:
     return listed or "no draws"
 
 
-def _fix(features: FeatureSet, there: Sequence[tuple[int, int]]) -> str:
+def _fix(features: About, there: Sequence[tuple[int, int]]) -> str:
     own = f"add --draw {RANKED} for other draws"
     shots, seeds = common_seeds(there)
     if not seeds:

@@ -109,9 +109,7 @@ def score(
         data: the feature set.
         temperatures: what divides the logits of each before the softmax; 1 by default.
     """
-    rows = data.good_rows("test")
-    all_labels = data.features.labels.splits["test"].labels
-    labels = torch.tensor([all_labels[row] for row in rows], device=data.device)  # [n]
+    labels = torch.tensor(data.open_test_labels(), device=data.device)  # [n]
     T = torch.tensor(temperatures or [1.0], device=data.device)
     parts = logits_in_parts(method, params, data.test_query(method), data.limit)
     told = _Told.cat([_Told.of(x, labels[first:last], T) for first, last, x in parts])

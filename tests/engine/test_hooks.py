@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.engine import stack as engine
-from cacheclip.engine.trainer import steps
+from cacheclip.engine.trainer import steps, train
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.methods.base import Move, Params, Reads, Setting, Trained, steps as step_settings
 from cacheclip.task import Batch, Generators, Query, Task, class_text, unit
@@ -97,14 +97,13 @@ def test_steps_read_a_fresh_view_each_epoch_and_know_their_number(
         return real(self, params, batch)
 
     monkeypatch.setattr(TextProbe, "loss", noted)
-    fitted(TextProbe(), make_task(2, views=W))
+    train(TextProbe(), make_task(2, views=W), [0, 1], lambda share: None)
     assert [step for step, _, _ in seen] == list(range(16))
     assert [views for _, views, _ in seen] == ([{0}] * 4 + [{1}] * 4) * 2
     assert len({noise for _, _, noise in seen}) == 16
-    monkeypatch.setattr(TextProbe, "loss", noted)
     first = list(seen)
     seen.clear()
-    fitted(TextProbe(), make_task(1, views=W))
+    train(TextProbe(), make_task(1, views=W), [0], lambda share: None)
     assert [noise for _, _, noise in seen] == [noise for _, _, noise in first]  # of the seed alone
 
 

@@ -158,6 +158,7 @@ class Sums:
     preprocess = {"size": [4, 4]}
     compute = {"dtype": "float32"}
     layers = ("image",)
+    parts = {"text-projection": np.eye(8, dtype=np.float32)}
     weights_file = Path(__file__)
     device = "cpu"
 

@@ -14,7 +14,8 @@ from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods import base
 from cacheclip.methods.base import Method, Params, Trained
 from cacheclip.methods.clip_adapter import ClipAdapter
-from cacheclip.task import Generators, Query, Task, class_text, unit
+from cacheclip.task import Generators, Query, Task, unit
+from tests.methods.tasks import frozen, pictures, text_of
 
 COUNTS, D = (5, 1, 3), 7
 C, N = len(COUNTS), sum(COUNTS)
@@ -29,26 +30,31 @@ def unit_rows(n: int, seed: int) -> Tensor:
     return unit(torch.randn(n, D, generator=g, dtype=torch.float64))
 
 
+def layers(n: int, seed: int) -> dict[str, Tensor]:
+    return {"image": unit_rows(n, seed), "pre-projection": pictures(n, seed)["pre-projection"]}
+
+
 def task_of(method: type[Method], variants: int = 1, order: list[int] | None = None) -> Task:
     """Five, one and three pictures of the classes; the same support for every variant."""
     labels = torch.arange(C).repeat_interleave(torch.tensor(COUNTS))
     rows = torch.tensor(order if order is not None else list(range(N)))
-    settings = method.fixed(3, 40.0)
+    settings, reads = method.fixed(3, 40.0), method().reads
     return Task(
-        pool={"image": unit_rows(N, 1)},
+        pool={name: layers(N, 1)[name] for name in reads.support},
         rows=rows.expand(variants, -1),
         labels=labels[rows].expand(variants, -1),
-        text=class_text(unit_rows(2 * C, 2).view(C, 2, D), method().reads.text),
+        text=text_of(reads.text, range(C), torch.float64),
         settings=method.numbers_of([settings] * variants, dtype=torch.float64),
         logit_scale=40.0,
         n_classes=C,
+        encoder={name: frozen()[name] for name in reads.encoder},
     )
 
 
 def fitted(method: Method, task: Task) -> Params:
     seeds = [1] * task.variants
     ((_, _, params),) = engine.fit(method, task, seeds, lambda share: None, 10**9)
-    return params
+    return method.head(params, task)
 
 
 def built(method: type[Method], **words: str) -> Method:
@@ -57,7 +63,7 @@ def built(method: type[Method], **words: str) -> Method:
 
 @pytest.mark.parametrize("method", DRAWING, ids=lambda m: m.name)
 def test_unequal_classes_give_finite_logits_together_as_alone(method: type[Method]) -> None:
-    query = Query({"image": unit_rows(6, 3)})
+    query = Query(layers(6, 3))
     made = built(method)
     two = made.logits(fitted(made, task_of(method, 2)), query)
     one = made.logits(fitted(made, task_of(method)), query)
@@ -70,7 +76,7 @@ def test_unequal_classes_give_finite_logits_together_as_alone(method: type[Metho
     "method", [m for m in DRAWING if not issubclass(m, Trained)], ids=lambda m: m.name
 )
 def test_a_closed_form_does_not_see_the_order_of_unequal_classes(method: type[Method]) -> None:
-    query, made = Query({"image": unit_rows(6, 3)}), built(method)
+    query, made = Query(layers(6, 3)), built(method)
     mixed = task_of(method, order=[8, 0, 5, 1, 7, 2, 3, 6, 4])
     plain = made.logits(fitted(made, task_of(method)), query)
     torch.testing.assert_close(made.logits(fitted(made, mixed), query), plain, rtol=0, atol=1e-6)
@@ -115,7 +121,7 @@ def test_a_first_word_stands_in_no_settings(method: type[Method]) -> None:
 
 @pytest.mark.parametrize("method", WEIGHING, ids=lambda m: m.name)
 def test_a_uniform_prior_takes_the_log_shares_off_the_logits(method: type[Method]) -> None:
-    task, query = task_of(method, 2), Query({"image": unit_rows(6, 3)})
+    task, query = task_of(method, 2), Query(layers(6, 3))
     plain, corrected = built(method), built(method, prior="uniform")
     before = plain.logits(fitted(plain, task), query)
     after = corrected.logits(fitted(corrected, task), query)
@@ -127,7 +133,7 @@ def test_a_uniform_prior_takes_the_log_shares_off_the_logits(method: type[Method
 def test_balanced_weights_move_the_answers_and_leave_no_prior_to_take_off(
     method: type[Method],
 ) -> None:
-    task, query = task_of(method), Query({"image": unit_rows(6, 3)})
+    task, query = task_of(method), Query(layers(6, 3))
     plain, weighted = built(method), built(method, class_weight="balanced")
     both = built(method, class_weight="balanced", prior="uniform")
     before, after, corrected = (

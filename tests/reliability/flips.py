@@ -80,6 +80,7 @@ def noted(world: World) -> None:
         set_digest=features.digest,
         weights=memo.stamp(world.root / "weights"),
         stores=[str(store.path.relative_to(world.home.root)) for store in features.images.values()],
+        parts=[],
         text=str(features.text.path.relative_to(world.home.root)),
         text_digest=features.text.digest,
         failed=0,

@@ -1,23 +1,30 @@
-"""Rows that are there already: those of the log that prove themselves, and those in the making."""
+"""What a study keeps in a results folder: rows, draws, predictions, the place of bundles.
+
+Rows that prove themselves are taken again, and rows in the making are waited for. Without a journal
+a study leaves nothing behind.
+"""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 from cacheclip import results
-from cacheclip.answers import intact, keep_ids
+from cacheclip.answers import Predictions, Rooted, intact, keep_ids, write_predictions
+from cacheclip.draws import keep_draw
 from cacheclip.files.disk import digest
 from cacheclip.files.locks import LockedError, lock
 from cacheclip.results import Row
-from cacheclip.store.home import Home
 from cacheclip.study.data import SetData
+from cacheclip.study.run import Outcome
 
 
-class Log:
-    """The log of a results folder, which other comparisons may write to at the same time."""
+class Journal:
+    """One results folder, which other comparisons may write to at the same time."""
 
-    def __init__(self, home: Home, data: SetData) -> None:
-        self._home = home
+    def __init__(self, home: Rooted, data: SetData) -> None:
+        self._root = home.root
         self._data = data
         self._size = -1  # of the log when it was last looked at, and what was added since
 
@@ -32,13 +39,13 @@ class Log:
             StoreError: the log cannot be read.
         """
         self._size = self._now()
-        found = results.rows(self._home.root, row_ids, notice)
-        if found and keep_ids(self._home.root, self._data.test_ids, proved=True):
+        found = results.rows(self._root, row_ids, notice)
+        if found and keep_ids(self._root, self._data.test_ids, proved=True):
             notice(f"tests/{self._data.test_id}.json was damaged and is made anew")
         kept = {
             row_id: row
             for row_id, row in found.items()
-            if intact(self._home.root, row_id, row.predictions, row.top1_test)
+            if intact(self._root, row_id, row.predictions, row.top1_test)
         }
         if lost := len(found) - len(kept):
             rows, their = ("1 row is", "its") if lost == 1 else (f"{lost} rows are", "their")
@@ -51,10 +58,35 @@ class Log:
 
     def add(self, rows: Collection[Row]) -> None:
         """Append rows."""
-        self._size += results.append(self._home.root, list(rows))
+        self._size += results.append(self._root, list(rows))
+
+    def keep(self, outcome: Outcome, row: Row, notice: Callable[[str], None]) -> Row:
+        """Publish the draw, and the predictions that `answers.predictions` reads.
+
+        Returns:
+            The row with the digest of the predictions.
+        """
+        draw, scores = outcome.draw, outcome.scores
+        if draw and keep_draw(self._root / "draws", draw, self._data.features.dataset):
+            notice(f"draws/{draw.draw_id}.json was damaged and is made anew")
+        if scores is None:
+            return row
+        answers = Predictions(
+            predicted=scores.predicted[0],
+            label=scores.label,
+            true_log_p=scores.true_log_p[0],
+            top_p=scores.top_p[0],
+            true_rank=scores.true_rank[0],
+            ids=self._data.test_ids,
+        )
+        return replace(row, predictions=write_predictions(self._root, row.row_id, answers))
+
+    def bundle(self, name: str) -> Path:
+        """Where the bundle of that name goes."""
+        return self._root / "bundles" / f"{name}.safetensors"
 
     def _now(self) -> int:
-        path = self._home.root / results.LOG
+        path = self._root / results.LOG
         return path.stat().st_size if path.exists() else 0
 
     @contextmanager
@@ -70,7 +102,7 @@ class Log:
             Whether it is our turn.
         """
         like = [row.store_key, row.method, row.shots, row.select]
-        path = self._home.root / "locks" / f"{digest(like)[:16]}.lock"
+        path = self._root / "locks" / f"{digest(like)[:16]}.lock"
         with ExitStack() as held:
             ours = True
             try:

@@ -1,6 +1,6 @@
 import pytest
 
-from cacheclip.datasets.split_words import split_of
+from cacheclip.store.split_words import split_of
 
 
 @pytest.mark.parametrize(

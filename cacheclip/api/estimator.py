@@ -1,0 +1,174 @@
+"""A few-shot method as a scikit-learn classifier: arrays in, every row of them is support."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from cacheclip.api.head import Head
+from cacheclip.api.verbs import fit
+from cacheclip.errors import CacheclipError, InputError
+from cacheclip.features import Features
+from cacheclip.methods import base as methods
+
+OWN = ("method", "text", "classes", "logit_scale", "shots", "seed")  # what are no settings
+
+
+class WrongValueError(InputError, ValueError):
+    """What is wrong with arrays, as scikit-learn expects to hear it."""
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A method of this package for `Pipeline`, `GridSearchCV` and `cross_val_score`.
+
+    It learns from every row that it is given, or from `shots` a class, with its settings as they
+    stand: to choose among settings is GridSearchCV's. Rows of X are features; their direction is
+    what counts.
+
+    Args:
+        method: name of the method; `linear-probe` and `nearest-mean` need no text.
+        text: [C, D] or [C, T, D] text features of the classes.
+        classes: [C] labels, in the order of the rows of text; by default those of y, sorted.
+        logit_scale: the exp of CLIP's parameter.
+        shots: support rows a class, or "all".
+        seed: of the draw where there are shots, and of what is random in the fit.
+        **settings: of the method.
+
+    Attributes:
+        classes_: [C] labels.
+        head_: the `Head` that the fit left.
+        n_features_in_: D.
+    """
+
+    def __init__(
+        self,
+        method: str = "linear-probe",
+        *,
+        text: Any = None,
+        classes: Any = None,
+        logit_scale: float = 100.0,
+        shots: Any = "all",
+        seed: int = 1,
+        **settings: Any,
+    ) -> None:
+        self.method = method
+        self.text = text
+        self.classes = classes
+        self.logit_scale = logit_scale
+        self.shots = shots
+        self.seed = seed
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """What the constructor was given, settings of the method among it."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not name.startswith("_") and not name.endswith("_")  # these are of a fit
+        }
+
+    def set_params(self, **params: Any) -> "FewShotClassifier":
+        """Change some of that.
+
+        Raises:
+            ValueError: the method has no such setting.
+        """
+        asked = params.get("method", self.method)
+        if isinstance(asked, str) and asked in methods.names():  # any other is refused by the fit
+            method = methods.get(asked)
+            known = {*OWN, *method.table}
+            unknown = [name for name in params if name not in known]
+            if unknown:
+                raise WrongValueError(
+                    f"Invalid parameter {unknown[0]!r} for {type(self).__name__}",
+                    where=f"method {method.name}",
+                    fix=f"one of {', '.join(sorted(known))}",
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "FewShotClassifier":
+        """Learn from features [N, D] and labels [N].
+
+        Raises:
+            ValueError: the arrays are not as described.
+            UsageError: the method or a setting is none.
+        """
+        x, given = validate_data(self, X, y, dtype=(np.float32, np.float64))
+        check_classification_targets(given)
+        labels = np.unique(given)
+        self.classes_ = labels if self.classes is None else np.asarray(self.classes)
+        if len(self.classes_) < 2:
+            raise WrongValueError(
+                f"there is {len(self.classes_)} class, and a classifier needs two or more classes",
+                where="y",
+                fix="give rows of every class",
+            )
+        place = {label: k for k, label in enumerate(self.classes_.tolist())}
+        absent = [label for label in labels.tolist() if label not in place]
+        if absent:
+            raise WrongValueError(
+                f"{len(absent)} labels of y are not among classes: {absent[:5]}",
+                where="classes",
+                fix="classes = np.unique(y), in the order of the rows of text",
+            )
+        self.head_ = self._head(x, np.array([place[label] for label in given.tolist()]))
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Probabilities [n, C], columns as in `classes_`."""
+        probabilities: NDArray[Any] = self._asked(self._fitted().predict_proba, X)
+        return probabilities
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Class scores [n, C]; of two classes [n], positive for the second."""
+        logits: NDArray[Any] = self._asked(self._fitted().logits, X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The label of each row: [n]."""
+        best = self._asked(self._fitted().logits, X).argmax(1)  # [n]
+        answers: NDArray[Any] = self.classes_[best]
+        return answers
+
+    def _head(self, X: NDArray[Any], y: NDArray[np.int64]) -> Head:
+        try:
+            data = Features.of(
+                X,
+                y,
+                text=self.text,
+                logit_scale=self.logit_scale,
+                classnames=[str(label) for label in self.classes_.tolist()],
+            )
+            return fit(
+                self.method,
+                data,
+                shots=self.shots,
+                seed=self.seed,
+                select="fixed",
+                calibrate=False,
+                **{name: x for name, x in self.get_params().items() if name not in OWN},
+            )
+        except InputError as error:
+            raise _as_value_error(error) from None
+
+    def _fitted(self) -> Head:
+        check_is_fitted(self, "head_")
+        head: Head = self.head_
+        return head
+
+    def _asked(self, answer: Any, X: ArrayLike) -> Any:
+        X = validate_data(self, X, dtype=(np.float32, np.float64), reset=False)
+        try:
+            return answer(X)
+        except InputError as error:
+            raise _as_value_error(error) from None
+
+
+def _as_value_error(error: CacheclipError) -> WrongValueError:
+    return WrongValueError(error.what, where=error.where, fix=error.fix)

@@ -1,0 +1,196 @@
+"""A head: one adapted classifier, at work on arrays, and as a file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from cacheclip.api.words import features_of
+from cacheclip.bundle import SUFFIX, Bundle, is_bundle
+from cacheclip.classifier import Classifier
+from cacheclip.engine.memory import default_limit
+from cacheclip.engine.stack import logits_in_parts
+from cacheclip.errors import InputError, UsageError
+from cacheclip.features import Features, rows_of
+from cacheclip.files.places import refuse_place
+from cacheclip.metrics import wilson
+from cacheclip.results import Row
+from cacheclip.study.data import SetData
+from cacheclip.study.score import score
+from cacheclip.study.table import short
+from cacheclip.task import Query, unit
+
+CPU = torch.device("cpu")
+OF_ARRAYS = ("image", "image-norm")  # the layers that rows of features are
+
+
+class Head:
+    """What one fit left. It answers for features of the encoder that it learned from.
+
+    Attributes:
+        bundle: all that it is.
+        classes: [C], what `predict` answers for each class: numbers where the labels were numbers,
+            else the class names.
+        row: its result row; its accuracy on the test split is `row.top1_test`. None of a head that
+            was loaded.
+        notices: what there is to know of its draw, a line each.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        classes: NDArray[Any] | None = None,
+        row: Row | None = None,
+        notices: tuple[str, ...] = (),
+    ) -> None:
+        self.bundle = bundle
+        self.classes = np.array(bundle.classnames) if classes is None else classes
+        self.row = row
+        self.notices = notices
+        self._classifier = Classifier(bundle)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Head":
+        """The head in a bundle that `save` or `cacheclip fit` left; it answers class names.
+
+        Raises:
+            InputError: there is no such bundle, or it is damaged.
+        """
+        return cls(Bundle.read(path))
+
+    @property
+    def method(self) -> str:
+        """Name of its method."""
+        return self.bundle.method
+
+    @property
+    def settings(self) -> dict[str, float | int | str]:
+        """All its settings, as they were given, chosen or left at the method's constants."""
+        return dict(self.bundle.hparams)
+
+    @property
+    def classnames(self) -> list[str]:
+        """[C] names in label order."""
+        return list(self.bundle.classnames)
+
+    @property
+    def learned(self) -> dict[str, float]:
+        """What the fit found for settings given as `learned`."""
+        return dict(self.bundle.learned)
+
+    def __repr__(self) -> str:
+        settings = " ".join(f"{name}={short(x)}" for name, x in self.settings.items())
+        row, tested = self.row, ""
+        if row is not None and row.top1_test is not None:
+            low, high = (100 * share for share in wilson(row.top1_test, row.n_test))
+            percent = 100 * row.top1_test
+            tested = f"; test {percent:.1f} % ({low:.1f}-{high:.1f}) of {row.n_test:,}"
+        return f"<Head {self.method} {settings}: {len(self.classes)} classes{tested}>"
+
+    def logits(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Class scores [n, C].
+
+        Args:
+            X: [n, D] features, raw or unit rows: arrays, tensors or lists.
+
+        Raises:
+            InputError: these are no such rows, or the method reads more of a picture than them.
+        """
+        method, params = self._classifier.method, self._classifier.params
+        parts = logits_in_parts(method, params, self._query(X), default_limit(CPU))
+        found: NDArray[Any] = torch.cat([logits[0] for _, _, logits in parts]).numpy()
+        return found
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Probabilities [n, C]: the softmax of the logits at the temperature of the fit."""
+        logits = torch.from_numpy(self.logits(X)).double()
+        p: NDArray[Any] = (logits / self.bundle.temperature).softmax(-1).numpy()
+        return p
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The class of each row: [n] of `classes`."""
+        answers: NDArray[Any] = self.classes[self.logits(X).argmax(-1)]
+        return answers
+
+    def score(self, data: Features | ArrayLike, y: ArrayLike | None = None) -> float:
+        """Accuracy on the test split of features, or on rows and labels of one's own.
+
+        Args:
+            data: features of the same classes, whose test labels this opens; or [n, D] rows.
+            y: [n] labels of the rows, as `predict` answers them.
+
+        Raises:
+            InputError: the classes are others, or there is no test split.
+        """
+        if y is not None:
+            return self._score_rows(data, np.asarray(y))
+        features = features_of(data)
+        if features.classnames != self.classnames:
+            raise InputError(
+                "these features have other classes than the head",
+                where=f"data set {features.source.dataset}: {len(features.classes)} classes, "
+                f"the head {len(self.classes)}",
+                fix="head.score(X, y) with the rows that are of its classes",
+            )
+        own = SetData(features.source, CPU, default_limit(CPU))
+        if not own.tested:
+            raise InputError(
+                "there is no test split to score on",
+                where=f"data set {features.source.dataset}",
+                fix="head.score(X, y), or Features.of(X, y, split=split) with rows of test",
+            )
+        return float(score(self._classifier.method, self._classifier.params, own).top1[0])
+
+    def save(self, path: Path | str) -> Path:
+        """Write the head to a file that `load` and `cacheclip predict` read.
+
+        Args:
+            path: NAME.safetensors.
+
+        Raises:
+            UsageError: the method answers for a whole set or stream, so it leaves no file.
+            InputError: no file can be written there.
+        """
+        if self._classifier.method.setting != "inductive":
+            raise UsageError(
+                f"{self.method} answers for a whole test set or stream, so it leaves no file",
+                where="head.save",
+                fix="head.predict(X), with all rows at once",
+            )
+        place = Path(path)
+        refuse_place(place, "path", (SUFFIX, ""), is_bundle)
+        self.bundle.write(place, "path")
+        return place
+
+    def _score_rows(self, X: Any, y: NDArray[Any]) -> float:
+        predicted = self.predict(X)
+        if y.shape != predicted.shape:
+            raise InputError(
+                f"y has shape {list(y.shape)}, and X {len(predicted):,} rows",
+                where="head.score(X, y)",
+                fix="give one label a row",
+            )
+        numbers = predicted.dtype.kind in "iu"
+        if numbers != (y.dtype.kind in "iufb"):
+            said, asked = ("names", "numbers") if numbers else ("numbers", "names")
+            as_numbers = "np.array([head.classnames.index(name) for name in y])"
+            raise InputError(
+                f"y are {said}, and the head answers {asked}",
+                where="head.score(X, y)",
+                fix=f"y = {as_numbers if numbers else 'np.array(head.classnames)[y]'}",
+            )
+        return float((predicted == y).mean())
+
+    def _query(self, X: ArrayLike) -> Query:
+        others = [name for name in self.bundle.layers if name not in OF_ARRAYS]
+        if others:
+            raise InputError(
+                f"{self.method} reads {', '.join(others)} of a picture beside its feature",
+                where="the rows to be classified",
+                fix="head.score(data), or cacheclip predict BUNDLE IMAGE_OR_FOLDER",
+            )
+        x = torch.from_numpy(rows_of(X, int(self.bundle.encoder["embed_dim"])))
+        layers = {"image": unit(x), "image-norm": x.norm(dim=-1, keepdim=True)}
+        return Query({name: layers[name] for name in self.bundle.layers})

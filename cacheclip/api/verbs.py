@@ -1,0 +1,158 @@
+"""The two verbs: fit one head, compare many. Nothing is written unless a results folder is given.
+
+head = fit("tip-adapter", data, shots=16, seed=1, alpha=[0.5, 1, 2])
+table = compare(["tip-adapter", "clip-adapter"], data, shots=[1, 4, 16], seeds=3)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cacheclip.api.head import Head
+from cacheclip.api.table import Table
+from cacheclip.api.words import (
+    asked,
+    features_of,
+    in_python,
+    methods_of,
+    refuse_other_words,
+    seeds_of,
+    shot_counts,
+    spoken,
+)
+from cacheclip.draws import Fewer, Shots
+from cacheclip.errors import CacheclipError
+from cacheclip.features import Features
+from cacheclip.study import rows
+from cacheclip.study.compare import Comparison, Request
+from cacheclip.study.fit import one_cell
+from cacheclip.study.table import notes
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder that rows are kept in, and taken from again."""
+
+    root: Path
+
+
+def fit(
+    method: str,
+    data: Features,
+    *,
+    shots: Shots = 16,
+    seed: int = 1,
+    select: str | None = None,
+    recipe: str | None = None,
+    draw: str | None = None,
+    fewer: Fewer = "error",
+    max_memory: int | None = None,
+    calibrate: bool = True,
+    **settings: Any,
+) -> Head:
+    """Fit one head on one few-shot draw, and test it where there is a test split.
+
+    Args:
+        method: its name; `cacheclip methods` lists them.
+        data: the features.
+        shots: support images a class; "all" is every training image.
+        seed: of the draw, and of what is random in the fit.
+        select: how settings are chosen: `fixed`, `fewshot-val` or `full-val`; by default on the
+            validation images, where there are enough of them.
+        recipe: `as-code` or `as-paper`, for a method that knows both.
+        draw: `given` or `ranked`; by default the draws that came with the data, if any did.
+        fewer: "keep" takes what there is of a class with fewer images than that.
+        max_memory: working memory in bytes.
+        calibrate: whether a trained method may be trained again on parts of its support, so that
+            its probabilities are calibrated where no other images are left for that.
+        **settings: of the method: a value, or a list of candidates to choose from.
+
+    Raises:
+        CacheclipError: something is wrong with these, or the fit failed.
+    """
+    features = features_of(data)
+    refuse_other_words(fewer)
+    with in_python():
+        request = Request(
+            methods=methods_of(method),
+            shots=shot_counts(shots),
+            seeds=seeds_of([seed]),
+            select=select,
+            set=asked(settings),
+            recipe=recipe,
+            draw=draw,
+            fewer=fewer,
+            max_memory=max_memory,
+            tests=False,
+            calibrate_anew=calibrate,
+        )
+        comparison = Comparison(request, features.source)
+        said: list[str] = []
+        outcome, winner, row = one_cell(comparison, notice=said.append)
+        bundle = rows.bundle(comparison.blocks[0], outcome, winner, comparison.data)
+    return Head(bundle, features.classes, row, tuple(map(spoken, said)))
+
+
+def compare(
+    methods: str | Sequence[str],
+    data: Features,
+    *,
+    shots: Shots | Sequence[Shots] = (1, 2, 4, 8, 16),
+    seeds: int | Sequence[int] = 3,
+    select: str | None = None,
+    recipe: str | None = None,
+    draw: str | None = None,
+    fewer: Fewer = "error",
+    max_memory: int | None = None,
+    results: Path | str | None = None,
+    **settings: Any,
+) -> Table:
+    """Compare methods over shots, seeds and settings on the test split.
+
+    Args:
+        methods: their names.
+        data: the features.
+        shots: support images a class, one count or several.
+        seeds: of the draws; N means 1 to N.
+        select: how settings are chosen; see `fit`. Under `fixed` each combination of settings is a
+            row of its own.
+        recipe: see `fit`.
+        draw: see `fit`.
+        fewer: see `fit`.
+        max_memory: working memory in bytes.
+        results: a folder that the rows are kept in; those that it has already are not run again.
+        **settings: a value or a list of candidates; of one method alone under its name, as in
+            `clip_adapter={"alpha": [0.2, 0.6]}`.
+
+    Raises:
+        CacheclipError: something is wrong with these, or no row could be made.
+    """
+    features = features_of(data)
+    refuse_other_words(fewer)
+    with in_python():
+        request = Request(
+            methods=methods_of(methods),
+            shots=shot_counts(shots),
+            seeds=seeds_of(seeds),
+            select=select,
+            set=asked(settings),
+            recipe=recipe,
+            draw=draw,
+            fewer=fewer,
+            max_memory=max_memory,
+        )
+        kept = None if results is None else Results(Path(results))
+        comparison = Comparison(request, features.source, kept)
+        said = [*comparison.refusals, *comparison.shortages, *comparison.notices]
+        errors = [
+            outcome.result
+            for outcome, _ in comparison.run(notice=said.append)
+            if isinstance(outcome.result, CacheclipError)
+        ]
+        if errors and all(row.error for row in comparison.rows):
+            raise errors[-1]
+    made = [replace(row, error=spoken(row.error)) if row.error else row for row in comparison.rows]
+    chooses = comparison.blocks[-1].policy.selects
+    said += notes(made, comparison.draws, chooses=chooses)
+    return Table(made, tuple(map(spoken, said)))

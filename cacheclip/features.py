@@ -1,0 +1,329 @@
+"""Features: what every method learns from and is tested on, from a feature set on disk or arrays.
+
+    data = Features.of(X, y, split=split, text=T, logit_scale=100.0)
+    data = load("clipart")
+
+Rows are read when they are first used. Test labels are sealed: what chooses is never handed them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cacheclip.errors import CacheclipError, InputError, ProtocolError
+from cacheclip.exchange import source as origin
+from cacheclip.exchange.arrays import checked
+from cacheclip.exchange.in_memory import ArraySet
+from cacheclip.exchange.split import SPLITS
+from cacheclip.store.home import Home
+from cacheclip.store.key import NAME_RULE, can_be_name
+from cacheclip.store.schema import IMPORTED
+from cacheclip.store.source import Layer, Source
+
+# What `Features.of` calls the arrays that a file calls otherwise.
+CALLED = {"features": "X", "labels": "y", "text_features": "text", "sample_ids": "ids"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pictures of one split that have features.
+
+    Attributes:
+        name: train, val or test.
+        ids: [n] sample ids.
+    """
+
+    name: str
+    ids: list[str]
+    _layer: Layer
+    _rows: list[int]
+    _labels: NDArray[Any] | None  # None where they are sealed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self):,} rows>"
+
+    @cached_property
+    def X(self) -> NDArray[np.float32]:  # noqa: N802
+        """[n, D] raw features."""
+        return self._layer.read_rows(self._rows).features
+
+    @property
+    def y(self) -> NDArray[Any]:
+        """[n] labels, as they were given: names, or numbers; -1 or "" where there is none.
+
+        Raises:
+            ProtocolError: these are the test labels.
+        """
+        if self._labels is None:
+            raise ProtocolError(
+                "test labels are sealed, so that nothing can be chosen by them",
+                where=f"split {self.name}",
+                fix="head.score(data) or cacheclip.compare(...), which open them last",
+            )
+        return self._labels
+
+
+class Features:
+    """Features, labels and class names of one data set, and the text features of its classes.
+
+    Attributes:
+        source: where they lie.
+        classes: [C], what `predict` answers for each class: numbers where labels were numbers
+            when they were given, else the class names.
+    """
+
+    def __init__(self, source: Source, classes: NDArray[Any] | None = None) -> None:
+        self.source = source
+        self.classes = np.array(source.labels.classnames) if classes is None else classes
+
+    @classmethod
+    def of(
+        cls,
+        X: ArrayLike | Mapping[str, ArrayLike],
+        y: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        split: ArrayLike | None = None,
+        text: ArrayLike | None = None,
+        logit_scale: float | None = None,
+        classnames: ArrayLike | None = None,
+        ids: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        draws: Mapping[tuple[int, int], ArrayLike] | None = None,
+        name: str = "arrays",
+    ) -> "Features":
+        """Features from arrays: NumPy arrays, torch tensors, lists, columns of a table.
+
+        Args:
+            X: [N, D] floats, raw or unit rows; or one such array a split, `{"train": X_train,
+                "test": X_test}`, and then `y` and `ids` alike.
+            y: [N] class names, or whole numbers from 0 to C - 1.
+            split: [N] texts, each train, val or test; all are train without it, and then nothing
+                can be tested.
+            text: [C, D] or [C, T, D] text features of the classes, in label order.
+            logit_scale: the exp of CLIP's parameter, 100 for OpenAI's CLIP; needed with text.
+            classnames: [C] texts in label order; by default the labels that are names, sorted.
+            ids: [N] texts, each once in its split; by default the row's number. They decide which
+                rows a draw takes.
+            draws: (seed, shots) -> rows of X, the support sets that somebody published.
+            name: of the data set in result rows, `npz/NAME`.
+
+        Raises:
+            InputError: an array is not as described; the fix is a line of Python.
+        """
+        arrays = {"labels": y, "sample_ids": ids, "features": X}
+        given = _by_split(arrays) if isinstance(X, Mapping) else arrays
+        _refuse_name(name)
+        given |= {"text_features": text, "logit_scale": logit_scale, "classnames": classnames}
+        given |= {f"draw_{seed}_{shots}": rows for (seed, shots), rows in (draws or {}).items()}
+        found = {own: _array(own, x) for own, x in given.items() if x is not None}
+        rows: tuple[str, ...] = ("features", "labels")
+        if split is not None:
+            found["split"], rows = _array("split", split), (*rows, "split")
+        elif "features" in found:
+            found["split"] = np.full(len(np.atleast_1d(found["features"])), "train")
+        _refuse_text_without_scale(found)
+        try:
+            whole = checked(found, origin.Source("Features.of(X, y, ...)", "", rows), tests=False)
+        except InputError as error:
+            raise _in_own_words(error) from None
+        numbers = [x for own, x in found.items() if own in ("labels", *_parts("labels"))]
+        as_numbers = all(x.dtype.kind in "biuf" for x in numbers)
+        said = tuple(line for line in whole.notices if not line.startswith("joined"))
+        source = ArraySet(f"{IMPORTED}/{name}", replace(whole, notices=said))
+        return cls(source, np.arange(len(whole.classnames)) if as_numbers else None)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(getattr(self, name)):,}" for name in self.splits)
+        text = "with text" if self.source.text else "no text"
+        return (
+            f"<Features {self.source.dataset}, {self.source.name}: {len(self.classes)} classes, "
+            f"{sizes}; {text}>"
+        )
+
+    @property
+    def classnames(self) -> list[str]:
+        """[C] names in label order."""
+        return list(self.source.labels.classnames)
+
+    @property
+    def logit_scale(self) -> float:
+        """The encoder's exp(logit_scale)."""
+        return float(self.source.encoder["logit_scale"])
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that have rows."""
+        there = self.source.labels.splits
+        return [name for name in SPLITS if name in there and len(there[name].labels)]
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was read as what, a line each."""
+        return tuple(self.source.notices)
+
+    @cached_property
+    def text(self) -> NDArray[np.float32] | None:
+        """[C, T, D] raw text features of T prompts a class; None without text."""
+        return None if self.source.text is None else self.source.text.load()
+
+    @cached_property
+    def train(self) -> Split:
+        """What support sets are drawn from."""
+        return self._split("train")
+
+    @cached_property
+    def val(self) -> Split:
+        """What settings are chosen on."""
+        return self._split("val")
+
+    @cached_property
+    def test(self) -> Split:
+        """What accuracies are of; its labels are sealed."""
+        return self._split("test")
+
+    def _split(self, name: str) -> Split:
+        if name not in self.splits:
+            raise InputError(
+                f"there is no split {name}",
+                where=f"data set {self.source.dataset} (has {', '.join(self.splits)})",
+                fix='Features.of(X, y, split=split), split [N] of "train", "val" and "test"',
+            )
+        layer, failed = self.source.store(name), self.source.failures(name)
+        rows = [row for row in range(layer.rows) if row not in failed]
+        ids = layer.ids()
+        labels = None
+        if name != "test":
+            nothing: Any = -1 if self.classes.dtype.kind in "iu" else ""
+            number = np.array(self.source.labels.splits[name].labels)[rows]
+            labels = np.append(self.classes, nothing)[number]  # an unlabelled row is -1: the last
+        return Split(name, [ids[row] for row in rows], layer, rows, labels)
+
+
+def load(
+    dataset: str | None = None,
+    model: str | None = None,
+    pretrained: str | None = None,
+    home: Home | Path | str | None = None,
+) -> Features:
+    """Features that `cacheclip extract` or `import` left on disk; nothing is read yet.
+
+    Args:
+        dataset: an id, or the last part of one; by default what was extracted last.
+        model: name of the encoder, or NAME@WEIGHTS; by default the one extracted last.
+        pretrained: its weights.
+        home: the home folder; by default $CACHECLIP_HOME, or the user's data folder.
+
+    Raises:
+        StoreError: nothing fits or it is incomplete; the fix is the command that makes it.
+    """
+    place = home if isinstance(home, Home) else Home.resolve(home)
+    return Features(place.find(dataset, model, pretrained))
+
+
+def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
+    """Rows to be classified, [n, D] float32.
+
+    Args:
+        X: [n, D] floats, or [D] of one row.
+        dim: D, where it is known.
+
+    Raises:
+        InputError: these are no such rows.
+    """
+    x = np.atleast_2d(_array("X", X))
+    if x.dtype.kind not in "fiu" or x.ndim != 2 or (dim is not None and x.shape[1] != dim):
+        wanted = "[n, D]" if dim is None else f"[n, {dim}]"
+        raise InputError(
+            f"X: {x.dtype} {list(x.shape)}, where rows {wanted} of floats are needed",
+            where="the rows to be classified",
+            fix="give features of the encoder that the head learned from",
+        )
+    rows = x.astype(np.float32)
+    norm = np.sqrt(np.square(rows, dtype=np.float64).sum(1))
+    bad = np.flatnonzero(~((norm > 0) & np.isfinite(norm)))
+    if len(bad):
+        shown = ", ".join(map(str, bad[:5].tolist())) + (", ..." if len(bad) > 5 else "")
+        raise InputError(
+            f"X: {len(bad):,} of {len(rows):,} rows are not finite or have no length: {shown}",
+            where="the rows to be classified",
+            fix="X = X[np.isfinite(X).all(1) & (X != 0).any(1)]  # leaves them out",
+        )
+    return rows
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """What an array of each split is called: X_train, y_test."""
+    return tuple(f"{CALLED.get(name, name)}_{split}" for split in SPLITS)
+
+
+def _by_split(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays that are given as one a split, each by a name of its own: X_train, y_test."""
+    given: dict[str, Any] = {}
+    for name, parts in arrays.items():
+        if parts is None:
+            continue
+        own = CALLED[name]
+        if not isinstance(parts, Mapping) or not parts.keys() <= set(SPLITS):
+            shown = list(parts) if isinstance(parts, Mapping) else type(parts).__name__
+            raise InputError(
+                f"{own}: {shown}, where X is one array a split",
+                where="Features.of(X, y, ...)",
+                fix=f'{own} = {{"train": {own}_train, "test": {own}_test}}; splits are train, val '
+                "and test",
+            )
+        given |= {f"{own}_{split}": part for split, part in parts.items()}
+    return given
+
+
+def _array(name: str, x: Any) -> NDArray[Any]:
+    """An array of what people have: tensors, lists, columns of a table."""
+    if hasattr(x, "detach"):  # a tensor; torch itself need not be loaded to know one
+        x = x.detach().cpu()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x  # which NumPy does not know
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # lists of unequal length
+        own = CALLED.get(name, name)
+        raise InputError(
+            f"{own}: no array can be made of it: {error}",
+            where="Features.of(X, y, ...)",
+            fix=f"{own} = np.array({own}), whose rows are of one length",
+        ) from None
+    if array.dtype.kind == "O" and array.size and all(isinstance(one, str) for one in array.flat):
+        return array.astype(str)
+    return array
+
+
+def _refuse_name(name: str) -> None:
+    if not can_be_name(name):
+        raise InputError(
+            f"{name!r} cannot be the name of a data set",
+            where="Features.of(X, y, name=...)",
+            fix=NAME_RULE,
+        )
+
+
+def _refuse_text_without_scale(found: Mapping[str, NDArray[Any]]) -> None:
+    if "text_features" in found and "logit_scale" not in found:
+        raise InputError(
+            "there are text features, but not the scale of their logits",
+            where="Features.of(X, y, text=text)",
+            fix="give it, 100 for OpenAI's CLIP: Features.of(..., logit_scale=100)",
+        )
+
+
+def _in_own_words(error: CacheclipError) -> InputError:
+    """An error of checked arrays, by the names that `Features.of` has for them."""
+    what, fix = error.what, error.fix
+    for name, own in CALLED.items():
+        what = re.sub(f"^{name}:", f"{own}:", what)
+        fix = re.sub(rf"\b{name}\b", own, fix)
+    return InputError(what, where=error.where, fix=fix)

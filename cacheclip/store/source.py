@@ -1,0 +1,114 @@
+"""What stage two reads features from, wherever they lie: on disk or in memory."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cacheclip.store.labels import Labels
+from cacheclip.store.reader import Features
+
+
+class Layer(Protocol):
+    """The vectors of one split and layer, as `store.reader.Store` holds them."""
+
+    @property
+    def digest(self) -> str:
+        """What it goes by in a row."""
+
+    @property
+    def layer(self) -> str:
+        """Its name."""
+
+    @property
+    def rows(self) -> int:
+        """Rows, failed ones included."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    def ids(self) -> list[str]:
+        """The sample ids, in row order."""
+
+    def read_rows(
+        self, rows: Sequence[int] | NDArray[np.int64], *, normalize: bool = False
+    ) -> Features:
+        """Some rows in the order given."""
+
+
+class Text(Protocol):
+    """Text features, as `store.text.TextStore` holds them."""
+
+    @property
+    def digest(self) -> str:
+        """What it goes by in a row."""
+
+    @property
+    def template(self) -> str:
+        """Name of the prompt family."""
+
+    def load(self) -> NDArray[np.float32]:
+        """[C, T, D] raw; zeros where a class has no T-th prompt."""
+
+
+class About(Protocol):
+    """What there is to know of features beside their vectors and labels."""
+
+    @property
+    def dataset(self) -> str:
+        """Id of the data set."""
+
+    @property
+    def name(self) -> str:
+        """The encoder, MODEL@PRETRAINED."""
+
+    @property
+    def encoder(self) -> Mapping[str, Any]:
+        """The encoder block of the keys."""
+
+    @property
+    def preprocess(self) -> Mapping[str, Any]:
+        """The preprocess block of the keys."""
+
+    @property
+    def text(self) -> Text | None:
+        """Text features; None where there are none."""
+
+    @property
+    def own(self) -> bool:
+        """Whether these are a user's pictures or arrays, and no data set of the field."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """A line each, for the user."""
+
+    @property
+    def extract_command(self) -> str:
+        """What makes or completes the set."""
+
+    @property
+    def text_command(self) -> str:
+        """What to do for text features where there are none."""
+
+    @property
+    def given_draws(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
+        """(seed, shots) -> rows of split train."""
+
+
+class Source(About, Protocol):
+    """Where features lie: `store.features.FeatureSet` on disk, `exchange.in_memory.ArraySet` here.
+
+    Its labels are those of all splits. The study hands those of test to nobody but scoring.
+    """
+
+    @property
+    def labels(self) -> Labels:
+        """Labels and class names."""
+
+    def store(self, split: str, layer: str = "image") -> Layer:
+        """The vectors of a split and layer."""
+
+    def failures(self, split: str) -> Collection[int]:
+        """The rows of a split that lack the features of some layer."""

@@ -1,0 +1,156 @@
+"""Features from arrays: what is taken, what is refused and how, and that test labels stay shut."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cacheclip
+from cacheclip.errors import InputError, ProtocolError
+from cacheclip.exchange.import_npz import import_npz
+from cacheclip.features import Features, load, rows_of
+from cacheclip.methods import base as methods
+from cacheclip.store.home import Home
+from cacheclip.study.data import SetData
+
+NAMES = np.array(["ant", "bee", "cow", "doe", "eel"])
+
+
+def test_arrays_of_every_kind_are_the_same_features(arrays: dict[str, Any]) -> None:
+    X, y, split = (arrays[name] for name in ("X", "y", "split"))
+    plain = Features.of(X, y, split=split)
+    tensors = Features.of(torch.tensor(X), torch.tensor(y), split=split.tolist())
+    lists = Features.of(X.tolist(), y.tolist(), split=split.astype(object))
+    masks = {name: split == name for name in ("train", "val", "test")}
+    by_split = Features.of(
+        {name: X[mask] for name, mask in masks.items()},
+        {name: y[mask] for name, mask in masks.items()},
+        ids={name: np.flatnonzero(mask) for name, mask in masks.items()},
+    )
+    for other in (tensors, lists, by_split):
+        for name in ("train", "val", "test"):
+            mine, theirs = getattr(plain, name), getattr(other, name)
+            np.testing.assert_array_equal(mine.X, theirs.X)
+            assert mine.ids == theirs.ids
+        np.testing.assert_array_equal(plain.train.y, other.train.y)
+    assert plain.splits == ["train", "val", "test"]
+    np.testing.assert_array_equal(plain.train.X, X[split == "train"].astype(np.float32))
+    half = Features.of(X.astype(np.float16), y, split=split)
+    np.testing.assert_array_equal(half.test.X, X[split == "test"].astype(np.float16))
+    brain = Features.of(torch.tensor(X).bfloat16(), y, split=split)
+    np.testing.assert_array_equal(
+        brain.train.X, torch.tensor(X).bfloat16().float().numpy()[split == "train"]
+    )
+
+
+def test_answers_are_of_the_kind_that_labels_were(arrays: dict[str, Any]) -> None:
+    X, y = arrays["X"], arrays["y"]
+    assert Features.of(X, y).classes.tolist() == [0, 1, 2, 3, 4]
+    assert Features.of(X, y, classnames=NAMES).classes.tolist() == [0, 1, 2, 3, 4]
+    named = Features.of(X, NAMES[y])
+    assert named.classes.tolist() == named.classnames == NAMES.tolist()
+    np.testing.assert_array_equal(named.train.y, NAMES[y])
+
+
+def test_test_labels_are_handed_out_by_nothing_but_the_score(data: Features) -> None:
+    assert len(data.test.X) == len(data.test) == 30
+    with pytest.raises(ProtocolError, match="sealed"):
+        data.test.y  # noqa: B018
+    held = SetData(data.source, torch.device("cpu"), 10**8)
+    with pytest.raises(ProtocolError, match="before the score"):
+        held.pool("test")
+    assert len(held.open_test_labels()) == 30
+    rooms = Path(cacheclip.__file__).parent.rglob("*.py")
+    openers = {path.name for path in rooms if "open_test_labels()" in path.read_text()}
+    assert openers == {"score.py", "data.py"}  # the score, and the refit after it
+
+
+def test_arrays_and_their_import_are_the_same_set(arrays: dict[str, Any], tmp_path: Path) -> None:
+    own = {"features": "X", "labels": "y", "text_features": "text"}
+    file = {name: arrays[own.get(name, name)] for name in (*own, "split", "logit_scale")}
+    np.savez(tmp_path / "toys.npz", **file)
+    home = Home(tmp_path / "home")
+    import_npz(tmp_path / "toys.npz", home)
+    there, here = load("toys", home=home), Features.of(**arrays, name="toys")
+    assert repr(there) == repr(here)
+    assert here.source.labels.digest == there.source.labels.digest
+    assert here.text is not None
+    np.testing.assert_array_equal(here.text, there.text)
+    mine, theirs = (
+        SetData(one.source, torch.device("cpu"), 10**8).stores(
+            methods.get("tip-adapter")().reads, ["train", "val", "test"]
+        )
+        for one in (here, there)
+    )
+    assert mine == theirs
+    for split in here.splits:
+        one, other = here.source.store(split), there.source.store(split)
+        rows = [3, 0, 5]
+        for normalize in (True, False):
+            mine_, theirs_ = (s.read_rows(rows, normalize=normalize) for s in (one, other))
+            np.testing.assert_array_equal(mine_.features, theirs_.features)
+            np.testing.assert_array_equal(mine_.norm, theirs_.norm)
+
+
+def test_published_draws_come_along(arrays: dict[str, Any]) -> None:
+    rows = [
+        int(np.flatnonzero((arrays["y"] == c) & (arrays["split"] == "train"))[2]) for c in range(5)
+    ]
+    data = Features.of(**arrays, draws={(1, 1): rows})
+    (given,) = data.source.given_draws.values()
+    assert [data.train.ids[row] for row in given] == [str(row) for row in rows]
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "rows": ({"y": np.zeros(7, int)}, "y: its shape", "y [N]"),
+    "turned": ({"X": np.ones((16, 150))}, "a column each", "X = X.T"),
+    "from 1": ({"y": np.arange(150) % 5 + 1, "text": None}, "count from 1", "y = y - 1"),
+    "one-hot": ({"y": np.eye(5)[np.arange(150) % 5]}, "one-hot", "y = y.argmax(1)"),
+    "no scale": ({"logit_scale": None}, "not the scale", "logit_scale=100"),
+    "log scale": ({"logit_scale": 4.6}, "log of the scale", "logit_scale = np.exp(logit_scale)"),
+    "whole": ({"X": np.ones((150, 16), int)}, "X: int64", "X = X.astype(np.float32)"),
+    "nan": ({"X": np.full((150, 16), np.nan)}, "are not finite", "X, y, split = X[keep]"),
+    "numbers": ({"split": np.arange(150) % 2}, "split: int64", "split = np.where(split == "),
+    "ragged": ({"X": [[1.0, 2.0], [1.0]]}, "X: no array", "X = np.array(X)"),
+    "of another": ({"text": np.ones((5, 9))}, "another encoder", "text [5, 16]"),
+    "twice": ({"ids": ["a"] * 150}, "more than once", "ids = np.array("),
+    "names": ({"y": NAMES[np.arange(150) % 5]}, "no classnames", "classnames = np.unique(y)"),
+    "half": ({"X": {"train": np.ones((150, 16))}}, "one array a split", 'y = {"train": y_train'),
+    "set": ({"name": "a/b"}, "cannot be the name", "letters"),
+}
+
+
+@pytest.mark.parametrize(("changes", "what", "fix"), FAULTS.values(), ids=list(FAULTS))
+def test_a_mistake_is_named_with_a_line_that_mends_it(
+    changes: dict[str, Any], what: str, fix: str, arrays: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        Features.of(**(arrays | changes))
+    assert what in caught.value.what
+    assert fix in caught.value.fix
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_fix_runs_as_printed(arrays: dict[str, Any]) -> None:
+    wrong = arrays | {"X": arrays["X"].copy()}
+    wrong["X"][4] = np.nan
+    with pytest.raises(InputError) as caught:
+        Features.of(**wrong)
+    exec(caught.value.fix, {"np": np}, wrong)
+    names = ("X", "y", "split", "text", "logit_scale")
+    assert len(Features.of(**{name: wrong[name] for name in names}).train) == 89
+
+
+def test_a_split_that_is_not_there_is_said(arrays: dict[str, Any]) -> None:
+    whole = Features.of(arrays["X"], arrays["y"])
+    assert whole.splits == ["train"]
+    with pytest.raises(InputError, match="no split test"):
+        whole.test  # noqa: B018
+
+
+@pytest.mark.parametrize("bad", ["abc", np.ones((2, 3)), np.zeros((2, 16)), [[np.inf] * 16]])
+def test_rows_to_be_classified_are_checked(bad: Any) -> None:
+    with pytest.raises(InputError):
+        rows_of(bad, 16)

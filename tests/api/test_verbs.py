@@ -1,0 +1,196 @@
+"""Fit and compare from Python: what the commands do, on arrays, without a home."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cacheclip.api.head import Head
+from cacheclip.api.verbs import compare, fit
+from cacheclip.api.words import asked, spoken
+from cacheclip.errors import CacheclipError, InputError, MachineError, UsageError
+from cacheclip.exchange.import_npz import import_npz
+from cacheclip.features import Features
+from cacheclip.results import LOG, documented
+from cacheclip.store.home import Home
+from cacheclip.study.compare import Comparison, Request
+from cacheclip.study.fit import fit as fit_with_journal
+
+TIP: dict[str, Any] = {"alpha": [0.5, 1.0, 2.0], "beta": 5.5}
+
+
+def test_a_head_answers_saves_and_answers_the_same(data: Features, tmp_path: Path) -> None:
+    head = fit("tip-adapter", data, shots=4, seed=1, **TIP)
+    assert head.settings["alpha"] in TIP["alpha"]
+    assert head.row is not None
+    assert head.score(data) == head.row.top1_test
+    p = head.predict_proba(data.test.X)
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-12)
+    assert head.predict(data.test.X).tolist() == p.argmax(1).tolist()
+    X, y = data.train.X, data.train.y
+    assert head.score(X, y) == (head.predict(3 * X) == y).mean()  # of any norm
+    again = Head.load(head.save(tmp_path / "toys.safetensors"))
+    np.testing.assert_array_equal(again.logits(X), head.logits(X))
+    assert again.predict(X).tolist() == [str(label) for label in head.predict(X)]
+    assert again.score(data) == head.score(data)
+    assert "tip-adapter alpha=" in repr(head)
+
+
+def test_the_commands_and_python_are_one(arrays: dict[str, Any], tmp_path: Path) -> None:
+    """The same row ids, numbers and bundle bytes, from arrays and from a home."""
+    own = {"features": "X", "labels": "y", "text_features": "text"}
+    file = {name: arrays[own.get(name, name)] for name in (*own, "split", "logit_scale")}
+    np.savez(tmp_path / "toys.npz", **file)
+    home = Home(tmp_path / "home")
+    import_npz(tmp_path / "toys.npz", home)
+    data = Features.of(**arrays, name="toys")
+    request = Request(("tip-adapter",), (4,), set=("alpha=0.5,1.0,2.0", "beta=5.5"))
+    wanted = fit_with_journal(request, home.find(), home)
+    head = fit("tip-adapter", data, shots=4, **TIP)
+    assert head.row is not None
+    assert wanted.bundle is not None
+    assert head.row.row_id == wanted.row.row_id
+    assert head.save(tmp_path / "b.safetensors").read_bytes() == wanted.bundle.read_bytes()
+    asked_for = Request(("zero-shot", "nearest-mean"), (1, 4), (1, 2))
+    there = Comparison(asked_for, home.find(), home)
+    wanted_rows = [row for _, row in there.run()]
+    table = compare(["zero-shot", "nearest-mean"], data, shots=[1, 4], seeds=2)
+    assert [(r.row_id, r.top1_test) for r in table.rows] == [
+        (r.row_id, r.top1_test) for r in wanted_rows
+    ]
+
+
+def test_a_table_is_read_by_people_and_programs(data: Features) -> None:
+    table = compare(
+        ["zero-shot", "tip-adapter"], data, shots=[1, 99], seeds=2, tip_adapter={"alpha": 1}
+    )
+    assert len(table) == 5
+    assert [row.shots for row in table.errors] == [99, 99]
+    assert 'shots=18 or fewer, fewer="keep"' in str(table.errors[0].error)
+    assert "tip-adapter" in repr(table)
+    assert "<td>tip-adapter</td>" in table._repr_html_()
+    assert table.best is not None
+    assert table.best.shots == 1
+
+
+def test_rows_become_a_frame_where_pandas_is(
+    data: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = compare("zero-shot", data)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MachineError, match="pip install pandas"):
+        table.to_pandas()
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    (line,) = table.to_pandas()
+    assert line["row_id"] == table.rows[0].row_id
+    assert set(line) == set(documented())
+
+
+def test_nothing_is_written_unless_a_folder_is_given(
+    data: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CACHECLIP_HOME", str(tmp_path / "home"))
+    first = compare("nearest-mean", data, shots=1, seeds=2)
+    assert list(tmp_path.iterdir()) == []
+    kept = compare("nearest-mean", data, shots=1, seeds=2, results="kept")
+    log = (tmp_path / "kept" / LOG).read_text()
+    again = compare("nearest-mean", data, shots=1, seeds=2, results=tmp_path / "kept")
+    assert (tmp_path / "kept" / LOG).read_text() == log
+    assert [row.top1_test for row in again.rows] == [row.top1_test for row in first.rows]
+    assert again.rows == kept.rows
+
+
+def test_without_a_test_split_there_is_a_head_and_no_table(arrays: dict[str, Any]) -> None:
+    whole = Features.of(arrays["X"], arrays["y"])
+    head = fit("linear-probe", whole, shots="all")
+    assert head.row is not None
+    assert (head.row.top1_test, head.row.n_test, head.row.n_train) == (None, 0, 150)
+    assert head.score(arrays["X"], arrays["y"]) > 0.9
+    for ask in (lambda: head.score(whole), lambda: compare("linear-probe", whole)):
+        with pytest.raises(CacheclipError, match="no test split"):
+            ask()
+
+
+def test_test_labels_change_no_head(arrays: dict[str, Any]) -> None:
+    moved = arrays["y"].copy()
+    test = arrays["split"] == "test"
+    moved[test] = (moved[test] + 1) % 5
+    one, other = (
+        fit("tip-adapter", Features.of(**(arrays | {"y": y}))) for y in (arrays["y"], moved)
+    )
+    assert one.settings == other.settings
+    np.testing.assert_array_equal(one.logits(arrays["X"]), other.logits(arrays["X"]))
+    assert one.row is not None
+    assert other.row is not None
+    assert one.row.top1_test != other.row.top1_test
+
+
+MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "method": ("tip-adaptor", {}, "did you mean tip-adapter"),
+    "shots": ("tip-adapter", {"shots": 99}, 'shots=18 or fewer, fewer="keep"'),
+    "no shots": ("tip-adapter", {"shots": 2.5}, 'shots="all"'),
+    "seed": ("tip-adapter", {"seed": -1}, "a whole number"),
+    "setting": ("tip-adapter", {"alfa": 2}, 'tip_adapter={"alpha": 2}'),
+    "value": ("tip-adapter", {"alpha": None}, "alpha=[VALUE, VALUE]"),
+    "word": ("tip-adapter", {"alpha": "x"}, "a value such as 1"),
+    "several": ("tip-adapter", {"alpha": [1, 2], "select": "fixed"}, "one value each"),
+    "policy": ("tip-adapter", {"select": "best"}, "one of fewshot-val, fixed, full-val"),
+    "fewer": ("tip-adapter", {"fewer": "kep"}, 'fewer="keep"'),
+    "draw": ("tip-adapter", {"draw": "given"}, 'draw="ranked"'),
+    "not finite": ("clip-adapter", {"lr": 1e30, "epochs": 2, "alpha": 1.0}, "smaller lr"),
+}
+
+
+@pytest.mark.parametrize(("method", "given", "fix"), MISTAKES.values(), ids=list(MISTAKES))
+def test_a_mistake_is_told_in_the_words_of_python(
+    method: str, given: dict[str, Any], fix: str, data: Features
+) -> None:
+    with pytest.raises(CacheclipError) as caught:
+        fit(method, data, **given)
+    assert fix in caught.value.fix
+    assert len(str(caught.value).splitlines()) == 3
+    assert "--" not in str(caught.value)
+
+
+def test_other_mistakes_with_a_head_and_data(data: Features, arrays: dict[str, Any]) -> None:
+    head = fit("nearest-mean", data, shots=2)
+    names = Features.of(arrays["X"], np.array(list("abcde"))[arrays["y"]])
+    both = ["tip-adapter", "clip-adapter"]
+    wrong: list[tuple[Any, type[CacheclipError], str]] = [
+        (lambda: fit("tip-adapter", "clipart"), UsageError, "cacheclip.load('clipart')"),  # type: ignore[arg-type]
+        (lambda: compare([], data), UsageError, "zero-shot"),
+        (lambda: compare("tip-adapter", data, seeds=0), UsageError, "seeds=3"),
+        (
+            lambda: compare(both, data, alpha=1),
+            UsageError,
+            "tip_adapter={",
+        ),
+        (lambda: head.predict(arrays["X"][:, :3]), InputError, "encoder"),
+        (lambda: head.score(names), InputError, "head.score(X, y)"),
+        (lambda: head.score(arrays["X"], ["a"] * 150), InputError, "head.classnames.index"),
+        (lambda: head.score(arrays["X"], [1]), InputError, "one label a row"),
+        (lambda: head.save("head.txt"), InputError, ".safetensors"),
+        (lambda: fit("tip-adapter", names), CacheclipError, "text=T, logit_scale=100"),
+    ]
+    for ask, kind, fix in wrong:
+        with pytest.raises(kind) as caught:
+            ask()
+        assert fix in caught.value.fix
+        assert "--" not in str(caught.value)
+
+
+def test_settings_are_values_and_lists_are_candidates() -> None:
+    given = {"alpha": np.array([0.5, 1.0]), "epochs": 3, "clip_adapter": {"lr": 1e-4}}
+    assert asked(given) == ("alpha=0.5,1.0", "epochs=3", "clip-adapter.lr=0.0001")
+    assert asked({"branch": "both", "beta": range(1, 3)}) == ("branch=both", "beta=1,2")
+
+
+def test_command_lines_in_messages_stay_as_they_are() -> None:
+    line = "use --select fixed; cacheclip extract --dataset clipart --model nano; or --shots 1,4"
+    assert spoken(line) == (
+        'use select="fixed"; cacheclip extract --dataset clipart --model nano; or shots=[1, 4]'
+    )

@@ -1,0 +1,72 @@
+"""Methods that answer for the test pictures together, or one after the other."""
+
+import torch
+from torch import Tensor
+
+from cacheclip.heads.temperature import label_log_p
+from cacheclip.methods.base import ClosedForm, Params, Setting, Settings
+from cacheclip.select import base as policies
+from cacheclip.store.home import Home
+from cacheclip.study.data import SetData
+from cacheclip.study.heads import Heads, fit
+from cacheclip.study.plan import Block, Cell, blocks, sentence
+from cacheclip.study.run import run
+from cacheclip.task import Query, Task
+
+
+class Centred(ClosedForm):
+    """Class sums against pictures from whose features a share of their mean is taken."""
+
+    paper = "none"
+    setting = "transductive"
+    table = {"share": Setting(0.0, grid=(0.0, 1.0))}
+
+    def solve(self, task: Task) -> Params:
+        one_hot = torch.nn.functional.one_hot(task.labels, task.n_classes).float()
+        sums = one_hot.mT @ task.support()["image"]
+        return {"weight": sums, "share": task.settings["share"]}
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        x = query["image"]
+        return (x - params["share"][:, None, None] * x.mean(0)) @ params["weight"].mT
+
+
+class Counting(ClosedForm):
+    """Learns from nothing; its answer depends on where in the stream a picture stands."""
+
+    paper = "none"
+    setting = "online"
+    learns = "nothing"
+    table = {"share": Setting(1.0, grid=(0.0, 1.0, 2.0))}
+
+    def solve(self, task: Task) -> Params:
+        return {"share": task.settings["share"]}
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        raise NotImplementedError
+
+
+def test_a_transductive_choice_answers_for_both_and_counts_the_held_out(home: Home) -> None:
+    data = SetData(home.find(), torch.device("cpu"), 10**8)
+    candidates: tuple[Settings, ...] = ({"share": 0.0}, {"share": 1.0})
+    cell = Cell(1, candidates, candidates[0], data.draw(4, 1))
+    block = Block(Centred, 4, policies.get("fewshot-val"), (cell,))
+    (outcome,) = run(block, data, lambda share: None, lambda text: None)
+    assert isinstance(outcome.result, Heads)
+    assert outcome.draw
+    method = Centred()
+    val, labels = data.pictures(method, "val", outcome.draw.val, outcome.draw.val_labels)
+    both = val.beside(data.test_query(method))
+    (heads,) = fit(method, cell.variants, data)
+    together = label_log_p(method.logits(heads.params, both)[:, : len(labels)], labels)
+    alone = label_log_p(method.logits(heads.params, val), labels)
+    assert torch.equal(torch.stack([point.log_p for point in outcome.race.points]), together)
+    assert not torch.equal(together[1], alone[1])
+
+
+def test_seeds_order_a_stream_and_shots_do_not_count_where_nothing_is_learned() -> None:
+    policy = policies.get("fewshot-val")
+    (block,) = blocks([Counting], [1, 4], [1, 2, 3], policy, {Counting.name: {}}, 100.0)
+    assert [cell.seed for cell in block.cells] == [1, 2, 3]
+    assert all(cell.candidates == ({"share": 1.0},) for cell in block.cells)
+    assert sentence([block]) == f"3 runs: {Counting.name} 3 (3 seeds); in 1 stack"
