@@ -1,5 +1,6 @@
 """The documents say what the program does: tables and commands are held against it."""
 
+import json
 import os
 import re
 import shlex
@@ -57,8 +58,24 @@ def test_every_command_line_in_the_readme_parses(line: str) -> None:
     command.make_context(name, arguments)
 
 
-def test_the_demo_then_fit_then_predict(tmp_path: Path) -> None:
-    """What `make demo` calls, twice, and what it says to try next."""
+def executed(cells: list[str]) -> None:
+    """Run what a reader would run, one cell after the other."""
+    names: dict[str, object] = {}
+    for cell in cells:
+        exec(compile(cell, "<cell>", "exec"), names)
+
+
+def test_the_python_of_the_documents_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "python.md").read_text()
+    executed(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    assert (tmp_path / "birds.safetensors").exists()
+
+
+def test_the_demo_then_fit_then_predict_then_the_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `make demo` calls, twice, what it says to try next, and the notebook on its features."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"CACHECLIP_HOME": str(tmp_path / "home")}
@@ -90,3 +107,8 @@ def test_the_demo_then_fit_then_predict(tmp_path: Path) -> None:
 
     Image.new("RGB", (80, 60), "red").save(picture)
     assert "mine.png" in run("predict", str(bundle), str(picture)).stdout
+    monkeypatch.setenv("CACHECLIP_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
+    executed(["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"])
+    assert (tmp_path / "clipart.safetensors").exists()
