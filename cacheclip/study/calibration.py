@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from cacheclip.draws import Draw
-from cacheclip.engine import stack as engine
 from cacheclip.heads.temperature import true_confidence
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import hits, wilson
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, served
+from cacheclip.study.heads import Heads, fit, held_out, served
 from cacheclip.study.plan import Variant
 from cacheclip.study.race import Race
 
@@ -133,9 +132,8 @@ def _answers(
 ) -> Answers:
     """What one variant says of pictures, or of an even choice of `MOST` of them."""
     step = -(-len(rows) // MOST)  # rows stand class by class, so every step-th keeps the shares
-    query, wanted = data.pictures(heads.method, split, rows[::step], labels[::step])
-    parts = engine.logits_in_parts(heads.method, heads.params, query, data.limit)
-    return Answers(torch.cat([part for _, _, part in parts], 1), wanted)
+    query, wanted = held_out(heads.method, split, rows[::step], labels[::step], data)
+    return Answers(heads.answers(query, data.limit)[:, : len(wanted)], wanted)
 
 
 def _calibration(found: Sequence[Answers], on: str) -> Calibration | None:

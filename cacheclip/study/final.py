@@ -61,7 +61,7 @@ def refit(
             where=", ".join(f"{name}={value}" for name, value in winner.settings.items()),
             fix="leave --final out, or use less extreme settings",
         )
-    whole = replace(winner, params=method.head(params, task))
+    whole = replace(winner, params=engine.head(method, params, task))
     made = rows.bundle(block, outcome, whole, data)
     of_all = {
         "final": True,

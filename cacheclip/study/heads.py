@@ -10,6 +10,7 @@ from cacheclip.engine import memory, stack as engine
 from cacheclip.methods.base import Method, Params, Settings
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import Variant
+from cacheclip.task import Query
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class Heads:
         """Those of the one variant that these are."""
         (variant,) = self.variants
         return variant.settings
+
+    @property
+    def seeds(self) -> list[int]:
+        """One a variant."""
+        return [variant.seed for variant in self.variants]
+
+    def answers(self, query: Query, limit: int) -> Tensor:
+        """Logits [V, n, C] of pictures, a stream of them in the order of each variant's seed."""
+        parts = engine.logits_in_parts(self.method, self.params, query, limit, self.seeds)
+        return torch.cat([logits for _, _, logits in parts], 1)
 
     def finite(self) -> Tensor:
         """Which variants have only finite numbers in their params: [V] bool."""
@@ -159,3 +170,17 @@ def served(heads: Heads, data: SetData) -> Heads:
     task = data.task(type(heads.method), draws, settings)
     params = engine.head(heads.method, heads.params, task)
     return Heads.of(heads.method, heads.variants, params, heads.precision)
+
+
+def held_out(
+    method: Method, split: str, rows: Sequence[int], labels: Sequence[int], data: SetData
+) -> tuple[Query, Tensor]:
+    """Pictures of `train` or `val` and their labels [n]; they are the first n of the query.
+
+    A transductive method answers for the test pictures together with them: without these it would
+    be another problem.
+    """
+    query, known = data.pictures(method, split, rows, labels)
+    if method.setting == "transductive" and data.tested:
+        query = query.beside(data.test_query(method))
+    return query, known

@@ -5,18 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-import torch
 from torch import Tensor
 
 from cacheclip.draws import Draw
-from cacheclip.engine import stack as engine
 from cacheclip.engine.memory import is_exhausted
 from cacheclip.errors import CacheclipError, FitError, MachineError
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.metrics import hits
 from cacheclip.study.calibration import Calibration, calibrate
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, served, together
+from cacheclip.study.heads import Heads, fit, held_out, served, together
 from cacheclip.study.plan import Block, Cell, Stack, Variant
 from cacheclip.study.race import Point, Race
 from cacheclip.study.score import Scores, score
@@ -133,9 +131,7 @@ def _tried(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Point]
     draw = rivals.variants[0].draw
     if not race.policy.selects or draw is None or not draw.val:
         return [()] * len(rivals.variants)
-    query, labels = data.pictures(rivals.method, "val", draw.val, draw.val_labels)
-    if rivals.method.setting == "transductive":  # it answers for the test pictures together
-        query = query.beside(data.test_query(rivals.method))
+    query, labels = held_out(rivals.method, "val", draw.val, draw.val_labels, data)
     return _searched(rivals, query, labels) or _validated(rivals, query, labels, data)
 
 
@@ -165,8 +161,7 @@ def _validated(rivals: Heads, query: Query, labels: Tensor, data: SetData) -> li
     points: list[list[Point]] = []
     for first in range(0, len(rivals.variants), at_once):
         heads = served(rivals.part(first, first + at_once), data)
-        parts = engine.logits_in_parts(heads.method, heads.params, query, data.limit)
-        logits = torch.cat([part for _, _, part in parts], 1)[:, : len(labels)]  # [V, n, C]
+        logits = heads.answers(query, data.limit)[:, : len(labels)]  # [V, n, C]
         right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
         points += [
             [Point(variant, variant.settings, right[v], log_p[v])]
@@ -208,7 +203,7 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
         try:
             with _in_words(block, data):
                 warmth = [outcome.temperature for outcome in own]
-                scores = score(heads.method, heads.params, data, warmth)
+                scores = score(heads.method, heads.params, data, warmth, heads.seeds)
             told = [replace(outcome, scores=scores.of(w)) for w, outcome in enumerate(own)]
         except CacheclipError as error:
             told = [Outcome(outcome.race, error) for outcome in own]

@@ -99,7 +99,11 @@ class _Told:
 
 
 def score(
-    method: Method, params: Params, data: SetData, temperatures: Sequence[float] | None = None
+    method: Method,
+    params: Params,
+    data: SetData,
+    temperatures: Sequence[float] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Scores:
     """Run the test pictures through W settled variants and compare with the labels.
 
@@ -108,10 +112,11 @@ def score(
         params: of W variants.
         data: the feature set.
         temperatures: what divides the logits of each before the softmax; 1 by default.
+        seeds: of each, for the order in which a stream comes; by default that of the store.
     """
     labels = torch.tensor(data.open_test_labels(), device=data.device)  # [n]
     T = torch.tensor(temperatures or [1.0], device=data.device)
-    parts = logits_in_parts(method, params, data.test_query(method), data.limit)
+    parts = logits_in_parts(method, params, data.test_query(method), data.limit, seeds)
     told = _Told.cat([_Told.of(x, labels[first:last], T) for first, last, x in parts])
     right = told.predicted == labels  # [W, n]
     kind = class_type(len(data.classnames))

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.temperature import label_log_p
-from cacheclip.methods.base import ClosedForm, Params, Setting, Settings
+from cacheclip.methods.base import ClosedForm, Online, Params, Reads, Setting, Settings
 from cacheclip.select import base as policies
 from cacheclip.store.home import Home
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Block, Cell, blocks, sentence
 from cacheclip.study.run import run
-from cacheclip.task import Query, Task
+from cacheclip.task import Generators, Query, Task
 
 
 class Centred(ClosedForm):
@@ -31,19 +31,23 @@ class Centred(ClosedForm):
         return (x - params["share"][:, None, None] * x.mean(0)) @ params["weight"].mT
 
 
-class Counting(ClosedForm):
-    """Learns from nothing; its answer depends on where in the stream a picture stands."""
+class Turning(ClosedForm, Online):
+    """Learns from nothing; what it says of a picture is moved on by how many came before."""
 
     paper = "none"
-    setting = "online"
     learns = "nothing"
     table = {"share": Setting(1.0, grid=(0.0, 1.0, 2.0))}
+    reads = Reads(text=("norm-mean",))
 
     def solve(self, task: Task) -> Params:
-        return {"share": task.settings["share"]}
+        text = task.class_text("norm-mean")
+        return {"weight": text, "seen": task.settings["share"] * 0}
 
-    def logits(self, params: Params, query: Query) -> Tensor:
-        raise NotImplementedError
+    def see(self, state: Params, query: Query) -> Tensor:
+        cosines = query["image"] @ state["weight"].mT  # [V, 1, C]
+        turned = [row.roll(int(seen), -1) for row, seen in zip(cosines, state["seen"], strict=True)]
+        state["seen"] += 1
+        return torch.stack(turned)
 
 
 def test_a_transductive_choice_answers_for_both_and_counts_the_held_out(home: Home) -> None:
@@ -66,7 +70,23 @@ def test_a_transductive_choice_answers_for_both_and_counts_the_held_out(home: Ho
 
 def test_seeds_order_a_stream_and_shots_do_not_count_where_nothing_is_learned() -> None:
     policy = policies.get("fewshot-val")
-    (block,) = blocks([Counting], [1, 4], [1, 2, 3], policy, {Counting.name: {}}, 100.0)
+    (block,) = blocks([Turning], [1, 4], [1, 2, 3], policy, {Turning.name: {}}, 100.0)
     assert [cell.seed for cell in block.cells] == [1, 2, 3]
     assert all(cell.candidates == ({"share": 1.0},) for cell in block.cells)
-    assert sentence([block]) == f"3 runs: {Counting.name} 3 (3 seeds); in 1 stack"
+    assert sentence([block]) == f"3 runs: {Turning.name} 3 (3 seeds); in 1 stack"
+
+
+def test_a_stream_comes_in_the_order_of_its_seed_and_is_scored_in_that_of_the_set(
+    home: Home,
+) -> None:
+    data = SetData(home.find(), torch.device("cpu"), 10**8)
+    policy = policies.get("fixed")
+    (block,) = blocks([Turning], [1], [1, 2], policy, {Turning.name: {}}, 100.0)
+    outcomes = run(block, data, lambda share: None, lambda text: None)
+    text = data.task(Turning, [None], [{"share": 1.0}]).text["norm-mean"]
+    plain = (data.test_query(Turning())["image"] @ text.mT).argmax(-1)
+    for seed, outcome in zip([1, 2], outcomes, strict=True):
+        order = Generators([seed], "stream", data.device, torch.float32).permutations(len(plain))[0]
+        place = order.argsort()  # how many came before each picture of the set
+        assert outcome.scores
+        assert outcome.scores.predicted[0].tolist() == ((plain + place) % len(text)).tolist()
