@@ -6,7 +6,7 @@ It goes by the keys that the same arrays have once they are imported, so its row
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +166,22 @@ class ArraySet:
                 fix="take another method, or encode the pictures: cacheclip extract --help",
             )
         return self._stores[split]
+
+    def part_store(self, name: str) -> NoReturn:
+        """Arrays come without their encoder.
+
+        Raises:
+            StoreError: always.
+        """
+        raise StoreError(
+            f"there is no part {name} of the encoder",
+            where=f"data set {self.dataset}: arrays come without their encoder",
+            fix="take another method, or encode the pictures: cacheclip extract --help",
+        )
+
+    def part(self, name: str) -> NoReturn:
+        """See `part_store`."""
+        self.part_store(name)
 
     def failures(self, split: str) -> Mapping[int, Any]:
         """The rows of a split that have no features: arrays are checked, so there are none."""

@@ -161,11 +161,22 @@ class FeatureSet:
         Raises:
             StoreError: there is none, or it cannot be used.
         """
+        arrays = self.part_store(name).load()
+        return {
+            array.removeprefix(f"{name}."): x
+            for array, x in arrays.items()
+            if array.partition(".")[0] == name
+        }
+
+    def part_store(self, name: str) -> PartStore:
+        """The store that a frozen part of the encoder lies in; it is not read.
+
+        Raises:
+            StoreError: there is none, or it cannot be used.
+        """
         for store in self.parts:
-            own = [array for array in store.names if array.partition(".")[0] == name]
-            if own:
-                arrays = store.load()
-                return {array.removeprefix(f"{name}."): arrays[array] for array in own}
+            if any(array.partition(".")[0] == name for array in store.names):
+                return store
         kind = _KINDS.get(name, ENCODER)
         if kind == ENCODER and any(store.kind == ENCODER for store in self.parts):
             raise StoreError(

@@ -53,6 +53,14 @@ class Text(Protocol):
         """[C, T, D] raw; zeros where a class has no T-th prompt."""
 
 
+class Part(Protocol):
+    """A frozen part of an encoder, as `store.parts.PartStore` holds it."""
+
+    @property
+    def digest(self) -> str:
+        """What it goes by in a row."""
+
+
 class About(Protocol):
     """What there is to know of features beside their vectors and labels."""
 
@@ -109,6 +117,12 @@ class Source(About, Protocol):
 
     def store(self, split: str, layer: str = "image") -> Layer:
         """The vectors of a split and layer."""
+
+    def part_store(self, name: str) -> Part:
+        """Where a frozen part of the encoder lies."""
+
+    def part(self, name: str) -> Mapping[str, NDArray[Any]]:
+        """A frozen part of the encoder: arrays by name, or one array of its own name."""
 
     def failures(self, split: str) -> Collection[int]:
         """The rows of a split that lack the features of some layer."""

@@ -17,7 +17,7 @@ from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Policy
-from cacheclip.store.source import About, Source
+from cacheclip.store.source import Source
 from cacheclip.study import rows, settings
 from cacheclip.study.data import SetData
 from cacheclip.study.journal import Journal
@@ -108,7 +108,7 @@ class Comparison:
         chosen = [methods.get(name) for name in names]
         self.choices = settings.parse(request.set, chosen)
         policy = _policy(request.select, self.data)
-        able, self.refusals = _able(chosen, request.methods, features)
+        able, self.refusals = _able(chosen, request.methods, self.data)
         refuse_too_many(able, request.shots, request.seeds, policy, self.choices)
         drawing = any(
             method.learns == "support" and method.name in request.methods for method in able
@@ -280,26 +280,33 @@ def _untestable(data: SetData) -> StoreError:
 
 
 def _able(
-    chosen: Sequence[type[Method]], asked: Sequence[str], features: About
+    chosen: Sequence[type[Method]], asked: Sequence[str], data: SetData
 ) -> tuple[list[type[Method]], list[str]]:
     """The methods that the set has all features for, and why each other one does not run.
 
     Raises:
         StoreError: there is none of those asked for.
     """
-    able = [method for method in chosen if features.text or not method().reads.text]
+    features = data.features
+    why: dict[str, str] = {}
+    lacking: dict[str, StoreError] = {}
+    for method in chosen:
+        reads = method().reads
+        if reads.text and features.text is None:
+            why[method.name] = f"it needs text features, and {features.dataset} has none"
+        elif (error := data.lacking(reads)) is not None:
+            why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
+    able = [method for method in chosen if method.name not in why]
     if not any(method.name in asked for method in able):
+        if error := lacking.get(asked[0]):
+            raise StoreError(f"{asked[0]}: {error.what}", where=error.where, fix=error.fix)
         plain = [name for name in methods.names() if not methods.get(name)().reads.text]
         raise StoreError(
             f"{asked[0]} needs text features, and this feature set has none",
             where=f"data set {features.dataset}, encoder {features.name}",
             fix=f"take {' or '.join(plain)}, or {features.text_command}",
         )
-    refused = [method.name for method in chosen if method not in able]
-    return able, [
-        f"{name} does not run: it needs text features, and {features.dataset} has none"
-        for name in refused
-    ]
+    return able, [f"{name} does not run: {reason}" for name, reason in why.items()]
 
 
 def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bool) -> bool:

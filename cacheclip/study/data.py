@@ -6,6 +6,7 @@ Test labels are sealed: they are no pool, and `open_test_labels` is for scoring 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from cacheclip.store.source import About, Source
 from cacheclip.study.layers import Layers, store_layer
 from cacheclip.task import Query, Task, class_text
 
-TEST = "test"
+TEST, IMAGE, TOKENS = "test", "image", "tokens"
 RANKED, GIVEN = "ranked", "given"  # sampling procedures of support sets
 
 
@@ -45,6 +46,7 @@ class SetData:
         self._failed: dict[str, frozenset[int]] = {}
         self._test: dict[str, Tensor] = {}
         self._pools: dict[str, Pool] = {}
+        self._parts: dict[str, Any] = {}
 
     @property
     def classnames(self) -> Sequence[str]:
@@ -199,11 +201,42 @@ class SetData:
             pool={n: self._layers.rows("train", n, used).to(self.device) for n in reads.support},
             rows=self._index([[position[row] for row in support] for support in drawn]),
             labels=self._index([d.support_labels if d else () for d in draws]),
-            text=class_text(self._per_prompt, reads.text) if reads.text else {},
+            text=self._text(reads),
             settings=method.numbers_of(settings, self.device),
             logit_scale=self.logit_scale,
             n_classes=len(self.classnames),
+            encoder=self._encoder(reads),
         )
+
+    def lacking(self, reads: Reads) -> StoreError | None:
+        """What is missing of what a method reads beside the layer that every set has; or None."""
+        try:
+            for split in self.labelled_splits:
+                for layer in {store_layer(name) for name in _layers_read(reads, split)} - {IMAGE}:
+                    self._source.store(split, layer)
+            for part in _parts_read(reads):
+                self._source.part_store(part)
+        except StoreError as error:
+            return error
+        return None
+
+    def _text(self, reads: Reads) -> dict[str, Tensor]:
+        """The text ensembles, and the class names as tokens, that are read."""
+        named = [ensemble for ensemble in reads.text if ensemble != TOKENS]
+        text = class_text(self._per_prompt, named) if named else {}
+        return text | {name: self._part(name) for name in reads.text if name == TOKENS}
+
+    def _encoder(self, reads: Reads) -> dict[str, Any]:
+        """The frozen parts of the encoder that are read."""
+        return {name: self._part(name) for name in reads.encoder}
+
+    def _part(self, name: str) -> Any:
+        """A part as one tensor, or as tensors by name where it has several arrays."""
+        if name not in self._parts:
+            arrays = self._source.part(name)
+            tensors = {own: torch.from_numpy(x).to(self.device) for own, x in arrays.items()}
+            self._parts[name] = tensors.get(name, tensors)
+        return self._parts[name]
 
     @property
     def labelled_splits(self) -> list[str]:
@@ -237,7 +270,8 @@ class SetData:
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
         layers = {n: self._layers.rows(split, n, rows).to(self.device) for n in method.reads.query}
-        return Query(layers), torch.tensor(labels, device=self.device)
+        query = Query(layers, self._encoder(method.reads))
+        return query, torch.tensor(labels, device=self.device)
 
     def test_query(self, method: Method) -> Query:
         """All good test pictures."""
@@ -245,7 +279,8 @@ class SetData:
             if name not in self._test:
                 rows = self._layers.rows("test", name, self.good_rows("test"))
                 self._test[name] = rows.to(self.device)
-        return Query({name: self._test[name] for name in method.reads.query})
+        layers = {name: self._test[name] for name in method.reads.query}
+        return Query(layers, self._encoder(method.reads))
 
     def stores(self, reads: Reads, splits: Sequence[str]) -> dict[str, str]:
         """The key digests of what a row reads: `split/layer` -> digest."""
@@ -254,9 +289,9 @@ class SetData:
             for split in sorted(splits)
             for layer in sorted({store_layer(name) for name in _layers_read(reads, split)})
         }
-        if reads.text and self.features.text is not None:
+        if set(reads.text) - {TOKENS} and self.features.text is not None:
             read["text"] = self.features.text.digest
-        return read
+        return read | {name: self._source.part_store(name).digest for name in _parts_read(reads)}
 
     def _good_rows(self, split: str) -> tuple[Sequence[int], list[str]]:
         """Rows and ids of the good pictures of a split."""
@@ -289,3 +324,8 @@ class SetData:
 def _layers_read(reads: Reads, split: str) -> tuple[str, ...]:
     """What is read of a split: a support is of `train`, the others are answered for."""
     return reads.support if split == "train" else reads.query
+
+
+def _parts_read(reads: Reads) -> tuple[str, ...]:
+    """The stored parts of the encoder that are read, the class names as tokens among them."""
+    return (*reads.encoder, *(name for name in reads.text if name == TOKENS))
