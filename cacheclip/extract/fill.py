@@ -1,6 +1,7 @@
 """Filling the stores of one extraction: texts first, then the pictures split by split."""
 
 import shlex
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cacheclip.encoders.base import Encoder
-from cacheclip.errors import InputError
+from cacheclip.errors import InputError, MachineError
 from cacheclip.extract import memo
 from cacheclip.extract.labelling import files_of
 from cacheclip.extract.memo import Note
@@ -97,6 +100,7 @@ class Extraction:
         with ExitStack() as stack:
             # All stores are begun at once: whoever goes on with them finds one plan for them all.
             begun = {job: self._writers(job, stack) for job in self._jobs}
+            self._refuse_no_room(begun)
             stores = self._fill(begun, stack.enter_context(batches_at_once(encoder.device)))
         for path, header in [(text.path, text.header), *((p.path, p.header) for p in parts)]:
             update_header(path, header, self._info())
@@ -113,6 +117,25 @@ class Extraction:
             failed=sum(store.failed for store in stores if store.is_plain),
             truncated=text.header.info.get("truncated", 0),
         )
+
+    def _refuse_no_room(self, begun: Mapping[Job, Writers]) -> None:
+        """Refuse before the first picture what the disk cannot hold: parts take far more."""
+        width = int(self._encoder.identity["embed_dim"]) * np.dtype(STORE_DTYPE).itemsize
+        needed = sum(
+            spec.rows * job.way.vectors * width
+            for job, writers in begun.items()
+            for writer in writers.values()
+            for spec in writer.missing
+        )
+        free = shutil.disk_usage(self._home.root).free
+        if needed > free:
+            raise MachineError(
+                f"the features of these pictures take {needed / 1e9:.1f} GB, and the disk has "
+                f"{free / 1e9:.1f} GB left",
+                where=str(self._home.root),
+                fix="choose a folder on another disk with --home, or ask for fewer --views and "
+                "--layers",
+            )
 
     def _fill(self, begun: Mapping[Job, Writers], at_once: int) -> list[Store]:
         """Encode what is missing of the stores that are begun, job by job."""

@@ -11,6 +11,7 @@ from cacheclip.encoders.base import Encoder
 from cacheclip.errors import UsageError
 from cacheclip.extract.plan import Plan
 from cacheclip.extract.views import recipe, view
+from cacheclip.store.features import VIEWED
 from cacheclip.store.schema import PATCHES
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Pass:
 class ViewsPass(Pass):
     """W views of each training picture, side by side: view 0 is the picture as it is."""
 
-    splits = ("train",)
+    splits = (VIEWED,)
 
     def __init__(self, encoder: Encoder, views: int) -> None:
         super().__init__(encoder)
