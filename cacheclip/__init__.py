@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cacheclip.exchange.import_npz import import_npz
     from cacheclip.extract.plan import ExtractRequest
     from cacheclip.extract.run import run as extract
-    from cacheclip.predict import open_encoder, predict
+    from cacheclip.predict.pictures import open_encoder, predict
     from cacheclip.store.home import Home
     from cacheclip.study.compare import Comparison, Request
     from cacheclip.study.fit import fit
@@ -36,8 +36,8 @@ _WHERE = {
     "extract": "extract.run:run",
     "fit": "study.fit",
     "import_npz": "exchange.import_npz",
-    "open_encoder": "predict",
-    "predict": "predict",
+    "open_encoder": "predict.pictures",
+    "predict": "predict.pictures",
     "predictions": "answers",
 }
 __all__ = [

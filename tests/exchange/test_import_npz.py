@@ -294,7 +294,7 @@ def test_without_text_each_method_that_needs_it_says_so(
 
 
 def test_no_encoder_predicts_for_a_bundle_of_imported_features(save: Save, home: Home) -> None:
-    from cacheclip.predict import open_encoder
+    from cacheclip.predict.pictures import open_encoder
 
     import_npz(save(), home)
     fitted = fit(Request(("nearest-mean",), (2,)), home.find(), home)
