@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.files.disk import digest, publish_bytes, publish_json, read_json, sha256_file
 from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.files.disk import digest, publish_bytes, publish_json, read_json, sha256_file
 from cacheclip.files.typed import fits
 
 FORMAT = 1  # of a file of predictions

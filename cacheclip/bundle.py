@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from cacheclip.errors import UPGRADE, InputError
 from cacheclip.files import regular
 from cacheclip.files.disk import canonical_json, publishing, seal_agrees, sealed, unsealed
-from cacheclip.errors import UPGRADE, InputError
 from cacheclip.files.refusals import unreadable
 from cacheclip.files.typed import wrong_field
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from cacheclip.bundle import Bundle
 from cacheclip.errors import InputError
+from cacheclip.files.typed import fits
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import Method, Value
 from cacheclip.store.schema import IMPORTED
 from cacheclip.task import Query
-from cacheclip.files.typed import fits
 
 WIDEST = 2**20  # numbers of a feature
 LONGEST = 255  # bytes of a name, as of a file's

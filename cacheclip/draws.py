@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.files.disk import digest, publish_json, read_json, seal_agrees, sealed
 from cacheclip.errors import InputError, StoreError
+from cacheclip.files.disk import digest, publish_json, read_json, seal_agrees, sealed
 
 FORMAT = 1  # of a record of a draw
 VAL_SHOTS = 4  # CoOp's min(K, 4) validation images a class

@@ -8,8 +8,8 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from cacheclip.files.disk import append_line, digest, sealed
 from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.files.disk import append_line, digest, sealed
 from cacheclip.files.log import lines_left_out, read_log
 from cacheclip.files.typed import wrong_field
 

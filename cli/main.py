@@ -10,9 +10,9 @@ from keyword import iskeyword
 import click
 
 from cacheclip import __version__
-from cacheclip.files import refusals
 from cacheclip.cli import output
 from cacheclip.errors import CacheclipError, instead
+from cacheclip.files import refusals
 
 SECTIONS = {
     "Work": ("extract", "fit", "compare", "predict"),

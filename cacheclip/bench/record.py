@@ -11,8 +11,8 @@ import torch
 from cacheclip.bench.harness import ROUNDS, Progress, Result, Setup, measure
 from cacheclip.bench.machine import describe, measure_rates
 from cacheclip.bench.shapes import SHAPES
-from cacheclip.files.disk import read_json
 from cacheclip.errors import MachineError, StoreError
+from cacheclip.files.disk import read_json
 
 
 @dataclass

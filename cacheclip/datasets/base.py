@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 import cacheclip.datasets
-from cacheclip.files import regular
 from cacheclip.errors import CacheclipError, InputError, UsageError, instead, near
+from cacheclip.files import regular
 
 Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 """One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from cacheclip.files import regular
 from cacheclip.datasets.base import DataSet, Request
 from cacheclip.datasets.copies import file_info
 from cacheclip.datasets.folder import can_be_id, dataset_name, named_path
 from cacheclip.datasets.labelled import Sample, labelled_set, listed
 from cacheclip.datasets.split_words import split_of
 from cacheclip.errors import InputError
+from cacheclip.files import regular
 
 NAMES = ("csv/FILE",)
 # Letters of the headers that are understood, the best first.

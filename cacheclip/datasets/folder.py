@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from cacheclip.files import regular
 from cacheclip.datasets.base import TABLES, DataSet, Request
 from cacheclip.datasets.class_folders import WANTED, read_layout
 from cacheclip.datasets.copies import FileInfo, file_info
@@ -14,6 +13,7 @@ from cacheclip.datasets.labelled import Sample, labelled_set, listed
 from cacheclip.datasets.listing import pictures, subfolders
 from cacheclip.datasets.suffixes import suffix, unread
 from cacheclip.errors import InputError
+from cacheclip.files import regular
 from cacheclip.store.key import NAME_RULE, can_be_name
 
 NAMES = ("folder/PATH",)

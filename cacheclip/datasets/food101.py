@@ -12,11 +12,11 @@ from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
 
-from cacheclip.files import regular
 from cacheclip.datasets.base import DataSet, Request, Split
 from cacheclip.datasets.layout import candidates, require_pictures
 from cacheclip.datasets.splits import hash_split, read_coop_split, take
 from cacheclip.errors import InputError, MachineError
+from cacheclip.files import regular
 
 NAMES = ("food101", "coop/food101", "torch/food101")
 FOLDERS = ("food-101", "food101", "Food101")  # CoOp's and torchvision's name, ours, the class's

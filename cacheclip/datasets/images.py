@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from cacheclip.files import regular
 from cacheclip.datasets import levels
 from cacheclip.datasets.base import MAX_BYTES as MAX_BYTES
 from cacheclip.datasets.base import Source
 from cacheclip.datasets.suffixes import INSTALL_HEIF, has_heif
+from cacheclip.files import regular
 from cacheclip.files.refusals import is_of_the_machine, unreadable
 
 Code: TypeAlias = Literal["missing", "decode", "truncated", "toolarge", "other"]

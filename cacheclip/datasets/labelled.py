@@ -8,8 +8,8 @@ from typing import NamedTuple
 from cacheclip.datasets.base import SPLITS, DataSet, Split
 from cacheclip.datasets.copies import FileInfo, same_bytes, same_content
 from cacheclip.datasets.splits import hash_split
-from cacheclip.files.disk import sha256_file
 from cacheclip.errors import InputError
+from cacheclip.files.disk import sha256_file
 
 NAMED = 8  # classes in the first line
 LONGEST = 40  # letters of a name in a line

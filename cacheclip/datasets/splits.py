@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cacheclip.files import regular
 from cacheclip.datasets.base import SPLITS, Split
 from cacheclip.errors import InputError
+from cacheclip.files import regular
 
 
 def hash_rank(ids: Iterable[str]) -> list[str]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip.files import regular
-from cacheclip.files.disk import sha256_file
 from cacheclip.encoders import shapes
 from cacheclip.encoders.base import NANO
 from cacheclip.errors import InputError, UsageError, near, some
+from cacheclip.files import regular
+from cacheclip.files.disk import sha256_file
 
 QUICKGELU = "-quickgelu"
 ALL_MODELS = "python -c 'import open_clip; print(*open_clip.list_models())'"

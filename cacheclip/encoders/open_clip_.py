@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cacheclip.files import regular
 from cacheclip.encoders import hub, shapes
 from cacheclip.encoders.base import LOCAL_DIR, EncoderSpec
 from cacheclip.encoders.catalogue import Catalogue, first_line
 from cacheclip.errors import InputError, MachineError, UsageError
+from cacheclip.files import regular
 
 if TYPE_CHECKING:
     from cacheclip.encoders.towers import OpenClipEncoder

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip import __version__
-from cacheclip.files import regular
 from cacheclip.errors import InputError
 from cacheclip.exchange.arrays import Arrays, checked
 from cacheclip.exchange.npz import read_npz
 from cacheclip.exchange.source import Source
+from cacheclip.files import regular
 from cacheclip.store import hdf5
 from cacheclip.store.begun import begun
 from cacheclip.store.given import (

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cacheclip.files.disk import digest
 from cacheclip.errors import StoreError
 from cacheclip.extract.plan import Plan
+from cacheclip.files.disk import digest
 from cacheclip.store.home import Home
 from cacheclip.store.key import samples_sha256, set_digest_of
 from cacheclip.store.reader import Store

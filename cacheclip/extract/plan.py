@@ -9,18 +9,18 @@ from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
-from cacheclip.files import regular
 from cacheclip.datasets.base import SPLITS, DataSet, Source, resolve
 from cacheclip.datasets.images import Reading
-from cacheclip.files.disk import sha256_lines
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
 from cacheclip.errors import InputError, StoreError
 from cacheclip.extract.labelling import labels_of
 from cacheclip.extract.reading import KEPT, reading_of
+from cacheclip.files import regular
+from cacheclip.files.disk import sha256_lines
+from cacheclip.files.refusals import RefusedError
 from cacheclip.prompts.classnames import listed, read_classnames, spoken, spoken_apart
 from cacheclip.prompts.ensemble import PromptSet, prompt_set
 from cacheclip.prompts.templates import FAMILIES
-from cacheclip.files.refusals import RefusedError
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import encoder_options, samples_sha256
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cacheclip.files.disk import seal_agrees
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import seal_agrees
 
 _LONGEST_LINE = 2**26  # bytes; what is longer is none of ours
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cacheclip.files.disk import temporary_name
 from cacheclip.errors import InputError
+from cacheclip.files.disk import temporary_name
 from cacheclip.files.locks import open_in_place
 
 _SOME = b"\0" * 4096  # bytes that a disk must take

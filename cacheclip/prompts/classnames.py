@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip.files import regular
 from cacheclip.errors import InputError
+from cacheclip.files import regular
 
 Speak = Callable[[str], str]
 """From a class name as it is stored to how a prompt has it."""

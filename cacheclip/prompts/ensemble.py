@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from cacheclip.errors import InputError, UsageError, instead
 from cacheclip.files import regular
 from cacheclip.files.disk import digest
-from cacheclip.errors import InputError, UsageError, instead
 from cacheclip.prompts.classnames import SHOWN, Speak, codes, letters, listed, spoken
 from cacheclip.prompts.files import read_sentences, read_templates
 from cacheclip.prompts.templates import FAMILIES, PLACEHOLDER

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip.files import regular
 from cacheclip.errors import InputError
+from cacheclip.files import regular
 from cacheclip.prompts.classnames import by_letters, find, listed
 from cacheclip.prompts.templates import PLACEHOLDER
 

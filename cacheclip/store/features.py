@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cacheclip.files.disk import DamagedError, repair
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import DamagedError, repair
 from cacheclip.store.begun import headers
 from cacheclip.store.given import read_draws
 from cacheclip.store.header import Header, made_anew

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cacheclip.files.disk import digest, publish_text, read_json
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import digest, publish_text, read_json
 from cacheclip.store.schema import FORMAT
 
 DRAWS_FILE = "draws.json"

@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.files.disk import DamagedError, repair
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import DamagedError, repair
 from cacheclip.files.refusals import unreadable
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cacheclip.errors import StoreError
 from cacheclip.files.disk import (
     DamagedError,
     publish_json,
@@ -15,7 +16,6 @@ from cacheclip.files.disk import (
     sealed,
     unsealed,
 )
-from cacheclip.errors import StoreError
 from cacheclip.store.folders import there
 from cacheclip.store.key import Key, extract_command, key_digest
 from cacheclip.store.schema import (

@@ -20,6 +20,7 @@ from typing import Any
 
 import platformdirs
 
+from cacheclip.errors import InputError, StoreError
 from cacheclip.files.disk import (
     DamagedError,
     append_line,
@@ -31,7 +32,6 @@ from cacheclip.files.disk import (
     sealed,
     unsealed,
 )
-from cacheclip.errors import InputError, StoreError
 from cacheclip.files.locks import lock
 from cacheclip.files.log import lines_left_out
 from cacheclip.files.places import try_writing

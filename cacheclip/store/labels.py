@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cacheclip.files.disk import DamagedError, digest, publish_text, read_json, seal_agrees, sealed
 from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.files.disk import DamagedError, digest, publish_text, read_json, seal_agrees, sealed
 from cacheclip.store.folders import there
 from cacheclip.store.schema import FORMAT
 

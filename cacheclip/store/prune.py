@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cacheclip.files.disk import leftovers, read_json
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import leftovers, read_json
 from cacheclip.store.home import Home
 from cacheclip.store.remove import Part
 from cacheclip.store.scan import Found, labels_or_none, last_times, scanned, texts_of

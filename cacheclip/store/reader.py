@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.files.disk import read_json, seal_agrees
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import read_json, seal_agrees
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
 from cacheclip.store.header import Header, read_header

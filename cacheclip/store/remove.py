@@ -6,8 +6,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cacheclip.files.disk import leftovers
 from cacheclip.errors import StoreError, UsageError
+from cacheclip.files.disk import leftovers
 from cacheclip.files.locks import LockedError, lock
 from cacheclip.files.refusals import refusals
 from cacheclip.store.find import is_encoder, matching

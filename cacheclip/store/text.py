@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.errors import StoreError
 from cacheclip.files.disk import (
     digest,
     publish_bytes,
@@ -20,7 +21,6 @@ from cacheclip.files.disk import (
     sealed,
     sweep,
 )
-from cacheclip.errors import StoreError
 from cacheclip.files.locks import lock
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.errors import StoreError
 from cacheclip.files.disk import (
     DamagedError,
     publish_bytes,
@@ -19,7 +20,6 @@ from cacheclip.files.disk import (
     sha256_file,
     sweep,
 )
-from cacheclip.errors import StoreError
 from cacheclip.files.locks import lock
 from cacheclip.files.refusals import RefusedError, refusals
 from cacheclip.store import hdf5, shard

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from cacheclip.answers import Classes, class_type
-from cacheclip.files.disk import digest
 from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import InputError, StoreError
+from cacheclip.files.disk import digest
 from cacheclip.methods.base import Method, Settings
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.home import FeatureSet

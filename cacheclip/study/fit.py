@@ -9,8 +9,8 @@ import numpy as np
 from cacheclip.bundle import SUFFIX, is_bundle
 from cacheclip.draws import ALL
 from cacheclip.errors import CacheclipError, UsageError
-from cacheclip.methods.base import Settings
 from cacheclip.files.places import refuse_place
+from cacheclip.methods.base import Settings
 from cacheclip.results import Row
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.study import rows

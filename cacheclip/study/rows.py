@@ -11,9 +11,9 @@ import numpy as np
 from cacheclip import __version__
 from cacheclip.answers import Predictions, write_predictions
 from cacheclip.bundle import Bundle
-from cacheclip.files.disk import digest
 from cacheclip.draws import Draw, keep_draw
 from cacheclip.errors import CacheclipError
+from cacheclip.files.disk import digest
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cacheclip.files.disk import read_json, sha256_file
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import read_json, sha256_file
 from cacheclip.store.home import Home
 from cacheclip.store.reader import IncompleteStoreError, Store
 

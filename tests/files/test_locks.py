@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cacheclip.files import disk, locks
 from cacheclip.errors import InputError, StoreError
+from cacheclip.files import disk, locks
 from cacheclip.files.places import refuse_place, try_writing
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cacheclip.files.disk import sealed
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import sealed
 from cacheclip.files.log import lines_left_out, read_log
 
 GOOD = [{"a": 1}, sealed({"b": [1.5, "é"]})]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cacheclip.files import disk, locks, refusals
 from cacheclip.errors import StoreError
+from cacheclip.files import disk, locks, refusals
 
 Failing = Callable[..., None]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cacheclip.files import regular
 from cacheclip.errors import InputError
+from cacheclip.files import regular
 
 
 def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:

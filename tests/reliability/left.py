@@ -8,8 +8,8 @@ import numpy as np
 from cacheclip import results
 from cacheclip.answers import Predictions, predictions, write_predictions
 from cacheclip.bundle import Bundle
-from cacheclip.files.disk import read_json
 from cacheclip.draws import Draw, keep_draw
+from cacheclip.files.disk import read_json
 from cacheclip.results import Row
 from tests.reliability.world import Reading, World
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cacheclip.files.disk import sealed
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import sealed
 from tests.reliability.flips import noted, recalled
 from tests.reliability.world import World, look
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import pytest
 
-from cacheclip.files.disk import publish_bytes
 from cacheclip.errors import InputError, StoreError
+from cacheclip.files.disk import publish_bytes
 from cacheclip.files.refusals import RefusedError
 from cacheclip.store import writer as writing
 from cacheclip.store.home import Home

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cacheclip.files.disk import DamagedError, sealed
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import DamagedError, sealed
 from cacheclip.store.home import Home, Labels
 
 if TYPE_CHECKING:

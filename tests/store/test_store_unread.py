@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from cacheclip.files.disk import sealed
 from cacheclip.errors import StoreError
+from cacheclip.files.disk import sealed
 from cacheclip.store import hdf5
 from cacheclip.store.home import Home
 from cacheclip.store.inventory import inventory

@@ -20,7 +20,7 @@ from cacheclip.methods.base import STEP_BOUNDS, STEP_WORDS, Params, Trained
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
-class TaskRes(Trained):
+class ToyRes(Trained):
     """Logits s x norm(T + alpha R)^T with R from 0 (2211.10277)."""
 
     paper = "2211.10277"
@@ -65,11 +65,15 @@ def _with_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     folder = Path(base.__file__).parent
     for file in folder.glob("*.py"):
         (tmp_path / file.name).symlink_to(file)
-    (tmp_path / "task_res.py").write_text(SOURCE)
+    new = tmp_path / "toy_res.py"
+    assert not new.is_symlink(), (
+        "a method of that name ships, and would be written through the link"
+    )
+    new.write_text(SOURCE)
     monkeypatch.setattr(base, "__file__", str(tmp_path / "base.py"))
     monkeypatch.setattr(sys.modules["cacheclip.methods"], "__path__", [str(tmp_path)])
     yield
-    sys.modules.pop("cacheclip.methods.task_res", None)
+    sys.modules.pop("cacheclip.methods.toy_res", None)
 
 
 @pytest.mark.usefixtures("_with_one_more_file")
@@ -77,8 +81,8 @@ def test_a_file_with_a_loss_is_a_method_of_every_command(home: Home) -> None:
     from cacheclip.study.compare import Comparison, Request
     from cacheclip.study.fit import fit
 
-    assert "task-res" in base.names()
-    asked = Request(("zero-shot", "task-res"), (4,), (1, 2, 3), "fixed", ("alpha=0.5,1",))
+    assert "toy-res" in base.names()
+    asked = Request(("zero-shot", "toy-res"), (4,), (1, 2, 3), "fixed", ("alpha=0.5,1",))
     comparison = Comparison(asked, home.find(), home)
     assert "in 2 stacks" in comparison.plan  # all seeds and settings of it step together
     for _ in comparison.run():
@@ -87,7 +91,7 @@ def test_a_file_with_a_loss_is_a_method_of_every_command(home: Home) -> None:
     assert len(trained) == 6
     assert {row.stack_size for row in trained} == {6}
     assert zero_shot.top1_test not in {row.top1_test for row in trained}
-    chosen = fit(Request(("task-res",), (4,)), home.find(), home)
+    chosen = fit(Request(("toy-res",), (4,)), home.find(), home)
     assert chosen.bundle
     assert chosen.row.curve
     assert len(chosen.row.curve) == 3
