@@ -87,7 +87,7 @@ class Classifier:
                 self.bundle,
                 f"{len(self.bundle.classnames)} class names for {n} classes of its head",
             )
-        if not logits.isfinite().all():
+        if not all(bound.isfinite() for bound in logits.aminmax()):  # which pass a NaN on
             raise _unfit(self.bundle, "its head: its answers are not finite")
         return logits[0]
 

@@ -99,7 +99,7 @@ def command(
     else:
         asked = _of_pictures(head, images, model, pretrained, top, raw=raw, fetch=fetch)
     form = "json" if as_json else "csv" if in_csv else "table"
-    printer = Printer(form, min(top, len(head.classnames)), raw=raw, labelled=asked.labelled)
+    printer = Printer(form, asked, min(top, len(head.classnames)), raw=raw)
     tallies = _print(asked, head.classnames, printer)
     failed = sum(tally.failed for tally in tallies.values())
     if failed:
@@ -119,6 +119,7 @@ class Asked:
         count: how many there will be.
         labelled: whether any has a label.
         accuracy: the lines on the answers of a split.
+        splits: whether they are of splits.
         what: what the answers are for.
         handled: what becomes of one that has an answer.
     """
@@ -127,6 +128,7 @@ class Asked:
     count: int
     labelled: bool
     accuracy: "Callable[[Tally, str | None], Iterable[str]]"
+    splits: bool = False
     what: str = "rows"
     handled: str = "answered"
 
@@ -174,6 +176,7 @@ def _of_file(head: "Bundle", features: Path, top: int, *, raw: bool) -> Asked:
         answers=predict_rows(head, given_rows(head, file), top, raw=raw),
         count=file.count,
         labelled="labels" in file.beside,
+        splits="split" in file.beside,
         accuracy=lambda tally, split: tally.lines(
             "labelled rows" + (f" of split {split}" if split else ""),
             "without a label",
@@ -208,6 +211,7 @@ def _of_cache(
         answers=predict_rows(head, cached_rows(head, cached), top, raw=raw),
         count=cached.count,
         labelled=True,
+        splits=True,
         accuracy=accuracy,
     )
 
@@ -240,13 +244,14 @@ def _print(
 class Printer:
     """Prints answers in one form, some at a time."""
 
-    def __init__(self, form: str, ranks: int, *, raw: bool, labelled: bool) -> None:
+    def __init__(self, form: str, asked: Asked, ranks: int, *, raw: bool) -> None:
         from cacheclip.predict import answer
 
         self._form = form
         self._ranks = ranks
         self._value = answer.SCORE if raw else answer.PROBABILITY
-        self._labelled = labelled
+        self._labelled = asked.labelled
+        self._splits = asked.splits
         self._table = output.Table(answer.table_head(self._value))
         self._first = True
 
@@ -257,8 +262,8 @@ class Printer:
         if self._form == "table":
             self._table.add(table_rows(answers))
         elif self._form == "csv":
-            head = csv_head(self._ranks, self._value) if self._first else ""
-            output.text(head + csv_rows(answers, self._ranks))
+            head = csv_head(self._ranks, self._value, splits=self._splits) if self._first else ""
+            output.text(head + csv_rows(answers, self._ranks, splits=self._splits))
         else:
             lines = json_rows(answers, self._value, labelled=self._labelled)
             output.text(("[\n" if self._first else "") + lines + ("\n]" if last else ","))

@@ -47,7 +47,8 @@ def open_encoder(
         raise InputError(
             "this bundle was fitted on imported features, and no encoder is known that makes them",
             where=f"data set {bundle.provenance.get('dataset')}, features {wanted['pretrained']}",
-            fix="encode pictures here and fit again: cacheclip extract --dataset FOLDER",
+            fix="classify features: cacheclip predict BUNDLE --features FILE.npz; or encode "
+            "pictures here and fit again: cacheclip extract --dataset FOLDER",
         )
     if model is not None and model != wanted["name"] and not _same_folder(model, wanted["name"]):
         raise other_encoder(bundle, f"--model {model}", fix=OTHER)

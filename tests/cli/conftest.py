@@ -16,6 +16,7 @@ from PIL import Image
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run as extract
 from cacheclip.store.home import Home
+from tests.makers import Said, cacheclip
 
 CLASSES = {"blue": (30, 30, 220), "green": (30, 200, 30), "red": (220, 30, 30)}
 CONFIG: dict[str, Any] = {
@@ -106,30 +107,11 @@ def shell(world: World, tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def cli(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], "Answer"]:
+def cli(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], Said]:
     """Run a command in this process, with the exit code and three lines of the real `main`."""
     monkeypatch.setenv("CACHECLIP_HOME", str(world.home))
 
-    def run(arguments: Sequence[str]) -> Answer:
-        import contextlib
-        import io
-
-        from cacheclip.cli.main import main
-
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        monkeypatch.setattr(sys, "argv", ["cacheclip", *arguments])
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                main()
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-        return Answer(code, out.getvalue(), err.getvalue())
+    def run(arguments: Sequence[str]) -> Said:
+        return cacheclip(*arguments)
 
     return run
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
