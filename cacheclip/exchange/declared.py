@@ -58,4 +58,4 @@ def header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     file.seek(npy.MAGIC_LEN)
     # Version 3 differs from 2 in the letters that the names of fields may have.
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    return read(file)  # type: ignore[no-any-return]
+    return read(file)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cacheclip.bundle import Bundle
 from cacheclip.errors import InputError, StoreError
@@ -120,7 +121,7 @@ def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]
             if row in failures
         }
         good = np.array([row for row in part if row not in failures], np.int64)
-        found = {}
+        found: dict[str, NDArray[np.float32]] = {}
         for layer, store in stores.items():
             read = store.read_rows(good, normalize=layer == "image")
             found |= {layer: read.features, f"{layer}{NORM}": read.norm[:, None]}

@@ -201,12 +201,12 @@ def test_parts_and_blocks_change_nothing(
     monkeypatch.setattr(command, "BLOCK", 7)
     cut = [[ask(*form) for form in forms] for ask in asked]
     for before, after in zip(whole, cut, strict=True):
-        numbers = [[one["probability"] for one in answers(told)] for told in (before[0], after[0])]
-        np.testing.assert_allclose(*[[n or 0 for n in own] for own in numbers], rtol=1e-4)
+        one, other = ([p["probability"] or 0 for p in answers(told[0])] for told in (before, after))
+        np.testing.assert_allclose(one, other, rtol=1e-4)
         assert classes(before[0]) == classes(after[0])
-        for one, other in zip(before[1:], after[1:], strict=True):
-            assert len(one.out.splitlines()) == len(other.out.splitlines())
-            assert one.err == other.err
+        for told, again in zip(before[1:], after[1:], strict=True):
+            assert len(told.out.splitlines()) == len(again.out.splitlines())
+            assert told.err == again.err
 
 
 def test_the_forms_are_those_of_pictures(bundle: Path, x: Any, tmp_path: Path) -> None:
@@ -294,8 +294,8 @@ def test_one_of_three_things_is_asked_for(bundle: Path, on: Any, tmp_path: Path)
         told = cacheclip("predict", bundle, *words)
         assert told.code == 2
         assert "give IMAGES, --features FILE or --on SET: one of the three" in told.err
-    for words in (("--on", "toys", "--fetch"), ("--features", "x.npy", "--model", "nano")):
-        told = cacheclip("predict", bundle, *words)
+    for more in (("--on", "toys", "--fetch"), ("--features", "x.npy", "--model", "nano")):
+        told = cacheclip("predict", bundle, *more)
         assert told.code == 2
         assert "no encoder runs" in told.err
 
