@@ -1,15 +1,17 @@
-"""What tests of several rooms need: a home that no encoder made, a command in this process."""
+"""What tests of several rooms need: a home, a tower, a command in this process."""
 
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from cacheclip.encoders import open_clip_
 from cacheclip.store.home import Home, Labels, SplitLabels
 from cacheclip.store.key import (
     image_key,
@@ -98,6 +100,22 @@ def build_home(
         root=None,
     )
     return home
+
+
+def save_tower(name: str, config: Mapping[str, Any], file: Path, seed: int) -> Any:
+    """An open_clip model of random weights, which also go to a checkpoint file."""
+    import open_clip
+    import torch
+
+    open_clip_.register(name, config)
+    with open_clip_._quiet():
+        model = open_clip.create_model(name).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.ndim > 1 or parameter_name.endswith("bias"):
+            parameter.data.normal_(0, 0.1, generator=generator)
+    torch.save(model.state_dict(), file)
+    return model
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run as extract
 from cacheclip.store.home import Home
-from tests.makers import Said, cacheclip
+from tests.makers import Said, cacheclip, save_tower
 
 CLASSES = {"blue": (30, 30, 220), "green": (30, 200, 30), "red": (220, 30, 30)}
 CONFIG: dict[str, Any] = {
@@ -60,28 +60,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     (folder / "open_clip_config.json").write_text(json.dumps(described))
     (root / "preprocess.json").write_text(json.dumps(PREPROCESS))
     weights = folder / "open_clip_pytorch_model.bin"
-    _save_random_weights(weights)
+    save_tower("tests-cli-tiny", CONFIG, weights, seed=1)
     model = f"local-dir:{folder}"
     home = Home(root / "home")
     extract(ExtractRequest(dataset=str(root / "colours"), model=model), home)
     return World(root / "colours", model, weights, root / "preprocess.json", home.root, CONFIG)
-
-
-def _save_random_weights(path: Path) -> None:
-    import torch
-
-    from cacheclip.encoders import open_clip_
-
-    open_clip_.register("tests-cli-tiny", CONFIG)
-    with open_clip_._quiet():
-        import open_clip
-
-        built = open_clip.create_model("tests-cli-tiny")
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in built.named_parameters():
-        if parameter.ndim > 1 or name.endswith("bias"):
-            parameter.data.normal_(0, 0.1, generator=generator)
-    torch.save(built.state_dict(), path)
 
 
 @pytest.fixture
