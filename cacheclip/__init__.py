@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cacheclip.extract.plan import ExtractRequest
     from cacheclip.extract.run import run as extract
     from cacheclip.features import Features, load
-    from cacheclip.predict import open_encoder, predict
+    from cacheclip.inference.pictures import open_encoder, predict
     from cacheclip.store.home import Home
 
 _WHERE = {
@@ -45,8 +45,8 @@ _WHERE = {
     "fit": "api.verbs",
     "import_npz": "exchange.import_npz",
     "load": "features",
-    "open_encoder": "predict",
-    "predict": "predict",
+    "open_encoder": "inference.pictures",
+    "predict": "inference.pictures",
     "predictions": "answers",
 }
 __all__ = [

@@ -41,6 +41,9 @@ LENGTHS = {"size": 2, "mean": 3, "std": 3}
 MISFITS = (AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
+Top = tuple[tuple[str, float], ...]  # classes by falling probability
+
+
 class Classifier:
     """A bundle's method and head.
 
@@ -84,9 +87,33 @@ class Classifier:
                 self.bundle,
                 f"{len(self.bundle.classnames)} class names for {n} classes of its head",
             )
-        if not logits.isfinite().all():
+        if not all(bound.isfinite() for bound in logits.aminmax()):  # which pass a NaN on
             raise _unfit(self.bundle, "its head: its answers are not finite")
         return logits[0]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """What logits [B, C] are worth at the bundle's temperature: [B, C]."""
+        return (logits / self.bundle.temperature).softmax(-1)
+
+    def ranked(self, query: Query, top_k: int, *, raw: bool = False) -> list[Top]:
+        """The likeliest classes of each picture, at most `top_k`.
+
+        Args:
+            query: the layers that the method reads.
+            top_k: how many classes are named.
+            raw: give the method's scores in place of probabilities.
+
+        Raises:
+            InputError: the head does not fit the pictures or the class names.
+        """
+        logits = self.logits(query)
+        classes = logits.topk(min(top_k, logits.shape[-1])).indices  # [B, k]
+        values = (logits if raw else self.probabilities(logits)).gather(-1, classes)  # [B, k]
+        names = self.bundle.classnames
+        return [
+            tuple((names[c], value) for c, value in zip(*row, strict=True))
+            for row in zip(classes.tolist(), values.tolist(), strict=True)
+        ]
 
     def _try(self) -> None:
         """Answer for a picture that is none, where it is known what the encoder would give."""

@@ -24,13 +24,38 @@ def layout(
         width: of the terminal; texts are shortened in their middle to fit, the widest columns
             first. None leaves them whole.
     """
-    columns = list(zip(headers, *rows, strict=True))
-    numeric = [_is_numeric(column[1:]) for column in columns]
-    widths = [max(map(cells, column)) for column in columns]
-    if width is not None:
-        widths = _fit(widths, numeric, width)
-    lines = [headers, ["-" * size for size in widths], *rows]
-    return [GAP.join(_line(line, widths, numeric)).rstrip() for line in lines]
+    columns = Columns(headers, rows, width)
+    return [*columns.head(), *columns.lines(rows)]
+
+
+class Columns:
+    """How wide the columns of a table are and which hold numbers, as its first rows decide."""
+
+    def __init__(
+        self, headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
+    ) -> None:
+        columns = list(zip(headers, *rows, strict=True))
+        self._headers = headers
+        self._numeric = [_is_numeric(column[1:]) for column in columns]
+        widths = [max(map(cells, column)) for column in columns]
+        self._widths = widths if width is None else _fit(widths, self._numeric, width)
+        self._shorten = width is not None
+
+    def head(self) -> list[str]:
+        """The names of the columns, and a line below them."""
+        return self.lines([self._headers, ["-" * size for size in self._widths]])
+
+    def lines(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        """A line a row; a longer cell than the first rows had is whole, but on a terminal."""
+        return [GAP.join(self._padded(row)).rstrip() for row in rows]
+
+    def _padded(self, row: Sequence[str]) -> list[str]:
+        padded = []
+        for cell, width, is_number in zip(row, self._widths, self._numeric, strict=True):
+            shown = shorten(cell, width) if self._shorten else cell
+            space = " " * (width - cells(shown))
+            padded.append(space + shown if is_number else shown + space)
+        return padded
 
 
 def cells(text: str) -> int:
@@ -78,12 +103,3 @@ def _fit(widths: Sequence[int], numeric: Sequence[bool], width: int) -> list[int
         fitted[widest] -= 1
         excess -= 1
     return fitted
-
-
-def _line(line: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
-    padded = []
-    for cell, width, is_number in zip(line, widths, numeric, strict=True):
-        shown = shorten(cell, width)
-        space = " " * (width - cells(shown))
-        padded.append(space + shown if is_number else shown + space)
-    return padded

@@ -121,7 +121,9 @@ def command(
         )
     if fitted.bundle:
         output.talk(f"bundle: {fitted.bundle}")
-    if fitted.bundle and features.encoder["library"] != IMPORTED:
-        output.talk(f"next: cacheclip predict {shlex.quote(str(fitted.bundle))} IMAGE_OR_FOLDER")
+    if fitted.bundle:
+        imported = features.encoder["library"] == IMPORTED
+        asked = "--features FILE.npz" if imported else "IMAGE_OR_FOLDER"
+        output.talk(f"next: cacheclip predict {shlex.quote(str(fitted.bundle))} {asked}")
     if not fitted.bundle:
         output.talk(f"{method} answers for a whole test set or stream, so it leaves no bundle")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cacheclip.cli.columns import layout
+from cacheclip.cli.columns import Columns
 from cacheclip.errors import StoreError, plain
 
 if TYPE_CHECKING:
@@ -105,14 +105,30 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
 
     On a terminal long texts are shortened so that a row takes one line; in a pipe all is whole.
     """
-    if not rows:
-        return
-    if title:
+    if rows and title:
         _print(f"\n{plain(title)}")
-    shown = [[plain(cell) for cell in row] for row in rows]
-    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
-    for line in layout(headers, shown, width):
-        _print(line)
+    Table(headers).add(rows)
+
+
+class Table:
+    """A table that is printed while its rows come, aligned by the first of them."""
+
+    def __init__(self, headers: Sequence[str]) -> None:
+        self._headers = headers
+        self._columns: Columns | None = None
+
+    def add(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print some more rows, the first with the head above them."""
+        if not rows:
+            return
+        shown = [[plain(cell) for cell in row] for row in rows]
+        head: list[str] = []
+        if self._columns is None:
+            terminal = sys.stdout is not None and sys.stdout.isatty()
+            width = shutil.get_terminal_size().columns if terminal else None
+            self._columns = Columns(self._headers, shown, width)
+            head = self._columns.head()
+        _print("\n".join([*head, *self._columns.lines(shown)]))
 
 
 def text(value: str) -> None:
@@ -152,12 +168,16 @@ def _inline(value: Any) -> str:
 
 
 @contextmanager
-def progress() -> Iterator["Callable[[str, float, float], None]"]:
+def progress(*, beside: bool = False) -> Iterator["Callable[[str, float, float], None]"]:
     """A bar on stderr with speed and time left, shown only on a terminal.
 
     Call the result with what is being done, how much is done, and how much there is.
+
+    Args:
+        beside: whether the answer is printed meanwhile: a terminal that shows it shows no bar.
     """
-    if not sys.stderr.isatty():
+    shown = sys.stderr.isatty() and not (beside and sys.stdout.isatty())
+    if not shown:
         yield lambda what, done, total: None
         return
     from rich.console import Console
@@ -183,7 +203,9 @@ def progress() -> Iterator["Callable[[str, float, float], None]"]:
         Speed(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Left to itself, it would lead what is printed meanwhile to stderr too.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda what, done, total: bar.update(
             task, description=what, completed=int(done), total=int(total)

@@ -10,7 +10,7 @@ import torch
 from cacheclip.bundle import Bundle
 from cacheclip.classifier import Classifier
 from cacheclip.errors import CacheclipError, InputError
-from cacheclip.predict import open_encoder
+from cacheclip.inference.pictures import open_encoder
 from cacheclip.task import Query
 
 ENCODER: dict[str, Any] = {

@@ -47,9 +47,14 @@ def test_architecture_can_be_read_in_one_sitting_and_names_every_room() -> None:
         assert room in text
 
 
-@pytest.mark.parametrize("line", re.findall(r"^cacheclip .*$", README, re.MULTILINE))
-def test_every_command_line_in_the_readme_parses(line: str) -> None:
-    """Options that the README shows exist: click reads them all before anything runs."""
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+SHOWN = re.findall(r"^cacheclip .*$", README, re.MULTILINE)
+SHOWN += re.findall(r"`(cacheclip [^`]+)`", CONTRIBUTING)
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_every_command_line_that_is_shown_parses(line: str) -> None:
+    """Options that the documents show exist: click reads them all before anything runs."""
     from cacheclip.cli.main import cacheclip
 
     name, *arguments = shlex.split(line.split("#")[0])[1:]

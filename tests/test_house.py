@@ -13,6 +13,7 @@ import pytest
 
 import cacheclip
 from cacheclip.methods import base as methods
+from tests.makers import build_home, cacheclip as run
 
 ROOT = Path(__file__).resolve().parent.parent
 MEGABYTE = 10**6
@@ -117,6 +118,7 @@ def test_a_method_file_holds_one_class() -> None:
         assert methods.get(name).name == name
 
 
+ENCODING = ("PIL", "open_clip", "torchvision", "sklearn", "cacheclip.encoders.base")
 HEAVY = ("torch", "triton", "open_clip", "torchvision", "sklearn", "torch._dynamo")
 LOADED = (
     "import sys; from cacheclip.cli.main import cacheclip as run\n"
@@ -143,6 +145,15 @@ def test_what_only_lists_loads_no_torch(arguments: tuple[str, ...], tmp_path: Pa
 def test_a_missing_set_or_data_set_is_said_without_torch(tmp_path: Path) -> None:
     assert loaded("fit", "--home", str(tmp_path)) == set()
     assert loaded("extract", "--dataset", "food101", "--home", str(tmp_path)) == set()
+
+
+def test_features_are_classified_without_what_opens_or_encodes_pictures(tmp_path: Path) -> None:
+    home, out = build_home(tmp_path / "home").root, tmp_path / "b.safetensors"
+    words = ("fit", "--method", "nearest-mean", "--shots", "2", "--select", "fixed")
+    assert run(*words, "--home", home, "--out", out).code == 0
+    code = LOADED.replace(repr(HEAVY), repr((*ENCODING, "torch")))
+    last = python(code, "predict", str(out), "--on", "toys", "--home", str(home)).splitlines()[-1]
+    assert last.split() == ["loaded:", "torch"]
 
 
 def test_the_import_test_can_fail(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def declared(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         raise ValueError("it is packed in another way than NumPy's")
     with archive.open(member) as file:
         try:
-            shape, dtype = _header(file)
+            shape, _, dtype = header(file)
         except (tokenize.TokenError, RecursionError, MemoryError, SyntaxError) as error:
             raise ValueError(f"its header is none: {error}") from None
     if any(size < 0 for size in shape):
@@ -44,8 +44,12 @@ def declared(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and type of a .npy file."""
+def header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type of a .npy file, which is read on from its values.
+
+    Raises:
+        ValueError: there is no such header.
+    """
     version = npy.read_magic(file)
     size = 2 if version == (1, 0) else 4
     start = file.read(size)
@@ -54,5 +58,4 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     file.seek(npy.MAGIC_LEN)
     # Version 3 differs from 2 in the letters that the names of fields may have.
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
+    return read(file)

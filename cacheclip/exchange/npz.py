@@ -5,6 +5,8 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from cacheclip.exchange.other_files import refusal
 from cacheclip.exchange.parts import is_part, refuse_unlike
 from cacheclip.exchange.source import DRAWS, KNOWN, Source
 
-_UNREADABLE = (
+UNREADABLE = (
     *(OSError, ValueError, EOFError, RuntimeError, MemoryError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
@@ -37,6 +39,21 @@ def read_npz(path: Path, source: Source) -> dict[str, NDArray[Any]]:
         InputError: there is no such file, it is of another kind, or it cannot be read; or there
             are not as many labels as features, or more of them than memory holds.
     """
+    with opened(path) as archive:
+        _refuse_declared(archive, path, source)
+        return {name: array_of(archive, name, path) for name in archive.files}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The open archive of a .npz file, whose arrays are not read yet.
+
+    Args:
+        path: absolute.
+
+    Raises:
+        InputError: there is no such file, it is of another kind, or it cannot be read.
+    """
     if not os.path.exists(path):  # noqa: PTH110  (Path's raises of long names)
         raise InputError("there is no such file", where=str(path), fix="check the path")
     if not path.is_file():
@@ -45,7 +62,7 @@ def read_npz(path: Path, source: Source) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:  # ours to close, also where it is no archive
             try:
                 archive = np.load(file, allow_pickle=False)
-            except _UNREADABLE:  # NumPy's own words advise to load it as a pickle
+            except UNREADABLE:  # NumPy's own words advise to load it as a pickle
                 raise refusal(path) from None
             if isinstance(archive, np.ndarray):
                 raise refusal(path)
@@ -54,8 +71,7 @@ def read_npz(path: Path, source: Source) -> dict[str, NDArray[Any]]:
                 members = archive.zip.namelist()
                 if members and not any(name.endswith(".npy") for name in members):
                     raise refusal(path)
-                _refuse_declared(archive, path, source)
-                return {name: _array(archive, name, path) for name in archive.files}
+                yield archive
     except OSError as error:
         fix = "check its permissions and the disk"
         raise InputError(
@@ -63,16 +79,26 @@ def read_npz(path: Path, source: Source) -> dict[str, NDArray[Any]]:
         ) from None
 
 
+def declared_of(archive: Any, name: str, path: Path) -> NDArray[Any]:
+    """An array of an open file as its header has it; see `declared`.
+
+    Raises:
+        InputError: it cannot be what its header says.
+    """
+    try:
+        return declared(archive.zip, member_of(archive.zip, name))
+    except UNREADABLE as error:
+        raise unreadable(name, path, error) from None
+
+
+def member_of(archive: zipfile.ZipFile, name: str) -> str:
+    """The file of the archive that an array is in."""
+    return f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
+
+
 def _refuse_declared(archive: Any, path: Path, source: Source) -> None:
     """Refuse arrays that cannot be what their headers say, or do not go together."""
-    members = archive.zip.namelist()
-    found = {}
-    for name in filter(_is_wanted, archive.files):
-        try:
-            member = f"{name}.npy" if f"{name}.npy" in members else name
-            found[name] = declared(archive.zip, member)
-        except _UNREADABLE as error:
-            raise _unreadable(name, path, error) from None
+    found = {name: declared_of(archive, name, path) for name in archive.files if _is_wanted(name)}
     refuse_unlike(found, source)
     wanted = sum(array.size * array.itemsize for array in found.values())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -88,14 +114,19 @@ def _is_wanted(name: str) -> bool:
     return name in KNOWN or is_part(name) or is_draw(name)
 
 
-def _array(archive: Any, name: str, path: Path) -> NDArray[Any]:
+def array_of(archive: Any, name: str, path: Path) -> NDArray[Any]:
+    """An array of an open file, empty where no import wants it.
+
+    Raises:
+        InputError: it is one of Python objects, or cannot be read.
+    """
     if not _is_wanted(name):
         return np.empty(0)
     try:
         return np.asarray(archive[name])
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         if "pickle" not in str(error):
-            raise _unreadable(name, path, error) from None
+            raise unreadable(name, path, error) from None
     text = name in ("split", "classnames", "sample_ids")
     plain = f"{name}, dtype=str" if text else f"{name}.tolist()"
     raise InputError(
@@ -105,7 +136,8 @@ def _array(archive: Any, name: str, path: Path) -> NDArray[Any]:
     ) from None
 
 
-def _unreadable(name: str, path: Path, error: BaseException) -> InputError:
+def unreadable(name: str, path: Path, error: BaseException) -> InputError:
+    """The error of an array that is damaged, or too large for the memory."""
     why = "there is no memory left for it" if isinstance(error, MemoryError) else str(error)
     return InputError(
         f"{name} cannot be read: {why or 'it is damaged'}",

@@ -1,6 +1,7 @@
 """Arrays that come split by split, `X_train`, `test_labels` and their like, joined into one."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def joined(given: Given, source: Source) -> tuple[dict[str, NDArray[Any]], str, 
     Raises:
         InputError: a split has features or labels alone, or its parts do not fit together.
     """
-    parts = _parts(given, source)
+    parts = by_split(given, source)
     if not parts:
         return dict(given), "", []
     order = [split for split in SPLITS if split in parts["features"]]
@@ -64,8 +65,12 @@ def joined(given: Given, source: Source) -> tuple[dict[str, NDArray[Any]], str, 
     return whole, "; ".join(lines) + "; ", [f"joined split by split: {used}"]
 
 
-def _parts(given: Given, source: Source) -> dict[str, dict[str, str]]:
-    """Array -> split -> its name in the file; {} where the features are whole, or not there."""
+def by_split(given: Collection[str], source: Source) -> dict[str, dict[str, str]]:
+    """Array -> split -> its name in the file; {} where the features are whole, or not there.
+
+    Raises:
+        InputError: two of the names stand for one part.
+    """
     parts: dict[str, dict[str, str]] = {}
     for name in given:
         part = _part(name)
@@ -83,7 +88,7 @@ def refuse_unlike(given: Given, source: Source) -> None:
     Raises:
         InputError: as `joined` and the checks after it would.
     """
-    parts = _parts(given, source)
+    parts = by_split(given, source)
     if parts:
         _refuse_unlike_parts(parts, given, source)
         return
@@ -157,7 +162,7 @@ def refuse_missing(given: Given, source: Source) -> None:
     missing = [name for name in REQUIRED if name not in given]
     if not missing:
         return
-    lines = [_in_its_place(name, given) for name in missing]
+    lines = [in_its_place(name, given) for name in missing]
     found = "; ".join(line for line in lines if line)
     wanted = "; ".join(f"{name} {REQUIRED[name]}" for name in missing)
     raise InputError(
@@ -167,7 +172,7 @@ def refuse_missing(given: Given, source: Source) -> None:
     )
 
 
-def _in_its_place(name: str, given: Given) -> str:
+def in_its_place(name: str, given: Collection[str]) -> str:
     """Python that makes a missing array of what is there; empty where nothing looks like it."""
     called = {one.lower(): one for one in given}
     for other in CALLED[name]:

@@ -16,6 +16,7 @@ from PIL import Image
 from cacheclip.extract.plan import ExtractRequest
 from cacheclip.extract.run import run as extract
 from cacheclip.store.home import Home
+from tests.makers import Said, cacheclip, save_tower
 
 CLASSES = {"blue": (30, 30, 220), "green": (30, 200, 30), "red": (220, 30, 30)}
 CONFIG: dict[str, Any] = {
@@ -59,28 +60,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     (folder / "open_clip_config.json").write_text(json.dumps(described))
     (root / "preprocess.json").write_text(json.dumps(PREPROCESS))
     weights = folder / "open_clip_pytorch_model.bin"
-    _save_random_weights(weights)
+    save_tower("tests-cli-tiny", CONFIG, weights, seed=1)
     model = f"local-dir:{folder}"
     home = Home(root / "home")
     extract(ExtractRequest(dataset=str(root / "colours"), model=model), home)
     return World(root / "colours", model, weights, root / "preprocess.json", home.root, CONFIG)
-
-
-def _save_random_weights(path: Path) -> None:
-    import torch
-
-    from cacheclip.encoders import open_clip_
-
-    open_clip_.register("tests-cli-tiny", CONFIG)
-    with open_clip_._quiet():
-        import open_clip
-
-        built = open_clip.create_model("tests-cli-tiny")
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in built.named_parameters():
-        if parameter.ndim > 1 or name.endswith("bias"):
-            parameter.data.normal_(0, 0.1, generator=generator)
-    torch.save(built.state_dict(), path)
 
 
 @pytest.fixture
@@ -106,30 +90,11 @@ def shell(world: World, tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def cli(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], "Answer"]:
+def cli(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], Said]:
     """Run a command in this process, with the exit code and three lines of the real `main`."""
     monkeypatch.setenv("CACHECLIP_HOME", str(world.home))
 
-    def run(arguments: Sequence[str]) -> Answer:
-        import contextlib
-        import io
-
-        from cacheclip.cli.main import main
-
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        monkeypatch.setattr(sys, "argv", ["cacheclip", *arguments])
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                main()
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-        return Answer(code, out.getvalue(), err.getvalue())
+    def run(arguments: Sequence[str]) -> Said:
+        return cacheclip(*arguments)
 
     return run
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str

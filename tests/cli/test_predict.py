@@ -19,7 +19,7 @@ from PIL import Image
 
 from cacheclip.bundle import Bundle
 from cacheclip.cli.main import cacheclip
-from cacheclip.predict import Answer, accuracy, label_of
+from cacheclip.inference.answer import Answer, Tally, label_of
 
 Cli = Callable[[Sequence[str]], Any]
 
@@ -232,20 +232,35 @@ def test_which_class_the_folders_name(folders: tuple[str, ...], label: str | Non
     assert label_of(folders, ["bird", "fruit", "tools/saw", "caf\u00e9"]) == label
 
 
+def accuracy(*answers: Answer) -> list[str]:
+    """What is said of answers of the classes x and 0 to 11."""
+    tally = Tally(["x", *map(str, range(12))])
+    for answer in answers:
+        tally.add(answer)
+    return list(tally.lines("pictures", "in no folder", ""))
+
+
 def test_unreadable_pictures_do_not_count_in_the_accuracy() -> None:
     right = Answer("a", (("x", 0.9),), label="x")
     broken = Answer("b", (), "decode: broken", label="x")
-    (line,) = accuracy([right, broken])
+    (line,) = accuracy(right, broken)
     assert line.startswith("accuracy 100.0 % of 1 pictures")
-    assert list(accuracy([broken])) == []
+    assert accuracy(broken) == []
 
 
 def test_recall_names_the_worst_classes_and_counts_the_rest() -> None:
     answers = [Answer("a", ((str(k), 1.0),), label=str(k)) for k in range(12)]
     answers.append(Answer("b", (("0", 1.0),), label="11"))
-    recall = list(accuracy(answers))[1]
+    recall = accuracy(*answers)[1]
     assert recall.startswith("recall, least first: 11 1 of 2, 0 1 of 1")
     assert recall.endswith(", 4 more")
+
+
+def test_labels_of_no_class_of_the_bundle_are_counted_apart() -> None:
+    answers = [Answer(str(k), (("x", 0.9),), label=label) for k, label in enumerate("xyy")]
+    (line,) = accuracy(*answers, Answer("3", (("x", 0.9),)))
+    assert line.startswith("accuracy 100.0 % of 1 pictures, 95 % interval ")
+    assert line.endswith("; 1 in no folder; 2 of classes that the bundle does not know")
 
 
 def extract(home: Path, pictures: Path, model: str, *options: str) -> None:

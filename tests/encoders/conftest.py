@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cacheclip.encoders import open_clip_
+from tests.makers import save_tower
 
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 TOWERS: Mapping[str, Mapping[str, Any]] = {
@@ -73,18 +73,8 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tower]:
 
     def make(name: str) -> Tower:
         if name not in made:
-            import open_clip
-            import torch
-
-            open_clip_.register(name, TOWERS[name])
-            with open_clip_._quiet():
-                model = open_clip.create_model(name).eval()
-            generator = torch.Generator().manual_seed(1)
-            for parameter_name, parameter in model.named_parameters():
-                if parameter.ndim > 1 or parameter_name.endswith("bias"):
-                    parameter.data.normal_(0, 0.1, generator=generator)
             checkpoint = folder / f"{name}.pt"
-            torch.save(model.state_dict(), checkpoint)
+            model = save_tower(name, TOWERS[name], checkpoint, seed=1)
             made[name] = Tower(name, model, checkpoint, preprocess)
         return made[name]
 

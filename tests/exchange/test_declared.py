@@ -70,7 +70,7 @@ def test_a_header_that_lies_or_is_none_is_named(
 def test_rows_are_compared_before_the_features_are_unpacked(
     tmp_path: Path, arrays: Arrays, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(npz, "_array", lambda *_: pytest.fail("an array was unpacked"))
+    monkeypatch.setattr(npz, "array_of", lambda *_: pytest.fail("an array was unpacked"))
     wide = np.zeros((100_000, 8), np.float16)
     cases: list[tuple[Arrays, str]] = [
         (arrays | {"features": wide}, r"split: its shape is \[36\], and features have 100,000"),

@@ -1,6 +1,5 @@
 """Imported arrays are a feature set like any other, and give what extracted features give."""
 
-import importlib.util
 import json
 import os
 import re
@@ -27,21 +26,10 @@ from cacheclip.store.home import FeatureSet, Home
 from cacheclip.store.inventory import inventory
 from cacheclip.study.compare import Request
 from cacheclip.study.fit import fit
+from tests.makers import build_home
 
 ROOT = Path(__file__).resolve().parents[2]
 Save = Callable[..., Path]
-
-
-def extracted(root: Path) -> Home:
-    """The home of the study's own tests, two test pictures of which could not be read."""
-    file = ROOT / "tests" / "study" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("study_homes", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    home: Home = module.build_home(root, failed=2)
-    return home
 
 
 def as_arrays(features: FeatureSet) -> dict[str, Any]:
@@ -68,7 +56,7 @@ def as_arrays(features: FeatureSet) -> dict[str, Any]:
 def test_imported_features_give_the_same_accuracies(
     method: str, shots: int, tmp_path: Path
 ) -> None:
-    home = extracted(tmp_path / "home")
+    home = build_home(tmp_path / "home")
     there = home.find()
     np.savez(tmp_path / "same.npz", **as_arrays(there))
     import_npz(tmp_path / "same.npz", home)
@@ -82,7 +70,7 @@ def test_imported_features_give_the_same_accuracies(
 
 
 def test_a_trained_method_gives_the_same_accuracy(tmp_path: Path) -> None:
-    home = extracted(tmp_path / "home")
+    home = build_home(tmp_path / "home")
     there = home.find()
     np.savez(tmp_path / "same.npz", **as_arrays(there))
     import_npz(tmp_path / "same.npz", home)
@@ -294,7 +282,7 @@ def test_without_text_each_method_that_needs_it_says_so(
 
 
 def test_no_encoder_predicts_for_a_bundle_of_imported_features(save: Save, home: Home) -> None:
-    from cacheclip.predict import open_encoder
+    from cacheclip.inference.pictures import open_encoder
 
     import_npz(save(), home)
     fitted = fit(Request(("nearest-mean",), (2,)), home.find(), home)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cacheclip.encoders import open_clip_
 from cacheclip.extract.plan import ExtractRequest
+from tests.makers import save_tower
 
 MODEL = {
     "embed_dim": 16,
@@ -21,20 +21,9 @@ PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 @pytest.fixture(scope="session")
 def tower(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with a small open_clip model of random weights, config and checkpoint."""
-    import open_clip
-    import torch
-
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("encoders") / "tower"
     folder.mkdir()
-    open_clip_.register("test-tower", MODEL)
-    with open_clip_._quiet():
-        model = open_clip.create_model("test-tower")
-    generator = torch.Generator().manual_seed(2)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim > 1 or name.endswith("bias"):
-            parameter.data.normal_(0, 0.1, generator=generator)
-    torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    save_tower("test-tower", MODEL, folder / "open_clip_pytorch_model.bin", seed=2)
     described = {"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(described))
     (folder / "preprocess.json").write_text(json.dumps(PREPROCESS))

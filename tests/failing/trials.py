@@ -262,7 +262,7 @@ def failing_world() -> Iterator[tuple[Machine, World]]:
         tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as root,
         pytest.MonkeyPatch.context() as patch,
     ):
-        for module in ("cacheclip.extract.run", "cacheclip.predict"):
+        for module in ("cacheclip.extract.run", "cacheclip.inference.pictures"):
             patch.setattr(importlib.import_module(module), "load", lambda *_, **__: Sums())
         patch.setattr(sys, "argv", [])
         patch.setenv("XDG_DATA_HOME", f"{root}/own")

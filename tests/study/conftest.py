@@ -1,99 +1,12 @@
 """A home folder with a small feature set, written through the store itself; no encoder runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from cacheclip.store.home import Home, Labels, SplitLabels
-from cacheclip.store.key import (
-    image_key,
-    key_digest,
-    samples_sha256,
-    set_digest_of,
-    text_key,
-)
-from cacheclip.store.schema import Failure
-from cacheclip.store.text import write_text_store
-from cacheclip.store.writer import ImageStoreWriter
-
-CLASSES, DIM = 4, 16
-PER_CLASS = {"train": 6, "val": 2, "test": 10}
-ENCODER = {
-    "library": "open_clip",
-    "name": "toy",
-    "pretrained": "v1",
-    "weights_sha256": "0" * 64,
-    "quickgelu": False,
-    "embed_dim": DIM,
-    "logit_scale": 50.0,
-    "logit_bias": None,
-}
-
-
-def build_home(
-    root: Path,
-    name: str = "toys",
-    val: int = 2,
-    failed: int = 0,
-    train: Sequence[int] = (PER_CLASS["train"],) * CLASSES,
-) -> Home:
-    """Features around one direction a class; the text is a noisy copy of the directions."""
-    home = Home(root)
-    random = np.random.default_rng(0)
-    centres = random.normal(size=(CLASSES, DIM))
-    compute, preprocess = {"dtype": "float32"}, {"size": [8, 8]}
-    splits, last_key = {}, {}
-    for split, count in (PER_CLASS | {"val": val}).items():
-        if not count:
-            continue
-        counts = train if split == "train" else [count] * CLASSES
-        labels = [c for c in range(CLASSES) for _ in range(counts[c])]
-        ids = [f"{split}/{c}/{k}.png" for k, c in enumerate(labels)]
-        x = (centres[labels] + 1.6 * random.normal(size=(len(ids), DIM))).astype(np.float32)
-        key = image_key(
-            layer="image",
-            encoder=ENCODER,
-            preprocess=preprocess,
-            compute=compute,
-            store_dtype="float16",
-            dataset=name,
-            split=split,
-            ids=ids,
-        )
-        path = home.store_path(name, split, "image", key_digest(key))
-        bad = [Failure(k, "decode", "broken") for k in range(failed)] if split == "test" else []
-        with ImageStoreWriter(path, key, ids=ids, encode_batch=4, info={}) as writer:
-            for shard in writer.missing:
-                writer.write(shard, x[shard.first : shard.first + shard.rows], bad)
-            writer.finish()
-        splits[split] = SplitLabels(samples_sha256(ids), None, labels)
-        last_key = key
-    classnames = ["ant", "bee", "cow", "doe"]
-    prompts = [[f"a {n}", f"one {n}"] for n in classnames]
-    text = text_key(
-        encoder=ENCODER, compute=compute, prompts=prompts, classnames=classnames, template="t"
-    )
-    noisy = centres[:, None] + 2.0 * random.normal(size=(CLASSES, 2, DIM))
-    store = write_text_store(
-        home.text_path(name, key_digest(text)),
-        text,
-        per_prompt=noisy.astype(np.float32),
-        classnames=classnames,
-        prompts=prompts,
-        info={},
-    )
-    home.write_labels(Labels(name, classnames, splits))
-    home.record_extraction(
-        dataset=name,
-        model="toy",
-        pretrained="v1",
-        set_digest=set_digest_of(last_key),
-        text_digest=store.digest,
-        root=None,
-    )
-    return home
+from cacheclip.store.home import Home
+from tests.makers import build_home
 
 
 @pytest.fixture

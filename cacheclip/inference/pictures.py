@@ -1,0 +1,132 @@
+"""A bundle and pictures to answers, through the encoder that the bundle names and no other."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cacheclip.bundle import Bundle
+from cacheclip.classifier import Classifier, Top
+from cacheclip.datasets.images import ImageError, Reading, using_rgb
+from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
+from cacheclip.errors import InputError, MachineError
+from cacheclip.inference.answer import Answer
+from cacheclip.inference.identity import other_encoder, refuse_other
+from cacheclip.store.schema import IMPORTED
+from cacheclip.task import Query, unit
+
+BATCH = 32
+OWN = ("folder", "csv")  # the families of data sets that are the user's pictures
+OTHER = "leave --model and --pretrained out, or give the very weights that were used"
+
+
+def open_encoder(
+    bundle: Bundle, model: str | None = None, pretrained: str | None = None, *, fetch: bool = False
+) -> Encoder:
+    """The encoder that the bundle names.
+
+    Args:
+        bundle: names model, weights and preprocessing.
+        model: where a model that is a folder lies now, `local-dir:PATH`.
+        pretrained: where weights that are a file lie now.
+        fetch: whether a model of the hub that the bundle names may be fetched: anybody may have
+            written the bundle, and anybody the model.
+
+    Raises:
+        InputError: the bundle's features were imported, so there is no encoder; or the bundle does
+            not fit its method.
+        StoreError: the encoder found is not the one that made the bundle's features.
+        MachineError: its weights file is not where it was said to be, or the model is not on this
+            machine.
+    """
+    Classifier(bundle)
+    wanted = bundle.encoder
+    if wanted["library"] == IMPORTED:
+        raise InputError(
+            "this bundle was fitted on imported features, and no encoder is known that makes them",
+            where=f"data set {bundle.provenance.get('dataset')}, features {wanted['pretrained']}",
+            fix="classify features: cacheclip predict BUNDLE --features FILE.npz; or encode "
+            "pictures here and fit again: cacheclip extract --dataset FOLDER",
+        )
+    if model is not None and model != wanted["name"] and not _same_folder(model, wanted["name"]):
+        raise other_encoder(bundle, f"--model {model}", fix=OTHER)
+    weights = pretrained if model or pretrained else wanted["pretrained"]
+    from_file = weights is not None and Path(weights).is_file()
+    if weights is not None and Path(weights).suffix and not from_file:
+        raise MachineError(
+            f"this bundle needs the weights file {Path(wanted['pretrained']).name!r}",
+            where=f"encoder {wanted['name']}, no such file: {weights}",
+            fix=f"add --pretrained PATH/TO/{shlex.quote(wanted['pretrained'])}",
+        )
+    encoder = load(
+        EncoderSpec(
+            model=model or wanted["name"],
+            pretrained=weights,
+            preprocess_from=bundle.preprocess if from_file else None,
+        ),
+        fetch=fetch,
+    )
+    refuse_other(bundle, encoder.identity, encoder.preprocess, fix=OTHER)
+    return encoder
+
+
+def _same_folder(model: str, wanted: str) -> bool:
+    """Whether a `local-dir:PATH` may be the `local-dir:NAME` of a bundle, wherever it lies now."""
+    return model.startswith(LOCAL_DIR) and wanted.startswith(LOCAL_DIR)
+
+
+def reading_of(bundle: Bundle) -> Reading:
+    """How pictures are read for a bundle: upright, unless its own folder was taken as stored."""
+    own = str(bundle.provenance.get("dataset")).partition("/")[0] in OWN
+    as_stored = own and not bundle.preprocess.get("exif")
+    return Reading(upright=not as_stored, white_level=bundle.preprocess.get("white_level"))
+
+
+def predict(
+    bundle: Bundle,
+    encoder: Encoder,
+    images: Sequence[Path],
+    top_k: int,
+    *,
+    raw: bool = False,
+) -> Iterator[Answer]:
+    """Answers in the order of the images; a picture that cannot be read gets an error.
+
+    Args:
+        bundle: the classifier.
+        encoder: the one that the bundle names.
+        images: files.
+        top_k: how many classes an answer names.
+        raw: give the method's scores in place of probabilities.
+
+    Raises:
+        InputError: the bundle does not fit its method, or that is of another version here.
+    """
+    classifier = Classifier(bundle)
+    reading = reading_of(bundle)
+    for first in range(0, len(images), BATCH):
+        part = images[first : first + BATCH]
+        pixels: dict[int, Tensor] = {}
+        errors: dict[int, str] = {}
+        for k, path in enumerate(part):
+            try:
+                pixels[k] = using_rgb(path, encoder.transform, reading)
+            except ImageError as error:
+                errors[k] = str(error)
+        answers: dict[int, Top] = {}
+        if pixels:
+            query = _query(bundle, encoder, torch.stack(list(pixels.values())))
+            tops = classifier.ranked(query, top_k, raw=raw)
+            answers = dict(zip(pixels, tops, strict=True))
+        for k, path in enumerate(part):
+            yield Answer(str(path), answers.get(k, ()), errors.get(k))
+
+
+def _query(bundle: Bundle, encoder: Encoder, pixels: Tensor) -> Query:
+    """The layers that the bundle's method reads, of pixels [B, 3, H, W]."""
+    layers = {name: torch.from_numpy(x) for name, x in encoder.encode_images(pixels).items()}
+    layers["image-norm"] = layers["image"].norm(dim=-1, keepdim=True)
+    layers["image"] = unit(layers["image"])
+    return Query({name: layers[name] for name in bundle.layers})
