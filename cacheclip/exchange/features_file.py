@@ -11,7 +11,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.datasets.split_words import split_of
 from cacheclip.errors import InputError
 from cacheclip.exchange.declared import header
 from cacheclip.exchange.npz import UNREADABLE, array_of, declared_of, member_of, opened, unreadable
@@ -19,6 +18,7 @@ from cacheclip.exchange.parts import by_split, in_its_place
 from cacheclip.exchange.source import KNOWN, Source, flat
 from cacheclip.exchange.split import SPLITS
 from cacheclip.files import regular
+from cacheclip.store.split_words import split_of
 
 NPY = b"\x93NUMPY"
 FEATURES = "features"  # one array, or in a .npz also one a split
