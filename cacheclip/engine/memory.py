@@ -91,7 +91,7 @@ def is_exhausted(error: BaseException) -> bool:
     return exhausted or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-class Peak(TorchDispatchMode):
+class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The bytes of the tensors that a computation holds at once, at most; of inputs it counts none.
 
     Args:
@@ -99,8 +99,8 @@ class Peak(TorchDispatchMode):
     """
 
     def __init__(self, operations: int | None = None) -> None:
-        super().__init__()
-        self.bytes = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes: int = 0
         self._left = operations
         self._held = 0
         self._known: set[int] = set()
@@ -160,8 +160,9 @@ def _measured(
     """The bytes that a computation of this method holds at once; seen once for the same shapes."""
     key = type(method), *sorted(method.settings.items()), shapes
     if key not in _bytes:
+        peak = Peak(operations)
         try:
-            with torch.no_grad(), Peak(operations) as peak:
+            with torch.no_grad(), peak:
                 kept = run()  # what comes out is held with what is on the way
                 del kept
         except (CacheclipError, _SeenEnough):

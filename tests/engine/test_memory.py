@@ -15,7 +15,7 @@ from cacheclip.kernels.launch import Workspace
 from cacheclip.methods import base
 from cacheclip.methods.base import ClosedForm, Method, Online, Params, Trained
 from cacheclip.methods.clip_adapter import ClipAdapter
-from cacheclip.task import Query, Task, unit
+from cacheclip.task import Generators, Query, Task, unit
 
 C, D, SHOTS = 40, 64, 4
 LIMIT = 10**8
@@ -47,7 +47,8 @@ def fitted(method: Method, task: Task) -> Params:
 
 
 def held_by(run: Callable[[], object]) -> int:
-    with memory.Peak() as peak:
+    peak = memory.Peak()
+    with peak:
         kept = run()
         del kept
     return peak.bytes
@@ -112,7 +113,13 @@ def test_what_is_planned_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     runs = []
     tip = base.get("tip-adapter")
     real = tip.solve  # type: ignore[attr-defined]
-    monkeypatch.setattr(tip, "solve", lambda self, task: runs.append(1) or real(self, task))
+
+    def noted(self: ClosedForm, task: Task) -> Params:
+        runs.append(task.variants)
+        solved: Params = real(self, task)
+        return solved
+
+    monkeypatch.setattr(tip, "solve", noted)
     monkeypatch.setattr(memory, "_bytes", {})
     plans = {memory.variants_at_once(tip(), make_task(V), LIMIT) for V in (1, 3, 2)}
     assert len(plans) == len(runs) == 1
@@ -229,7 +236,7 @@ def test_a_stream_comes_in_the_order_of_its_seed_and_answers_are_put_back(limit:
     assert not torch.allclose(got[0], got[1])
     for v, seed in enumerate(seeds):
         state = {name: p[v : v + 1].clone() for name, p in params.items()}
-        order = engine.Generators([seed], "stream", x.device, x.dtype).permutations(9)[0].tolist()
+        order = Generators([seed], "stream", x.device, x.dtype).permutations(9)[0].tolist()
         for place in order:
             one = method.see(state, Query({"image": x[None, place : place + 1]}))
             torch.testing.assert_close(got[v, place], one[0, 0])
