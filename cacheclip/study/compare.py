@@ -1,6 +1,6 @@
 """Stage two: a table of methods x settings x shots x seeds from the cache alone."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -75,11 +75,10 @@ class Request:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A cell, its draw or why it has none, its row so far, and where that stands in the table."""
+    """A cell, its row so far, and where that stands in the table."""
 
     place: int
     cell: Cell
-    draw: Draw | CacheclipError | None
     row: Row
 
 
@@ -104,56 +103,27 @@ class Comparison:
         self.journal = Journal(results, self.data) if results else None
         if request.tests and not self.data.tested:
             raise _untestable(self.data)
-        names = dict.fromkeys((*request.floor, *request.methods))
-        chosen = [methods.get(name) for name in names]
-        self.choices = settings.parse(request.set, chosen)
-        policy = _policy(request.select, self.data)
-        able, self.refusals = _able(chosen, request.methods, self.data)
-        refuse_too_many(able, request.shots, request.seeds, policy, self.choices)
-        drawing = any(
-            method.learns == "support" and method.name in request.methods for method in able
-        )
-        shots = request.shots if drawing else ()
-        self.data.draws_are = sampling(request.draw, shots, request.seeds, features)
-        able = [
-            method
-            for method in able
-            if method.name in request.methods
-            or _can_run(method, request, self.data, alone=not drawing)
-        ]
-        asked = blocks(
-            able,
-            request.shots,
-            request.seeds,
-            policy,
-            self.choices,
-            self.data.logit_scale,
-            request.recipe,
-            self.data.per_class,
-            _text_norm(able, self.data),
-        )
+        asked, self.choices, self.refusals = _asked(request, self.data)
         planned = list(_planned(asked, self.data, request.fewer))
+        every = [p for own in planned for p in own]
         self.blocks = [
             replace(block, cells=tuple(p.cell for p in own))
             for block, own in zip(asked, planned, strict=True)
         ]
-        self.draws: dict[Shots, list[Draw]] = {}
-        for block, own in zip(self.blocks, planned, strict=True):
-            drawn = {p.draw.seed: p.draw for p in own if isinstance(p.draw, Draw)}
-            self.draws[block.shots] = list(drawn.values())
-        self.shortages = _shortages([p.draw for own in planned for p in own])
+        self.draws = {block.shots: list(_drawn(block)) for block in self.blocks}
+        self.shortages = _shortages([p.cell.draw for p in every])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         self._anew = request.calibrate_anew
         self._skips = request.on_existing == "skip"
         there: Mapping[str, Row] = {}
         if self.journal:
-            wanted = {p.row.row_id for own in planned for p in own} if self._skips else set()
+            wanted = {p.row.row_id for p in every} if self._skips else set()
             there = self.journal.rows(wanted, self.notices.append)
         self.reused = len(there)
         self._done: dict[int, Row] = {}
         self._missing = [self._without(there, own) for own in planned]
         for block, own in zip(self.blocks, self._missing, strict=True):
-            used = [p.draw for p in own if isinstance(p.draw, Draw)]
+            used = [p.cell.draw for p in own if isinstance(p.cell.draw, Draw)]
             self.data.expect(used, chooses=block.policy.selects)
 
     @property
@@ -263,6 +233,41 @@ class Comparison:
         return variants_at_once(block.method(**stack.static), task, self.data.limit)
 
 
+def _asked(
+    request: Request, data: SetData
+) -> tuple[list[Block], dict[str, settings.Choices], list[str]]:
+    """What was asked for, as far as the set has the features: blocks without draws yet.
+
+    Beside them the settings that were given, and why each other method does not run.
+    """
+    names = dict.fromkeys((*request.floor, *request.methods))
+    chosen = [methods.get(name) for name in names]
+    choices = settings.parse(request.set, chosen)
+    policy = _policy(request.select, data)
+    able, refusals = _able(chosen, request.methods, data)
+    refuse_too_many(able, request.shots, request.seeds, policy, choices)
+    drawing = any(method.learns == "support" and method.name in request.methods for method in able)
+    shots = request.shots if drawing else ()
+    data.draws_are = sampling(request.draw, shots, request.seeds, data.features)
+    able = [
+        method
+        for method in able
+        if method.name in request.methods or _can_run(method, request, data, alone=not drawing)
+    ]
+    asked = blocks(
+        able,
+        request.shots,
+        request.seeds,
+        policy,
+        choices,
+        data.logit_scale,
+        request.recipe,
+        data.per_class,
+        _text_norm(able, data),
+    )
+    return asked, choices, refusals
+
+
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
     """The norm that constants follow; text is not read where no method has such constants."""
     follows = any(method().reads.raw_text for method in chosen)
@@ -332,12 +337,14 @@ def _planned(blocks: Sequence[Block], data: SetData, fewer: Fewer) -> Iterator[l
     """The cells of each block, numbered through all blocks."""
     place = count()
     for block in blocks:
-        draws = [_draw(block, cell, data, fewer) for cell in block.cells]
-        cells = [replace(cell, draw=draw) for cell, draw in zip(block.cells, draws, strict=True)]
-        yield [
-            _Planned(next(place), cell, draw, rows.planned(block, cell, draw, data))
-            for cell, draw in zip(cells, draws, strict=True)
-        ]
+        cells = [replace(c, draw=_draw(block, c, data, fewer)) for c in block.cells]
+        yield [_Planned(next(place), cell, rows.planned(block, cell, data)) for cell in cells]
+
+
+def _drawn(block: Block) -> Iterable[Draw]:
+    """The draws of a block, one a seed."""
+    draws = (cell.draw for cell in block.cells)
+    return {draw.seed: draw for draw in draws if isinstance(draw, Draw)}.values()
 
 
 def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:

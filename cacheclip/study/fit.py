@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cacheclip.answers import Rooted
-from cacheclip.bundle import SUFFIX, is_bundle
+from cacheclip.bundle import SUFFIX, Bundle, is_bundle
 from cacheclip.draws import ALL
 from cacheclip.errors import CacheclipError, UsageError
 from cacheclip.files.places import refuse_place
@@ -85,20 +85,39 @@ def fit(
     if final:
         refuse_final(comparison.blocks[0].method)
     outcome, winner, row = one_cell(comparison, progress, notice)
-    (block,) = comparison.blocks
-    if outcome.scores is None:
-        raise TypeError(f"{row.method}: settled and not scored")
     path, learned_from = None, None
-    if block.method.setting == "inductive":
+    if winner.method.setting == "inductive":
+        made, learned_from = _bundle(comparison, outcome, winner, notice, final=final)
         name = f"{row.row_id}-final" if final else row.row_id
         path = out or Journal(results, comparison.data).bundle(name)
-        if final:
-            made = refit(block, outcome, winner, comparison.data, notice)
-            learned_from = int(made.provenance["n_train"])
-        else:
-            made = rows.bundle(block, outcome, winner, comparison.data)
         made.write(path, "--out" if out else "--results")
-    data, scores = comparison.data, outcome.scores
+    return _fitted(comparison, outcome, row, path, learned_from)
+
+
+def _bundle(
+    comparison: Comparison,
+    outcome: Outcome,
+    winner: Heads,
+    notice: Callable[[str], None],
+    *,
+    final: bool,
+) -> tuple[Bundle, int | None]:
+    """The classifier, and how many pictures a final one learned from."""
+    (block,) = comparison.blocks
+    if not final:
+        return rows.bundle(block, outcome, winner, comparison.data), None
+    made = refit(block, outcome, winner, comparison.data, notice)
+    return made, int(made.provenance["n_train"])
+
+
+def _fitted(
+    comparison: Comparison, outcome: Outcome, row: Row, path: Path | None, final: int | None
+) -> Fitted:
+    """What people are told of a fit."""
+    scores = outcome.scores
+    if scores is None:
+        raise TypeError(f"{row.method}: settled and not scored")
+    data, (block,) = comparison.data, comparison.blocks
     n_each = np.bincount(scores.label, minlength=len(data.classnames))
     return Fitted(
         row=row,
@@ -108,7 +127,7 @@ def fit(
         logit_scale=data.logit_scale,
         rescaled=_rescaled(block, comparison, row),
         bundle=path,
-        final=learned_from,
+        final=final,
     )
 
 

@@ -1,6 +1,6 @@
 """From outcomes to result rows and bundles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -11,7 +11,6 @@ import numpy as np
 from cacheclip import __version__
 from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
-from cacheclip.errors import CacheclipError
 from cacheclip.files.disk import digest
 from cacheclip.methods.base import Reads, Trained
 from cacheclip.metrics import macro, wilson
@@ -24,22 +23,29 @@ from cacheclip.study.plan import Block, Cell
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 
+# What a row says of its run before there was one.
+NOT_RUN: Mapping[str, Any] = {
+    "n_val": 0,
+    "top1_val": None,
+    "top1_test": None,
+    "curve": None,
+    "seconds": 0.0,
+    "stack_seconds": 0.0,
+    "stack_size": 0,
+    "precision": None,
+    "time": "",
+}
 
-def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: SetData) -> Row:
+
+def planned(block: Block, cell: Cell, data: SetData) -> Row:
     """The row of a cell before it runs: all that decides its result, and so its row_id."""
-    features, drawn = data.features, draw if isinstance(draw, Draw) else None
-    encoder = features.encoder
+    drawn = cell.draw if isinstance(cell.draw, Draw) else None
     splits = [*_splits_read(block, data), *(["test"] if data.tested else [])]
     reads = block.method.of(cell.candidates[0]).reads
     stores = data.stores(reads, splits)
     chooses = block.policy.selects
     return Row(
-        dataset=features.dataset,
-        eval_dataset=features.dataset,
-        classes="all",
-        model=encoder["name"],
-        pretrained=encoder["pretrained"],
-        encoders=[features.name],
+        **_of_data(data),
         template=_template(reads, data),
         method=block.method.name,
         method_version=block.method.version,
@@ -52,33 +58,38 @@ def planned(block: Block, cell: Cell, draw: Draw | CacheclipError | None, data: 
         select=block.policy.name,
         draw=data.draws_are if block.method.learns == "support" else RANKED,
         draw_id=drawn.draw_id if drawn else None,
-        test_id=data.test_id,
-        views=None,
-        keys=None,
-        n_classes=len(data.classnames),
+        **NOT_RUN,
         n_train=len(drawn.support) if drawn else 0,
-        n_val=0,
-        n_test=len(data.good_rows("test")),
         n_failed=sum(data.failed(split) for split in splits),
-        top1_val=None,
-        top1_test=None,
-        curve=None,
         store_key=digest(stores)[:16],
         stores=stores,
-        labels=data.labels_digest,
         protocol_version=PROTOCOL_VERSION,
-        seconds=0.0,
-        stack_seconds=0.0,
-        stack_size=0,
-        device=data.device.type,
-        precision=None,
         version=__version__,
-        time="",
         fewer="keep" if drawn and drawn.short else "error",
         choice_version=policies.VERSION if chooses else 1,
-        labels_corrected=data.labels_corrected,
         text_norm=data.text_norm if reads.raw_text else None,
     )
+
+
+def _of_data(data: SetData) -> dict[str, Any]:
+    """The fields of a row that say what it learned from and is tested on."""
+    features = data.features
+    return {
+        "dataset": features.dataset,
+        "eval_dataset": features.dataset,
+        "classes": "all",
+        "model": features.encoder["name"],
+        "pretrained": features.encoder["pretrained"],
+        "encoders": [features.name],
+        "views": None,
+        "keys": None,
+        "test_id": data.test_id,
+        "n_classes": len(data.classnames),
+        "n_test": len(data.good_rows("test")),
+        "labels": data.labels_digest,
+        "labels_corrected": data.labels_corrected,
+        "device": data.device.type,
+    }
 
 
 def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
