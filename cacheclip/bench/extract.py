@@ -38,7 +38,7 @@ def cases(setup: Setup) -> Iterator[Case]:
     data = resolve(DATASET, data_root=Path("data"))
     pixels: list[Tensor] = []
     for split, samples in data.splits.items():
-        read = picture_reader(data, split, encoder.transform)
+        read = picture_reader(data, split, lambda picture, sample: encoder.transform(picture))
         decoded = (read(row) for row in range(len(samples.ids)))
         pixels += [item for item in decoded if isinstance(item, Tensor)]
     batches = torch.split(torch.stack(pixels), batch)

@@ -85,6 +85,12 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         """Give raw features, [n, D] float32, and how many texts were cut to the context length."""
 
+    def encode_patches(self, pixels: "Tensor") -> NDArray[np.float32] | None:
+        """Give raw features of the P parts of each picture, [B, P, D] float32; None if it cannot.
+
+        They are those of the tower's places through its last projection: see `patches`.
+        """
+
     def text_tower(self) -> Mapping[str, NDArray[Any]] | None:
         """Give the text transformer as arrays; None where it is not CLIP's: see `text_tower`."""
 

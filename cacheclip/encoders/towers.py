@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cacheclip.encoders import text_tower
 from cacheclip.encoders.base import PRECISIONS
+from cacheclip.encoders.patches import places_of
 from cacheclip.encoders.projection import Projection, take_last_projection
 from cacheclip.errors import InputError
 
@@ -45,6 +46,7 @@ class OpenClipEncoder:
         self._std = np.array(preprocess["std"], np.float32)[:, None, None]
         self._tokenizer = tokenizer
         self._projection = take_last_projection(self._model.visual)
+        self._places = places_of(self._model.visual) if self._projection else None
         self.layers = ("image", "pre-projection") if self._projection else ("image",)
 
     @property
@@ -83,6 +85,15 @@ class OpenClipEncoder:
                 return {"image": _rows(features)}
             projected = self._projection(features)  # [B, E] -> [B, D]
             return {"image": _rows(projected), "pre-projection": _rows(features)}
+
+    def encode_patches(self, pixels: Tensor) -> NDArray[np.float32] | None:
+        """Give raw features of the P parts of each picture, [B, P, D]; None if it cannot."""
+        if self._projection is None or self._places is None:
+            return None
+        dtype = getattr(torch, self.compute["dtype"])
+        with torch.inference_mode():
+            places = self._places(pixels.to(self.device, dtype))  # [B, P, E]
+            return _rows(self._projection(places))
 
     def encode_texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         """Give raw features, [n, D] float32, and how many texts were cut to the context length."""

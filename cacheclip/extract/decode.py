@@ -15,14 +15,23 @@ if TYPE_CHECKING:
 def picture_reader(
     dataset: DataSet,
     split: str,
-    transform: Callable[["Image.Image"], "Tensor"],
+    transform: Callable[["Image.Image", str], "Tensor"],
     reading: Reading = AS_STORED,
 ) -> Callable[[int], "Tensor | Failure"]:
-    """Give what turns a row of a split into pixels, [3, H, W] float32, or into a named failure."""
+    """Give what turns a row of a split into pixels, or into a named failure.
+
+    Args:
+        dataset: where the pictures come from.
+        split: which of its splits.
+        transform: makes pixels of an RGB picture and its id.
+        reading: how pictures are read.
+    """
+    ids = dataset.splits[split].ids
 
     def read(row: int) -> "Tensor | Failure":
         try:
-            return using_rgb(dataset.open(split, row), transform, reading)
+            source = dataset.open(split, row)
+            return using_rgb(source, lambda picture: transform(picture, ids[row]), reading)
         except ImageError as error:
             return Failure(row, error.code, error.text)
 

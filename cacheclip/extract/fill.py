@@ -1,8 +1,10 @@
 """Filling the stores of one extraction: texts first, then the pictures split by split."""
 
 import shlex
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from cacheclip.encoders.base import Encoder
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import InputError, MachineError
 from cacheclip.extract import memo
 from cacheclip.extract.labelling import files_of
 from cacheclip.extract.memo import Note
 from cacheclip.extract.parts import keep_parts
+from cacheclip.extract.passes import Pass, passes
 from cacheclip.extract.plan import Plan, Progress
 from cacheclip.extract.reuse import Reusable
-from cacheclip.extract.shard import SplitEncoder
+from cacheclip.extract.shard import SplitEncoder, Writers
+from cacheclip.extract.texts import keep_texts
 from cacheclip.extract.threads import batches_at_once
-from cacheclip.files.refusals import RefusedError
 from cacheclip.store.header import update_header
 from cacheclip.store.home import Home
 from cacheclip.store.key import (
@@ -28,7 +31,6 @@ from cacheclip.store.key import (
     image_key,
     key_digest,
     set_digest,
-    text_key,
 )
 from cacheclip.store.plan import read_plan
 from cacheclip.store.reader import Store
@@ -39,13 +41,11 @@ from cacheclip.store.schema import (
     named,
     usual_rows_per_shard,
 )
-from cacheclip.store.text import TextStore, write_text_store
 from cacheclip.store.writer import ImageStoreWriter, drop_unused_plans
 
 STORE_DTYPE = "float16"
 CPU_BATCH = 32
 GPU_BATCH = 256
-TEXTS_AT_ONCE = 256
 FAILURES_SHOWN = 10
 
 
@@ -59,11 +59,19 @@ class Stopped(KeyboardInterrupt):
         )
 
 
+@dataclass(frozen=True)
+class Job:
+    """The pictures of one split on one way through the encoder."""
+
+    split: str
+    way: Pass
+
+
 class Extraction:
     """One extraction that may have to encode.
 
     Attributes:
-        encoded: pictures that went through the encoder and have a vector.
+        encoded: pictures that went through the encoder as they are and have a vector.
         copied: pictures whose vectors another store had.
         notices: one line each, for the user.
     """
@@ -74,42 +82,26 @@ class Extraction:
         self._encoder = encoder
         self._progress = progress
         self._finished = 0
-        self._failed: dict[str, list[str]] = {}
+        self._failed: dict[Job, list[str]] = {}
+        self._jobs: list[Job] = []
         self.encoded = 0
         self.copied = 0
         self.notices: list[str] = []
 
     def run(self) -> Note:
         """Fill what is missing and say where all of it lies."""
-        text = self._texts()
-        parts = keep_parts(self._plan, self._home, self._encoder, self._info())
-        stores: list[Store] = []
-        splits = self._plan.dataset.splits
-        paths = [path for split in splits for path in self._paths(split).values()]
-        drop_unused_plans(paths)
+        plan, home, encoder = self._plan, self._home, self._encoder
+        text = keep_texts(plan, home, encoder, self._info(), self._progress)
+        parts = keep_parts(plan, home, encoder, self._info())
+        for way in passes(plan, encoder):
+            own = [Job(split, way) for split in plan.dataset.splits if split in way.splits]
+            drop_unused_plans([path for job in own for path in self._paths(job).values()])
+            self._jobs += own
         with ExitStack() as stack:
             # All stores are begun at once: whoever goes on with them finds one plan for them all.
-            begun = {split: self._writers(split, stack) for split in splits}
-            at_once = stack.enter_context(batches_at_once(self._encoder.device))
-            works = {split: self._work(split, begun[split], at_once) for split in splits}
-            renewed = sum(own.renewed for writers in begun.values() for own in writers.values())
-            if renewed:
-                self.notices.append(
-                    f"{renewed} records of finished shards were damaged and are made anew"
-                )
-            for split, work in works.items():
-                self._notice_other_files(split, begun[split].values())
-                work.retry(every=self._plan.request.retry_failed)
-                self._failed[split] = self._named(split, work.failures())
-            try:
-                for split, work in works.items():
-                    self._encode(split, works)
-                    stores += [writer.finish() for writer in begun[split].values()]
-                    self.encoded += work.encoded
-                    self.copied += work.copied
-            except KeyboardInterrupt:
-                missing = sum(spec.rows for work in works.values() for spec in work.missing)
-                raise Stopped(self._plan.rows - missing, self._plan.rows) from None
+            begun = {job: self._writers(job, stack) for job in self._jobs}
+            self._refuse_no_room(begun)
+            stores = self._fill(begun, stack.enter_context(batches_at_once(encoder.device)))
         for path, header in [(text.path, text.header), *((p.path, p.header) for p in parts)]:
             update_header(path, header, self._info())
         identity = self._encoder.identity
@@ -122,121 +114,132 @@ class Extraction:
             parts=[self._place(part.path) for part in parts],
             text=self._place(text.path),
             text_digest=text.digest,
-            failed=sum(store.failed for store in stores if store.layer == "image"),
+            failed=sum(store.failed for store in stores if store.is_plain),
             truncated=text.header.info.get("truncated", 0),
         )
+
+    def _refuse_no_room(self, begun: Mapping[Job, Writers]) -> None:
+        """Refuse before the first picture what the disk cannot hold: parts take far more."""
+        width = int(self._encoder.identity["embed_dim"]) * np.dtype(STORE_DTYPE).itemsize
+        needed = sum(
+            spec.rows * job.way.vectors * width
+            for job, writers in begun.items()
+            for writer in writers.values()
+            for spec in writer.missing
+        )
+        free = shutil.disk_usage(self._home.root).free
+        if needed > free:
+            raise MachineError(
+                f"the features of these pictures take {needed / 1e9:.1f} GB, and the disk has "
+                f"{free / 1e9:.1f} GB left",
+                where=str(self._home.root),
+                fix="choose a folder on another disk with --home, or ask for fewer --views and "
+                "--layers",
+            )
+
+    def _fill(self, begun: Mapping[Job, Writers], at_once: int) -> list[Store]:
+        """Encode what is missing of the stores that are begun, job by job."""
+        works = {job: self._work(job, writers, at_once) for job, writers in begun.items()}
+        renewed = sum(own.renewed for writers in begun.values() for own in writers.values())
+        if renewed:
+            self.notices.append(
+                f"{renewed} records of finished shards were damaged and are made anew"
+            )
+        for job, work in works.items():
+            self._notice_other_files(job.split, begun[job].values())
+            work.retry(every=self._plan.request.retry_failed)
+            self._failed[job] = self._named(job, work.failures())
+        stores: list[Store] = []
+        try:
+            for job, work in works.items():
+                self._encode(job, works)
+                stores += [writer.finish() for writer in begun[job].values()]
+                if job.way.is_plain:
+                    self.encoded += work.encoded
+                    self.copied += work.copied
+        except KeyboardInterrupt:
+            missing = {
+                (job.split, row)
+                for job, work in works.items()
+                for spec in work.missing
+                for row in range(spec.first, spec.first + spec.rows)
+            }
+            raise Stopped(self._plan.rows - len(missing), self._plan.rows) from None
+        return stores
 
     def _place(self, path: Path) -> str:
         return path.relative_to(self._home.root).as_posix()
 
-    def _texts(self) -> TextStore:
-        prompts = self._plan.prompts
-        key = text_key(
-            encoder=self._encoder.identity,
-            compute=self._encoder.compute,
-            prompts=prompts.prompts,
-            classnames=prompts.classnames,
-            template=prompts.template,
-        )
-        path = self._home.text_path(self._plan.dataset.id, key_digest(key))
-        try:
-            return TextStore.open(path, self._home.option)
-        except RefusedError:
-            raise  # it may be well
-        except StoreError:
-            pass  # not there, or not whole: it is written anew
-        width = max(map(len, prompts.prompts))
-        texts = [text for row in prompts.prompts for text in row]
-        parts, truncated = [], 0
-        for first in range(0, len(texts), TEXTS_AT_ONCE):
-            features, cut = self._encoder.encode_texts(texts[first : first + TEXTS_AT_ONCE])
-            parts.append(features)
-            truncated += cut
-            self._progress("texts", first + len(features), len(texts))
-        features = np.concatenate(parts)
-        per_prompt = np.zeros((len(prompts.classnames), width, features.shape[1]), np.float32)
-        there = [k < len(row) for row in prompts.prompts for k in range(width)]
-        per_prompt.reshape(-1, features.shape[1])[there] = features  # [C, T, D]
-        return write_text_store(
-            path,
-            key,
-            per_prompt=per_prompt,
-            classnames=prompts.classnames,
-            prompts=prompts.prompts,
-            info={**self._info(), "truncated": truncated},
-            home=self._home.option,
-        )
-
-    def _paths(self, split: str) -> dict[str, Path]:
+    def _paths(self, job: Job) -> dict[str, Path]:
         """The folder of each layer's store."""
-        keys = {layer: self._key(split, layer) for layer in self._encoder.layers}
+        keys = {layer: self._key(job, layer) for layer in job.way.layers}
         return {
-            layer: self._home.store_path(self._plan.dataset.id, split, layer, key_digest(key))
+            layer: self._home.store_path(self._plan.dataset.id, job.split, layer, key_digest(key))
             for layer, key in keys.items()
         }
 
-    def _writers(self, split: str, stack: ExitStack) -> dict[str, ImageStoreWriter]:
-        """The writers of one split, one a layer, with the same shards and batch."""
-        samples = self._plan.dataset.splits[split]
-        paths = self._paths(split)
-        rows_per_shard, batch = self._shape(split, paths)
+    def _writers(self, job: Job, stack: ExitStack) -> dict[str, ImageStoreWriter]:
+        """The writers of one job, one a layer, with the same shards and batch."""
+        samples = self._plan.dataset.splits[job.split]
+        paths = self._paths(job)
+        rows_per_shard, batch = self._shape(job, paths)
         return {
             layer: stack.enter_context(
                 ImageStoreWriter(
                     path,
-                    self._key(split, layer),
+                    self._key(job, layer),
                     ids=samples.ids,
                     files=samples.stamps,
                     rows_per_shard=rows_per_shard,
                     encode_batch=batch,
-                    info={**self._info(), "sizes": self._plan.sizes.get(split)},
+                    info={**self._info(), "sizes": self._plan.sizes.get(job.split)},
                     home=self._home.option,
                 )
             )
             for layer, path in paths.items()
         }
 
-    def _shape(self, split: str, paths: Mapping[str, Path]) -> tuple[int, int]:
+    def _shape(self, job: Job, paths: Mapping[str, Path]) -> tuple[int, int]:
         """Rows a shard and pictures a batch: those of the plan that one of the stores has."""
         for layer, path in paths.items():
             try:
-                begun = read_plan(path, self._key(split, layer), self._command())
+                begun = read_plan(path, self._key(job, layer), self._command())
             except FileNotFoundError:
                 continue
             return begun.rows_per_shard, begun.encode_batch
-        request, rows = self._plan.request, len(self._plan.dataset.splits[split].ids)
+        request, rows = self._plan.request, len(self._plan.dataset.splits[job.split].ids)
         usual = CPU_BATCH if self._encoder.device == "cpu" else GPU_BATCH
-        rows_per_shard = request.rows_per_shard or usual_rows_per_shard(rows)
-        return rows_per_shard, min(request.batch_size or usual, rows)
+        rows_per_shard = request.rows_per_shard or usual_rows_per_shard(rows, job.way.vectors)
+        batch = max(1, (request.batch_size or usual) // job.way.at_once)
+        return rows_per_shard, min(batch, rows)
 
-    def _work(
-        self, split: str, writers: Mapping[str, ImageStoreWriter], at_once: int
-    ) -> SplitEncoder:
-        samples = self._plan.dataset.splits[split]
+    def _work(self, job: Job, writers: Writers, at_once: int) -> SplitEncoder:
+        samples = self._plan.dataset.splits[job.split]
         keys = {layer: writer.key for layer, writer in writers.items()}
         missing = any(writer.missing for writer in writers.values())
         return SplitEncoder(
             self._plan.dataset,
-            split,
+            job.split,
             self._plan.reading,
-            self._encoder,
+            job.way,
             writers,
             Reusable(self._home, keys, samples.ids, samples.stamps if missing else None),
             at_once,
-            self._advance,
+            lambda pictures: self._advance(pictures * job.way.at_once),
         )
 
-    def _encode(self, split: str, works: Mapping[str, SplitEncoder]) -> None:
+    def _encode(self, job: Job, works: Mapping[Job, SplitEncoder]) -> None:
         """Encode a split; refuse to go on as soon as too many pictures failed."""
-        work = works[split]
-        rows = len(self._plan.dataset.splits[split].ids)
-        self._advance(rows - sum(spec.rows for spec in work.missing))
+        work = works[job]
+        rows = len(self._plan.dataset.splits[job.split].ids)
+        there = rows - sum(spec.rows for spec in work.missing)
+        self._advance(there * job.way.at_once)
         self._refuse_too_many(works)
         for failures in work.shards():
-            self._failed[split] += self._named(split, failures)
+            self._failed[job] += self._named(job, failures)
             self._refuse_too_many(works)
         # The store knows more of them: vectors that its type cannot hold.
-        self._failed[split] = self._named(split, work.failures())
+        self._failed[job] = self._named(job, work.failures())
         self._refuse_too_many(works)
 
     def _notice_other_files(self, split: str, writers: Iterable[ImageStoreWriter]) -> None:
@@ -250,19 +253,19 @@ class Extraction:
                 f"features are kept; to encode these: {remove} && {self._command()}"
             )
 
-    def _named(self, split: str, failures: Sequence[Failure]) -> list[str]:
-        return list(named(failures, self._plan.dataset.splits[split].ids))
+    def _named(self, job: Job, failures: Sequence[Failure]) -> list[str]:
+        return list(named(failures, self._plan.dataset.splits[job.split].ids))
 
-    def _refuse_too_many(self, works: Mapping[str, SplitEncoder]) -> None:
+    def _refuse_too_many(self, works: Mapping[Job, SplitEncoder]) -> None:
         plan = self._plan
-        failed = [line for lines in self._failed.values() for line in lines]
+        failed = _each_once(self._failed)
         if len(failed) <= plan.allowed:
             return
         unread = sum(spec.rows for work in works.values() for spec in work.missing)
         whole = unread <= ROWS_PER_SHARD  # few enough to see all the bad ones at once
         if whole:
-            for split, work in works.items():
-                failed += self._named(split, work.unread())
+            unseen = {job: self._named(job, work.unread()) for job, work in works.items()}
+            failed = _each_once({job: [*self._failed[job], *unseen[job]] for job in works})
         shown = "; ".join(failed[:FAILURES_SHOWN])
         more = len(failed) - FAILURES_SHOWN
         nonfinite = any(f": {NONFINITE}: " in line for line in failed)
@@ -277,15 +280,16 @@ class Extraction:
             f"{self._command(retry_failed=True)}",
         )
 
-    def _key(self, split: str, layer: str) -> Key:
-        samples = self._plan.dataset.splits[split]
+    def _key(self, job: Job, layer: str) -> Key:
+        samples = self._plan.dataset.splits[job.split]
         return image_key(
             layer=layer,
             **self._common(),
             dataset=self._plan.dataset.id,
-            split=split,
+            split=job.split,
             ids=samples.ids,
             files_sha256=files_of(samples),
+            views=job.way.views,
         )
 
     def _common(self) -> dict[str, Any]:
@@ -321,4 +325,12 @@ class Extraction:
 
     def _advance(self, pictures: int) -> None:
         self._finished += pictures
-        self._progress("pictures", self._finished, self._plan.rows)
+        splits = self._plan.dataset.splits
+        total = sum(len(splits[job.split].ids) * job.way.at_once for job in self._jobs)
+        self._progress("pictures", self._finished, total)
+
+
+def _each_once(failed: Mapping[Job, Sequence[str]]) -> list[str]:
+    """The lines of failed pictures; one that fails in one way mostly does in the others too."""
+    lines = {(job.split, line): line for job, own in failed.items() for line in own}
+    return list(lines.values())

@@ -132,7 +132,7 @@ def _agrees(
         store.check_ids()
     headers = [text.header, *(store.header for store in stores), *(part.header for part in parts)]
     whole = all(header.whole for header in headers)
-    failed = sum(store.failed for store in stores if store.layer == "image")
+    failed = sum(store.failed for store in stores if store.is_plain)
     encoder = text.key["encoder"]
     told = {
         "model": encoder["name"],

@@ -146,7 +146,7 @@ def _encoder(plan: Plan, home: Home) -> Encoder:
 def _failed(home: Home, note: Note) -> list[str]:
     """Every picture without features, by name and reason."""
     opened = [Store.open(home.root / place, home.option) for place in note.stores]
-    images = [store for store in opened if store.layer == "image" and store.failed]
+    images = [store for store in opened if store.is_plain and store.failed]
     return [line for store in images for line in named(store.failures(), store.ids())]
 
 

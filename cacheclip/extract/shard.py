@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cacheclip.datasets.base import DataSet
 from cacheclip.datasets.images import Reading
-from cacheclip.encoders.base import Encoder
 from cacheclip.errors import MachineError
 from cacheclip.extract.decode import picture_reader
+from cacheclip.extract.passes import Pass
 from cacheclip.extract.reuse import Reusable
 from cacheclip.extract.threads import in_order
 from cacheclip.store.schema import NONFINITE, Failure, ShardSpec
@@ -36,7 +36,7 @@ class SplitEncoder:
         dataset: DataSet,
         split: str,
         reading: Reading,
-        encoder: Encoder,
+        way: Pass,
         writers: Writers,
         reusable: Reusable,
         at_once: int,
@@ -48,19 +48,19 @@ class SplitEncoder:
             dataset: where the pictures come from.
             split: which of its splits.
             reading: how its pictures are read.
-            encoder: gives all layers of `writers`.
+            way: gives all layers of `writers`.
             writers: one a layer, entered, with the same shards.
             reusable: rows that are copied instead.
             at_once: batches that are encoded side by side.
             advance: called with a number of pictures that are finished.
         """
-        self._encoder = encoder
+        self._way = way
         self._writers = writers
         self._reusable = reusable
         self._at_once = at_once
         self._advance = advance
         self._batch = next(iter(writers.values())).encode_batch
-        self._read = picture_reader(dataset, split, encoder.transform, reading)
+        self._read = picture_reader(dataset, split, way.pixels, reading)
         self.encoded = 0
         self.copied = 0
 
@@ -83,7 +83,7 @@ class SplitEncoder:
 
     def failures(self) -> list[Failure]:
         """The failures of the finished shards, those of earlier runs included."""
-        finished = self._writers["image"].finished
+        finished = self._writers[self._way.layers[0]].finished
         return [] if finished is None else finished.failures()
 
     def unread(self) -> list[Failure]:
@@ -177,13 +177,12 @@ class SplitEncoder:
     def _batches(
         self, rows: Sequence[int], stream: Iterator["Tensor | Failure"], failures: list[Failure]
     ) -> Iterator[tuple[Sequence[int], "Tensor"]]:
-        """Padded batches, [B, 3, H, W]; a picture that failed is a black one here."""
+        """Padded batches, [B, ..., 3, H, W]; a picture that failed is a black one here."""
         import torch
 
-        height, width = self._encoder.preprocess["size"]
         for first in range(0, len(rows), self._batch):
             part = rows[first : first + self._batch]
-            pixels = torch.zeros(self._batch, 3, height, width)
+            pixels = torch.zeros(self._batch, *self._way.shape)
             for place, item in enumerate(islice(stream, len(part))):
                 if isinstance(item, Failure):
                     failures.append(item)
@@ -198,12 +197,12 @@ class SplitEncoder:
 
         rows, pixels = batch
         try:
-            encoded = self._encoder.encode_images(pixels)
+            encoded = self._way.encode(pixels)
         except torch.OutOfMemoryError as error:
             raise MachineError(
-                f"the GPU has no room for a batch of {self._batch} pictures",
-                where=self._encoder.device,
-                fix=f"--batch-size {max(1, self._batch // 2)}",
+                f"the GPU has no room for a batch of {self._batch * self._way.at_once} pictures",
+                where=self._way.device,
+                fix=f"--batch-size {max(1, self._batch * self._way.at_once // 2)}",
             ) from error
         return rows, {layer: vectors[: len(rows)] for layer, vectors in encoded.items()}
 

@@ -48,7 +48,6 @@ class TipAdapterF(Trained):
             5.5, 0.0, 1e6, grid=(SEARCH,), words=(SEARCH,), zero_shot="low", search=RANGES["beta"]
         ),
         **steps(
-            lr=1e-3,
             epochs=20,
             batch_size=256,
             optimizer="adamw",

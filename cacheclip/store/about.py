@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cacheclip.store.features import FeatureSet
+from cacheclip.store.features import VIEWS, FeatureSet
 
 
 def about(features: FeatureSet) -> dict[str, Any]:
@@ -28,14 +28,17 @@ def about(features: FeatureSet) -> dict[str, Any]:
         "compute": dict(features.compute),
         "store_dtype": features.store_dtype,
         "layers": sorted({layer for _, layer in features.images}),
+        "views": {f"{split}/{layer}": w for split, layer, w in sorted(features.views)},
         "parts": sorted(name for store in features.parts for name in store.names),
         "template": features.text.template if features.text else None,
         "classnames": list(features.labels.classnames),
         "splits": splits,
         "failed": failed,
         "draws": [f"draw_{seed}_{shots}" for seed, shots in sorted(features.given_draws)],
-        "stores": {
-            f"{split}/{layer}": str(s.path) for (split, layer), s in features.images.items()
+        "stores": {f"{split}/{layer}": str(s.path) for (split, layer), s in features.images.items()}
+        | {
+            f"{split}/{layer}{VIEWS}-{w}": str(s.path)
+            for (split, layer, w), s in features.views.items()
         },
         "extract": features.extract_command,
     }

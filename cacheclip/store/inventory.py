@@ -15,7 +15,7 @@ class Entry:
     Attributes:
         dataset: id of the data set.
         split: its split; `-` for what belongs to none.
-        layer: `image`, `pre-projection`, `text`, or parts of an encoder.
+        layer: `image`, `image/views` and so on, `text`, or parts of an encoder.
         model: the encoder's name.
         pretrained: its weights.
         dtype: what it was computed in.
@@ -65,7 +65,7 @@ def _entry(dataset: str, store: Found) -> Entry:
     return Entry(
         dataset=dataset,
         split=store.split,
-        layer=key["layer"],
+        layer=store.kind,
         model=key["encoder"]["name"],
         pretrained=key["encoder"]["pretrained"],
         dtype=key["compute"]["dtype"],

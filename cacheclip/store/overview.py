@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cacheclip.errors import StoreError
+from cacheclip.store.features import VIEWS
 from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.scan import Found, last_times, scan, texts_of
@@ -10,6 +11,8 @@ from cacheclip.store.schema import LAYERS, PARTS, TEXT
 
 SPLITS = ("train", "val", "test")
 HEADERS = ("data set", "encoder", "/".join(SPLITS), "layers", "MB", "state")
+
+KINDS = (*LAYERS, *(layer + VIEWS for layer in LAYERS), TEXT, *PARTS)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def _line(
     """
     current = [store for store in images if store.is_of(labels)]
     wanted = [] if labels is None else [s for s, own in labels.splits.items() if len(own.labels)]
-    have = {store.split for store in current if store.layer == "image" and store.complete}
+    have = {store.split for store in current if store.kind == "image" and store.complete}
     begun = [
         store for store in images if store not in current and store.created >= (extracted or "")
     ]
@@ -121,6 +124,9 @@ def _line(
         if unfinished:
             state = f"complete; {_shards(begun)} of its newer pictures"
             finish = _command(begun)
+        elif more := [store for store in current if not store.complete]:
+            state += f"; {_shards(more)} of {', '.join(sorted({own.kind for own in more}))}"
+            finish = _command(more)
     elif current or unfinished:
         shown = current or begun
         state, finish = f"incomplete, {_shards(shown)}", _command(shown)
@@ -129,12 +135,12 @@ def _line(
     encoder = shown[0].key["encoder"]
     dtype = shown[0].key["compute"]["dtype"]
     precision = "" if dtype == "float32" else f" {dtype}"
-    layers = {store.layer for store in (*shown, *texts)}
+    layers = {store.kind for store in (*shown, *texts)}
     return Line(
         dataset=dataset,
         encoder=f"{encoder['name']} {encoder['pretrained']}{precision}",
-        rows={s.split: s.key["data"]["samples"] for s in shown if s.layer == "image"},
-        layers=tuple(layer for layer in (*LAYERS, TEXT, *PARTS) if layer in layers),
+        rows={s.split: s.key["data"]["samples"] for s in shown if s.kind == "image"},
+        layers=tuple(kind for kind in KINDS if kind in layers),
         bytes=sum(store.bytes for store in (*images, *texts)),
         state=state,
         finish=finish,

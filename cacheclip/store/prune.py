@@ -39,11 +39,11 @@ def _of_dataset(home: Home, dataset: str) -> Iterator[Part]:
     texts = [store for store in stores if store.layer in (TEXT, *PARTS) and store.header]
     images = [store for store in stores if store.set_digest is not None]
     current = [store for store in images if store.is_of(labels)]
-    whole = {(s.set_digest, s.split, s.layer) for s in current if s.complete}
+    whole = {(s.set_digest, s.split, s.kind) for s in current if s.complete}
     old: list[Found] = []
     for store in images:
         extracted = times.get(store.set_digest or "", "")
-        replaced = (store.set_digest, store.split, store.layer) in whole
+        replaced = (store.set_digest, store.split, store.kind) in whole
         if store not in current and replaced and store.created < extracted:
             old.append(store)
             yield Part(store.path, "earlier pictures", store.bytes, dataset, store.path)

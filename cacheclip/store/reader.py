@@ -23,6 +23,7 @@ from cacheclip.store.schema import (
     DONE_FOLDER,
     FORMAT,
     IDS_FILE,
+    PATCHES,
     Failure,
     ShardRecord,
     from_json,
@@ -120,8 +121,27 @@ class Store:
 
     @property
     def layer(self) -> str:
-        """`image` or `pre-projection`."""
+        """One of `LAYERS`."""
         return str(self.key["layer"])
+
+    @property
+    def views(self) -> int | None:
+        """How many views of each picture it has side by side; None where it has the picture."""
+        views = self.key["views"]
+        return None if views is None else int(views["n"])
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether these are the image features of the pictures as they are."""
+        return self.layer == "image" and self.views is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what a row holds, as one vector: [D], [W, D] of W views, [P, D] of P parts."""
+        if self.layer == PATCHES:
+            width = int(self.key["encoder"]["embed_dim"])
+            return self.dim // width, width
+        return (self.dim,) if self.views is None else (self.views, self.dim // self.views)
 
     @property
     def rows(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError
+from cacheclip.store.features import VIEWS
 from cacheclip.store.folders import is_store, store_folders
 from cacheclip.store.header import Header, header_there
 from cacheclip.store.home import Home, Labels
@@ -47,6 +48,17 @@ class Found:
     def layer(self) -> str:
         """`image`, `pre-projection`, `text`, or one of `PARTS`."""
         return self.path.name.rpartition("-")[0]
+
+    @property
+    def views(self) -> int | None:
+        """How many views of each picture it holds; None of all other stores."""
+        views = self.key.get("views")
+        return None if views is None else int(views["n"])
+
+    @property
+    def kind(self) -> str:
+        """The layer, or `LAYER/views`."""
+        return self.layer if self.views is None else self.layer + VIEWS
 
     @property
     def complete(self) -> bool:

@@ -126,10 +126,16 @@ def shard_file(number: int) -> str:
     return f"shard-{number:05d}.h5"
 
 
-def usual_rows_per_shard(rows: int) -> int:
-    """Rows a shard of a store of `rows` rows where nobody asks for a number."""
+def usual_rows_per_shard(rows: int, vectors: int = 1) -> int:
+    """Rows a shard where nobody asks for a number.
+
+    Args:
+        rows: of the store.
+        vectors: in each of them; a shard must fit into memory.
+    """
     sixteenth = -(-rows // (SHARDS * LEAST_ROWS)) * LEAST_ROWS
-    return min(ROWS_PER_SHARD, max(LEAST_ROWS, sixteenth))
+    most = ROWS_PER_SHARD // vectors // LEAST_ROWS * LEAST_ROWS
+    return max(LEAST_ROWS, min(most, sixteenth))
 
 
 def plan_shards(rows: int, rows_per_shard: int) -> tuple[ShardSpec, ...]:

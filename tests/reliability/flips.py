@@ -12,6 +12,7 @@ One file is damaged at a time, by one bit or wholly. What follows is one of
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import traceback
@@ -22,7 +23,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
+
 from cacheclip.extract import memo
+from cacheclip.store.key import key_digest, parts_key
+from cacheclip.store.overview import overview
+from cacheclip.store.parts import write_parts
+from cacheclip.store.schema import ENCODER
 from tests.reliability import left, results
 from tests.reliability.world import Reading, World, found, look, look_anew
 
@@ -89,6 +96,28 @@ def noted(world: World) -> None:
     world.home.remember("0" * 64, asdict(note))
 
 
+def keep_parts(world: World) -> None:
+    """With what an extraction keeps of its encoder."""
+    features = world.home.find()
+    arrays = {"projection": np.arange(64, dtype=np.float32).reshape(8, 8) / 3}
+    key = parts_key(ENCODER, encoder=features.encoder, compute=features.compute, names=list(arrays))
+    path = world.home.part_path(features.dataset, ENCODER, key_digest(key))
+    write_parts(path, key, arrays, {"dataset": features.dataset}, world.home.option)
+
+
+def keep_anew(world: World) -> None:
+    """As an extraction does once what is damaged is gone."""
+    for folder in world.files("stores/npz/toys/-/encoder-*"):
+        shutil.rmtree(folder)
+    keep_parts(world)
+
+
+def parts(world: World) -> Reading:
+    """What a set says of its encoder, and what is said of all else."""
+    array = world.home.find().part("projection")["projection"]
+    return Reading([array.tobytes(), overview(world.home).lines], look(world).said)
+
+
 def recalled(world: World) -> Reading:
     """A note that is not believed costs time alone."""
     plan = SimpleNamespace(allowed=0, request=SimpleNamespace(retry_failed=False))
@@ -105,6 +134,7 @@ KINDS = (
     Kind("ids.h5", "stores/npz/toys/*/*/ids.h5"),
     Kind("shard", "stores/npz/toys/*/*/shard-*.h5"),
     Kind("text.h5", "stores/npz/toys/-/*/text.h5"),
+    Kind("parts.h5", "stores/npz/toys/-/encoder-*/*.*", parts, keep_parts, keep_anew),
     Kind("memo", "memo/*.json", recalled, noted),
     Kind("extractions.jsonl", "extractions.jsonl"),
     Kind("results.jsonl", "results.jsonl", left.read_rows, left.log, left.log, World),

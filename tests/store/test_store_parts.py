@@ -15,8 +15,7 @@ from cacheclip.store.parts import PartStore, write_parts
 from cacheclip.store.prune import unused
 from cacheclip.store.remove import parts_of, remove
 from cacheclip.store.schema import ENCODER, PARTS_FILE, TOKENS
-from tests.store.conftest import CLASSNAMES
-from tests.store.conftest import ENCODER as NANO
+from tests.store.conftest import CLASSNAMES, ENCODER as NANO
 
 if TYPE_CHECKING:
     from tests.store.conftest import Builder
