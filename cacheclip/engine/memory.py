@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from cacheclip.engine.precision import training_dtype
 from cacheclip.engine.trainer import steps
+from cacheclip.engine.watch import Watch
 from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import ClosedForm, Method, Params, Trained
 from cacheclip.task import Query, Task
@@ -34,15 +35,17 @@ def default_limit(device: torch.device) -> int:
     return CPU_BYTES
 
 
-def variants_at_once(method: Method, task: Task, limit: int) -> int:
+def variants_at_once(method: Method, task: Task, limit: int, held: Task | None = None) -> int:
     """Variants of such a task that run together: what fits; on a CPU no more than run fastest.
 
     Args:
         method: with its static settings.
         task: of any number of variants; only the shapes of one count.
         limit: working memory in bytes.
+        held: the pictures held out from each variant, where they are looked at on the way.
     """
-    one = _of_a_variant(method, task.part(slice(0, 1)))
+    first = slice(0, 1)
+    one = _of_a_variant(method, task.part(first), held.part(first) if held is not None else None)
     most = limit // (UNSEEN * one)
     if task.device.type == "cpu" and isinstance(method, Trained):
         most = min(most, CPU_CHUNK // one)
@@ -175,9 +178,10 @@ def _measured(
     return _bytes[key]
 
 
-def _of_a_variant(method: Method, one: Task) -> int:
+def _of_a_variant(method: Method, one: Task, held: Task | None = None) -> int:
     """What a task [1, ...] holds from step to step and within one; or while it is solved."""
-    parts = (one.pool, one.text, one.encoder, {"rows": one.rows})
+    parts = [one.pool, one.text, one.encoder, {"rows": one.rows}]
+    parts += [held.pool, {"held": held.rows}] if held is not None else []
     shapes = one.n_classes, one.views, *(name for part in parts for name in _shapes(part))
     if isinstance(method, ClosedForm):
         return _measured(shapes, method, lambda: method.solve(one), MOST_OPERATIONS)
@@ -190,7 +194,10 @@ def _of_a_variant(method: Method, one: Task) -> int:
 
     def step() -> Params:
         with torch.enable_grad():
-            return next(steps(short, seen, [0]))
+            params = next(steps(short, seen, [0]))
+        if held is not None:
+            Watch(short, one, held).look(params)
+        return params
 
     return max(1, _measured(shapes, short, step) - rounded)  # one copy serves all variants
 

@@ -24,6 +24,7 @@ def fit(
     progress: Callable[[float], None],
     limit: int,
     notice: Callable[[str], None] = lambda text: None,
+    held: Task | None = None,
 ) -> Iterator[tuple[int, int, Params]]:
     """Solve or train all variants, in chunks that fit: first, last, and params of first..last-1.
 
@@ -36,8 +37,10 @@ def fit(
         progress: called with the share that is done.
         limit: working memory in bytes.
         notice: called with a line for the user when a chunk was too large.
+        held: pictures held out from each variant, by which a trained method stops; by default it
+            goes on to the last epoch.
     """
-    most = memory.variants_at_once(method, task, limit) if task.variants > 1 else 1
+    most = memory.variants_at_once(method, task, limit, held) if task.variants > 1 else 1
     at_once = ceil(task.variants / ceil(task.variants / most))  # even chunks
     first = 0
     while first < task.variants:
@@ -47,7 +50,9 @@ def fit(
             progress((first + share * (last - first)) / task.variants)
 
         try:
-            params = _run(method, task.part(slice(first, last)), seeds[first:last], advance)
+            own = slice(first, last)
+            watched = held.part(own) if held is not None else None
+            params = _run(method, task.part(own), seeds[own], advance, watched)
         except (MemoryError, RuntimeError) as error:
             if not memory.is_exhausted(error) or last - first == 1:
                 raise
@@ -64,13 +69,17 @@ def fit(
 
 
 def _run(
-    method: Method, task: Task, seeds: Sequence[int], progress: Callable[[float], None]
+    method: Method,
+    task: Task,
+    seeds: Sequence[int],
+    progress: Callable[[float], None],
+    held: Task | None,
 ) -> Params:
     if method.settings.get("class_weight") == "balanced":
         weights = balanced_weights(task.labels, task.n_classes)
         task = replace(task, weights=weights.to(task.dtype))
     if isinstance(method, Trained):
-        params = train(method, task, seeds, progress)
+        params = train(method, task, seeds, progress, held)
     elif isinstance(method, ClosedForm):
         params = method.solve(task)
     else:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cacheclip.engine.precision import training_dtype
 from cacheclip.engine.schedule import learning_rates
+from cacheclip.engine.watch import Watch
 from cacheclip.kernels.launch import Workspace
 from cacheclip.kernels.weight_grad_update import (
     Optimizer,
@@ -24,27 +25,38 @@ from cacheclip.task import Batch, Generators, Task
 
 
 def train(
-    method: Trained, task: Task, seeds: Sequence[int], progress: Callable[[float], None]
+    method: Trained,
+    task: Task,
+    seeds: Sequence[int],
+    progress: Callable[[float], None],
+    held: Task | None = None,
 ) -> Params:
     """Fit every variant of the task for the method's epochs and give the params of the last step.
+
+    Where pictures are held out, those of the epoch after which they were likeliest.
 
     Args:
         method: holds the static settings (epochs, batch_size, optimizer, schedule).
         task: V variants; its settings hold lr and weight_decay.
         seeds: one a variant, for the start, the order of the data and what steps draw.
         progress: called with the share of the epochs done.
+        held: the pictures held out from each variant.
 
     Returns:
         Tensors with leading V, without gradients.
     """
+    watch = Watch(method, task, held) if held is not None else None
     task = method.data(task)
     epochs, per_epoch = int(method.settings["epochs"]), method.per_epoch(task)
     run = steps(method, task, seeds)
     for epoch in range(epochs):
         for _ in range(per_epoch):
             params = next(run)
+        if watch is not None:
+            watch.look(params)
         progress((epoch + 1) / epochs)
-    return {name: x.detach() for name, x in params.items()}
+    best = watch.best if watch is not None else {}
+    return {name: x.detach() for name, x in params.items()} | best
 
 
 def steps(method: Trained, task: Task, seeds: Sequence[int]) -> Iterator[Params]:

@@ -268,8 +268,14 @@ class Method(ABC):
 
     @property
     def searched(self) -> tuple[str, ...]:
-        """The settings that `search` is to find."""
-        return tuple(name for name, value in self.settings.items() if value == SEARCH)
+        """The settings that `search` is to find; when to stop is found on the way."""
+        named = (name for name, value in self.settings.items() if value == SEARCH)
+        return tuple(name for name in named if name != "stop")
+
+    @property
+    def stops(self) -> bool:
+        """Whether held-out pictures say which epoch counts."""
+        return self.settings.get("stop") == SEARCH
 
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.

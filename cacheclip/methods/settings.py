@@ -79,7 +79,8 @@ class Setting:
 def steps(**own: Value) -> dict[str, Setting]:
     """The settings that all trained methods have, with a recipe's values.
 
-    The power of `lr` is that under Adam; under SGD it counts twice.
+    The power of `lr` is that under Adam; under SGD it counts twice. With `stop=search` the epoch
+    counts after which the held-out pictures were likeliest, instead of the last.
     """
     table = {
         "lr": Setting(1e-3, low=0.0, power=-1.0),
@@ -88,6 +89,7 @@ def steps(**own: Value) -> dict[str, Setting]:
         "optimizer": Setting("adamw", words=STEP_WORDS["optimizer"]),
         "weight_decay": Setting(0.0, low=0.0),
         "schedule": Setting("cosine", words=STEP_WORDS["schedule"]),
+        "stop": Setting("last", words=("last", SEARCH), unsaid=True),
     }
     return table | {name: replace(table[name], default=value) for name, value in own.items()}
 

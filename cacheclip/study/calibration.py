@@ -58,7 +58,8 @@ def calibrate(winner: Heads, race: Race, data: SetData, *, anew: bool) -> Calibr
     """
     (variant,) = winner.variants
     draw, pool = variant.draw, data.pool("val")
-    chose = set(draw.val) if draw is not None and race.decided else set()
+    decided = race.decided or winner.method.stops
+    chose = set(draw.val) if draw is not None and decided else set()
     unused = [k for k, row in enumerate(pool.rows) if row not in chose and pool.labels[k] >= 0]
     if len(unused) >= LEAST:
         rows, labels = [pool.rows[k] for k in unused], [pool.labels[k] for k in unused]
@@ -66,14 +67,14 @@ def calibrate(winner: Heads, race: Race, data: SetData, *, anew: bool) -> Calibr
     if draw is None:
         return None
     found, on = [], []
-    own = _halves(race, len(draw.val)) if chose else []
+    own = _halves(race, len(draw.val)) if chose and not winner.method.stops else []
     if own:
         rows, labels = [draw.val[k] for k in own], [draw.val_labels[k] for k in own]
         found.append(_answers(winner, "val", rows, labels, data))
         on.append(HALVES)
     trained = isinstance(winner.method, Trained)
     enough = LEAST if trained else FEW  # training anew is dear
-    if len(own) < enough and (anew or race.decided or not trained):
+    if len(own) < enough and (anew or decided or not trained):
         left_out = _left_out(winner, variant, draw, data)
         found += left_out
         on += [LEFT_OUT] * bool(left_out)

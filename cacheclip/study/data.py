@@ -189,6 +189,27 @@ class SetData:
             self._layers.expect("train", draw.support)
             self._layers.expect("val", draw.val if chooses else ())
 
+    def held(self, method: Method, draws: Sequence[Draw]) -> Task | None:
+        """The validation pictures of V draws, equally many, as the method answers for them.
+
+        None where there are none.
+        """
+        used = sorted({row for draw in draws for row in draw.val})
+        position = {row: k for k, row in enumerate(used)}
+        if not used:
+            return None
+        reads = method.reads
+        return Task(
+            pool={n: self._layers.rows("val", n, used).to(self.device) for n in reads.query},
+            rows=self._index([[position[row] for row in draw.val] for draw in draws]),
+            labels=self._index([draw.val_labels for draw in draws]),
+            text={},
+            settings={},
+            logit_scale=self.logit_scale,
+            n_classes=len(self.classnames),
+            encoder=self._encoder(reads),
+        )
+
     def task(
         self, method: type[Method], draws: Sequence[Draw | None], settings: Sequence[Settings]
     ) -> Task:

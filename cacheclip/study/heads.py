@@ -142,7 +142,9 @@ def fit(
     task = data.task(type(method), draws, settings)
     seeds = [v.seed for v in variants]
     precision = engine.precision(method, task)
-    for first, last, params in engine.fit(method, task, seeds, progress, data.limit, notice):
+    held = data.held(method, [d for d in draws if d]) if method.stops and all(draws) else None
+    fits = engine.fit(method, task, seeds, progress, data.limit, notice, held)
+    for first, last, params in fits:
         yield Heads.of(method, variants[first:last], params, precision)
 
 

@@ -40,8 +40,12 @@ def command(row: Row, choices: Mapping[str, Choices]) -> str:
     """
     options = {"dataset": row.dataset, "model": row.model, "pretrained": row.pretrained}
     options["method"] = row.method
+    if row.shots:
+        options["shots"] = str(row.shots)
     if row.seed is not None:
-        options |= {"shots": str(row.shots), "seed": str(row.seed), "select": row.select}
+        options["seed"] = str(row.seed)
+    if row.shots:
+        options["select"] = row.select
     if row.recipe:
         options["recipe"] = row.recipe
     if row.fewer != "error":
@@ -58,5 +62,6 @@ def command(row: Row, choices: Mapping[str, Choices]) -> str:
 
 def _named(row: Row) -> str:
     """A row in words."""
-    drawn = "" if row.seed is None else f" at {row.shots} shots, seed {row.seed}"
-    return f"{row.method}{drawn}"
+    shots = f" at {row.shots} shots" if row.shots else ""
+    seed = "" if row.seed is None else f", seed {row.seed}" if shots else f" with seed {row.seed}"
+    return f"{row.method}{shots}{seed}"

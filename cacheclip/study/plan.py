@@ -65,6 +65,11 @@ class Variant:
         return len(self.draw.support) if self.draw else 0
 
     @property
+    def n_held(self) -> int:
+        """Its validation pictures, where they say when it stops."""
+        return len(self.draw.val) if self.draw and self.settings.get("stop") == SEARCH else 0
+
+    @property
     def rates(self) -> list[float]:
         """What its optimizer multiplies; nothing where no step is made."""
         return [float(self.settings[n]) for n in ("lr", "weight_decay") if n in self.settings]
@@ -97,7 +102,11 @@ class Block:
         """
         groups: dict[tuple[object, ...], list[Variant]] = {}
         for variant in (variant for cell in self.cells for variant in cell.variants):
-            key = (variant.n_train, *self.method.static_of(variant.settings).items())
+            key = (
+                variant.n_train,
+                variant.n_held,
+                *self.method.static_of(variant.settings).items(),
+            )
             groups.setdefault(key, []).append(variant)
         return [
             Stack(

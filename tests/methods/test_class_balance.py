@@ -22,7 +22,7 @@ C, N = len(COUNTS), sum(COUNTS)
 
 METHODS = [base.get(name) for name in base.names()]
 DRAWING = [method for method in METHODS if method.learns == "support"]
-WEIGHING = [method for method in METHODS if any(own.unsaid for own in method.table.values())]
+WEIGHING = [method for method in METHODS if "class_weight" in method.table]
 
 
 def unit_rows(n: int, seed: int) -> Tensor:

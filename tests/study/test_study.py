@@ -19,7 +19,7 @@ from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.methods.tip_adapter import TipAdapter
 from cacheclip.results import LOG, Row
 from cacheclip.store.home import Home, Labels
-from cacheclip.study import run, score
+from cacheclip.study import calibration, run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
 from cacheclip.study.data import SetData
 from cacheclip.study.fit import fit
@@ -436,3 +436,28 @@ def test_a_narrow_memory_validates_a_few_candidates_at_a_time(
         wide.top1_val,
         wide.top1_test,
     )
+
+
+def test_held_out_pictures_say_when_to_stop_and_are_not_those_of_its_temperature(
+    home: Home,
+) -> None:
+    settings = ("lr=0.5", "epochs=30", "alpha=0.6", "schedule=constant")
+    last, stopped = (
+        compare(home, request(("clip-adapter",), (4,), (1, 2), None, (*settings, f"stop={word}")))
+        for word in ("last", "search")
+    )
+    for one, other in zip(last, stopped, strict=True):
+        assert one.error is other.error is None
+        assert "stop" not in one.hparams
+        assert other.hparams["stop"] == "search"
+        assert one.hparams == {k: v for k, v in other.hparams.items() if k != "stop"}
+        assert one.draw_id == other.draw_id
+        assert other.calibrated_on == calibration.LEFT_OUT
+        assert other.n_val > 0
+    assert [row.nll_test_raw for row in last] != [row.nll_test_raw for row in stopped]
+
+
+def test_nothing_stops_by_pictures_that_no_policy_holds_out(home: Home) -> None:
+    asked = request(("clip-adapter",), (4,), (1,), "fixed", ("stop=search",))
+    with pytest.raises(UsageError, match="cannot search its stop"):
+        compare(home, asked)

@@ -222,6 +222,7 @@ def test_next_names_the_last_where_nothing_was_validated() -> None:
         Request(("tip-adapter",), (2,), (1, 2), None, ("alpha=search", "beta=1.5")),
         Request(("clip-adapter",), (2,), (1,), "fixed", ("alpha=0.1,0.25", "epochs=3")),
         Request(("zero-shot",), (2,), (1,), "fixed"),
+        Request(("tda",), (2,), (1, 2), "fixed"),
         Request(("linear-probe",), ("all",), (1, 2), "fixed", ("class_weight=balanced,none",)),
     ],
 )
