@@ -34,7 +34,7 @@ def keep(
         compute=found.compute,
         names=list(arrays),
         classnames=names,
-        spoken=names,
+        spoken=names or (),
     )
     write_parts(home.part_path(found.dataset, kind, key_digest(key)), key, arrays, {}, home.option)
 
