@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     "--methods",
     metavar="NAME[,NAME]",
     callback=options.names,
-    help=f"{', '.join(names())}. [default: all] A table shows zero-shot and nearest-mean before "
-    "them.",
+    help=f"{', '.join(names())}; or all: every one. [default: linear-probe, tip-adapter, "
+    "tip-adapter-f, clip-adapter] A table shows zero-shot and nearest-mean before them.",
 )
 @click.option(
     "--shots",
@@ -102,12 +102,12 @@ def command(
     written, notices = results_home(place, results)
     output.talk(*notices)
     from cacheclip.study import next_step
-    from cacheclip.study.compare import DEFAULT_METHODS, FLOOR, Comparison, Request
+    from cacheclip.study.compare import FLOOR, Comparison, Request, methods_named
     from cacheclip.study.per_class import report, tables
     from cacheclip.study.table import notes, summary
 
     request = Request(
-        methods=methods or DEFAULT_METHODS,
+        methods=methods_named(methods),
         shots=shots,
         fewer=fewer,
         seeds=range(1, seeds + 1),

@@ -25,7 +25,7 @@ from cacheclip.draws import Fewer, Shots
 from cacheclip.errors import CacheclipError
 from cacheclip.features import Features
 from cacheclip.study import rows
-from cacheclip.study.compare import Comparison, Request
+from cacheclip.study.compare import Comparison, Request, methods_named
 from cacheclip.study.fit import one_cell
 from cacheclip.study.table import notes
 
@@ -132,7 +132,7 @@ def compare(
     refuse_other_words(fewer)
     with in_python():
         request = Request(
-            methods=methods_of(methods),
+            methods=methods_named(methods_of(methods)),
             shots=shot_counts(shots),
             seeds=seeds_of(seeds),
             select=select,

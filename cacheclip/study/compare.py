@@ -35,6 +35,14 @@ from cacheclip.study.sampling import notices, sampling
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
+EVERY = "all"
+
+
+def methods_named(asked: Sequence[str]) -> tuple[str, ...]:
+    """The methods to compare: those named, every one for `all`, or the default for none."""
+    if tuple(asked) == (EVERY,):
+        return tuple(dict.fromkeys((*FLOOR, *methods.names())))
+    return tuple(asked) or DEFAULT_METHODS
 
 
 @dataclass(frozen=True)
