@@ -141,7 +141,10 @@ class Head:
                 where=f"data set {features.source.dataset}",
                 fix="head.score(X, y), or Features.of(X, y, split=split) with rows of test",
             )
-        return float(score(self._classifier.method, self._classifier.params, own).top1[0])
+        seed = self.bundle.provenance["seed"]  # a stream comes in the order of its fit
+        seeds = None if seed is None else [int(seed)]
+        method, params = self._classifier.method, self._classifier.params
+        return float(score(method, params, own, seeds=seeds).top1[0])
 
     def save(self, path: Path | str) -> Path:
         """Write the head to a file that `load` and `cacheclip predict` read.

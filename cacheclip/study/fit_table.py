@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cacheclip.draws import ALL
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import LOGIT_SCALE
+from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import Row
 from cacheclip.study.fit import Fitted
@@ -68,13 +68,16 @@ def probabilities(row: Row) -> str:
 
 
 def settings(fitted: Fitted) -> str:
-    """All settings of the row; those that follow the encoder's logit scale say so."""
+    """All settings of the row; those that follow the encoder say so."""
+    norm = fitted.row.text_norm
+    there = f"logit scale {LOGIT_SCALE:g}" + (f" and text norm {TEXT_NORM:g}" if norm else "")
+    here = f"{fitted.logit_scale:.3g}" + (f" and {norm:.3g}" if norm else "")
     said = []
     for name, value in fitted.row.hparams.items():
         why = ""
         if name in fitted.rescaled:
             published = short(fitted.rescaled[name])
-            why = f" ({published} at logit scale {LOGIT_SCALE:g}, here {fitted.logit_scale:.3g})"
+            why = f" ({published} at {there}, here {here})"
         said.append(f"{name}={short(value)}{why}")
     return " ".join(said) or "none"
 

@@ -11,7 +11,7 @@ import pytest
 from cacheclip.api.head import Head
 from cacheclip.api.verbs import compare, fit
 from cacheclip.api.words import asked, spoken
-from cacheclip.errors import CacheclipError, InputError, MachineError, UsageError
+from cacheclip.errors import CacheclipError, InputError, MachineError, StoreError, UsageError
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.features import Features
 from cacheclip.results import LOG, documented
@@ -37,6 +37,28 @@ def test_a_head_answers_saves_and_answers_the_same(data: Features, tmp_path: Pat
     assert again.predict(X).tolist() == [str(label) for label in head.predict(X)]
     assert again.score(data) == head.score(data)
     assert "tip-adapter alpha=" in repr(head)
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "gda", "tda"])
+def test_a_head_scores_as_its_row_whatever_its_answers_depend_on(
+    method: str, data: Features, tmp_path: Path
+) -> None:
+    head = fit(method, data, shots=4, seed=2)
+    assert head.row is not None
+    assert head.score(data) == head.row.top1_test
+    assert len(head.predict(data.test.X)) == 30
+    if method == "tda":
+        with pytest.raises(UsageError, match="leaves no file"):
+            head.save(tmp_path / "tda.safetensors")
+
+
+def test_what_arrays_do_not_have_is_said(data: Features) -> None:
+    for method, lacks in (("coop", "no part tower"), ("prolip", "no pre-projection")):
+        with pytest.raises(StoreError, match=lacks):
+            fit(method, data)
+    table = compare(["zero-shot", "prolip"], data, shots=1)
+    assert [row.method for row in table.rows] == ["zero-shot"]
+    assert any("prolip does not run" in line for line in table.notices)
 
 
 def test_the_commands_and_python_are_one(arrays: dict[str, Any], tmp_path: Path) -> None:
