@@ -192,7 +192,7 @@ def test_a_stream_starts_from_its_params_and_changes_none_of_them(method: Method
     assert torch.equal(method.logits(params, query_of(method, 6)), first)
 
 
-def searchable(method: Method) -> list[str]:
+def searchable(method: Method | type[Method]) -> list[str]:
     """The settings that `search` may have to find; the others are found while a run is watched."""
     table = method.table.items()
     return [name for name, own in table if SEARCH in own.words and not own.unsaid]
