@@ -30,14 +30,8 @@ class Coop(Trained):
     table = {
         "context": Setting(16, 1, 64, shape=True),
         "start": Setting("random", words=("random", "words")),
-        **steps(
-            lr=2e-3,
-            epochs=200,
-            batch_size=32,
-            optimizer="sgd",
-            weight_decay=5e-4,
-            schedule="dassl",
-        ),
+        **steps(epochs=200, batch_size=32, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
+        "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
     }
 
     @classmethod

@@ -192,17 +192,15 @@ def test_a_stream_starts_from_its_params_and_changes_none_of_them(method: Method
     assert torch.equal(method.logits(params, query_of(method, 6)), first)
 
 
-def searchable(method: Method | type[Method]) -> list[str]:
-    """The settings that `search` may have to find; the others are found while a run is watched."""
-    table = method.table.items()
-    return [name for name, own in table if SEARCH in own.words and not own.unsaid]
+def searchable(method: type[Method]) -> dict[str, base.Value]:
+    """The settings that a method's search finds; when to stop is found on the way."""
+    return {n: SEARCH for n, own in method.table.items() if SEARCH in own.words and n != "stop"}
 
 
 @named([m for m in METHODS if searchable(m)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_search_claims_what_the_logits_count(method: Method, dtype: torch.dtype) -> None:
-    searched = dict.fromkeys(searchable(method), SEARCH)
-    built = type(method)(**method.settings | searched)
+    built = type(method)(**method.settings | searchable(type(method)))
     task, query = three(method, dtype), query_of(method, 8, dtype)
     params, labels = learned(built, task, [1, 2, 3]), torch.arange(8) % C
     found = built.search(params, query, labels)
