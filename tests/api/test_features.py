@@ -1,5 +1,7 @@
 """Features from arrays: what is taken, what is refused and how, and that test labels stay shut."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,16 @@ def test_test_labels_are_handed_out_by_nothing_but_the_score(data: Features) -> 
     rooms = Path(cacheclip.__file__).parent.rglob("*.py")
     openers = {path.name for path in rooms if "open_test_labels()" in path.read_text()}
     assert openers == {"score.py", "data.py"}  # the score, and the refit after it
+
+
+def test_features_cost_no_torch() -> None:
+    code = (
+        "import sys, cacheclip\n"
+        "data = cacheclip.Features.of([[1.0, 2.0], [2.0, 1.0]], [0, 1])\n"
+        "assert data.train.X.shape == (2, 2) and cacheclip.load\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_arrays_and_their_import_are_the_same_set(arrays: dict[str, Any], tmp_path: Path) -> None:
