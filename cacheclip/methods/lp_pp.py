@@ -23,8 +23,8 @@ class LpPp(Trained):
 
     Recipes. as-code: a's gradient is never set to zero, so that its m-th step takes the sum of all
     10 m so far. as-paper: the gradient of that step alone. The release keeps the epoch that is best
-    on K validation pictures a class, and of equal ones the last; here the last step counts unless
-    the run is told to watch such pictures.
+    on K validation pictures a class, and of equal ones the last; here the last step counts, or with
+    stop=search the one at which held-out pictures are likeliest.
     """
 
     paper = "2404.02285"
