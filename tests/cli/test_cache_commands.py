@@ -29,9 +29,9 @@ def test_ls_has_a_line_a_set_and_stores_on_request(cli: Cli, copied: Path) -> No
     assert "image, pre-projection, text" in line
     assert line.endswith("complete, extracted last")
     verbose = cli(["ls", "-v", *home])
-    assert len(verbose.out.splitlines()) == 2 + 7
+    assert len(verbose.out.splitlines()) == 2 + 8
     listed = json.loads(cli(["ls", "--json", *home]).out)
-    assert len(listed) == 7
+    assert len(listed) == 8
     assert {"dataset", "split", "layer", "shards_done", "path"} <= set(listed[0])
 
     (done,) = copied.glob("stores/folder/colours/test/image-*/done.json")
