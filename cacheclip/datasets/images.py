@@ -13,6 +13,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _opening = threading.Lock()
-_large = threading.RLock()  # held by the one thread that has a large picture in memory
+_large = threading.Lock()  # held by the one thread that has a large file in memory
 # Pillow warns of broken tags on stderr, in a sentence that names no file. For good, since to
 # silence it picture by picture is not safe among threads.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -149,8 +150,18 @@ def using_rgb(
             _require_usual(image.width, image.height)
         except DECODER_ERRORS as error:
             raise _failure(data, error) from error
-        with _turn(image.width * image.height > LARGE_PIXELS):
+        if image.width * image.height <= LARGE_PIXELS:
             return use(_decoded(image, data, reading))
+        return _alone(os.getpid()).submit(lambda: use(_decoded(image, data, reading))).result()
+
+
+@cache
+def _alone(process: int) -> ThreadPoolExecutor:
+    """The one thread of this process that decodes large pictures.
+
+    Were it each reader's own thread, the allocator would keep memory of a picture in all of them.
+    """
+    return ThreadPoolExecutor(1, f"large pictures of {process}")
 
 
 def _turn(large: bool) -> AbstractContextManager[Any]:
