@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## the main job on the embedded data: extract, fit, report
 	$(BIN)/cacheclip demo
 test: $(STAMP)  ## all tests; ARGS="-k name" for some
-	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 lint: $(STAMP)  ## style and import direction
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 types: $(STAMP)  ## mypy

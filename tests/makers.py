@@ -127,13 +127,14 @@ class Said:
     err: str
 
 
-def cacheclip(*words: str | Path) -> Said:
+def cacheclip(*words: str | Path, stdin: str = "") -> Said:
     """Run a command in this process, with the exit code and three lines of the real `main`."""
     from cacheclip.cli.main import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.object(sys, "argv", ["cacheclip", *map(str, words)]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

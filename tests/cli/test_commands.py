@@ -1,4 +1,4 @@
-"""Every command once as a subprocess, as a user runs it; the rest in this process."""
+"""Extract, fit and predict as a user runs them, each a process; the rest in this one."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cacheclip.results import documented
+from tests.makers import cacheclip
 
 PROMISED = (
     *("dataset", "model", "pretrained", "method", "hparams", "shots", "seed", "init_seed"),
@@ -38,10 +39,10 @@ def test_extract_says_what_it_did_and_a_second_time_encodes_nothing(
     assert first.returncode == 0, first.stderr
     assert "45 pictures encoded, 0 were there, 0 failed" in first.stdout
     assert "next: cacheclip fit --shots 9" in first.stderr  # the smallest class has nine
-    again = shell(*arguments, "--json", home=tmp_path / "h")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["encoded"] == 0
-    assert "nothing was encoded" in again.stderr
+    again = cacheclip(*arguments, "--json", "--home", tmp_path / "h")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["encoded"] == 0
+    assert "nothing was encoded" in again.err
 
 
 def test_fit_prints_one_object_and_leaves_a_bundle_that_predicts(
@@ -68,42 +69,41 @@ def test_fit_prints_one_object_and_leaves_a_bundle_that_predicts(
 
 def test_fit_and_compare_load_no_encoder_and_no_scikit_learn(world: Any) -> None:
     heavy = ("open_clip", "torchvision", "sklearn", "PIL", "torch._dynamo")
-    for command in (["fit", "--shots", "2"], ["compare", "--shots", "2", "--seeds", "1"]):
-        code = (
-            "import sys; from cacheclip.cli.main import cacheclip as run\n"
-            "run.main(sys.argv[1:], standalone_mode=False)\n"
-            f"print('loaded:', *(name for name in {heavy!r} if name in sys.modules))"
-        )
-        arguments = [*command, "--set", "clip-adapter.epochs=2", "--home", str(world.home)]
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.splitlines()[-1] == "loaded:"
+    options = ["--set", "clip-adapter.epochs=2", "--home", str(world.home)]
+    code = (
+        "import sys; from cacheclip.cli.main import cacheclip as run\n"
+        f"for words in ['fit --shots 2', 'compare --shots 2 --seeds 1']:\n"
+        f"    run.main([*words.split(), *{options!r}], standalone_mode=False)\n"
+        f"    print('loaded:', *(name for name in {heavy!r} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("loaded:")] == ["loaded:"] * 2
 
 
-def test_compare_prints_the_plan_and_the_floor(shell: Any) -> None:
-    compared = shell("compare", "--methods", "tip-adapter", "--shots", "1,2", "--seeds", "2")
-    assert compared.returncode == 0, compared.stderr
-    assert re.search(r"folder/colours: \d+ runs: zero-shot 1; .* in \d+ stacks", compared.stderr)
-    assert [line.split()[0] for line in compared.stdout.splitlines()[2:]] == [
+def test_compare_prints_the_plan_and_the_floor(cli: Callable[[Sequence[str]], Any]) -> None:
+    compared = cli(shlex.split("compare --methods tip-adapter --shots 1,2 --seeds 2"))
+    assert compared.code == 0, compared.err
+    assert re.search(r"folder/colours: \d+ runs: zero-shot 1; .* in \d+ stacks", compared.err)
+    assert [line.split()[0] for line in compared.out.splitlines()[2:]] == [
         "zero-shot",
         "nearest-mean",
         "tip-adapter",
     ]
 
 
-def test_doctor_ls_and_info_answer(shell: Any) -> None:
-    looked = shell("doctor", "--json")
-    assert looked.returncode == 0, looked.stderr
-    found = {entry["name"]: entry for entry in json.loads(looked.stdout)}
+def test_doctor_ls_and_info_answer(cli: Callable[[Sequence[str]], Any]) -> None:
+    looked = cli(["doctor", "--json"])
+    assert looked.code == 0, looked.err
+    found = {entry["name"]: entry for entry in json.loads(looked.out)}
     assert {"torch", "cuda", "triton", "open_clip_torch", "disk", "home"} <= set(found)
     assert all(entry["ok"] or entry["advice"] for entry in found.values())
-    listed = shell("ls")
-    assert listed.returncode == 0, listed.stderr
-    assert "folder/colours" in listed.stdout
-    told = shell("info", "--json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["classnames"] == ["blue", "green", "red"]
+    listed = cli(["ls"])
+    assert listed.code == 0, listed.err
+    assert "folder/colours" in listed.out
+    told = cli(["info", "--json"])
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["classnames"] == ["blue", "green", "red"]
 
 
 def test_compare_json_lists_only_what_was_asked_for(

@@ -5,8 +5,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from cacheclip.bundle import Bundle
-from cacheclip.cli.main import cacheclip
 from cacheclip.inference.answer import Answer, Tally, label_of
+from tests.makers import cacheclip
 
 Cli = Callable[[Sequence[str]], Any]
 
@@ -34,8 +31,8 @@ def bundle(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: str) -> None:
     """Run a command in this process; it goes well."""
-    answer = CliRunner().invoke(cacheclip, arguments, catch_exceptions=False)
-    assert answer.exit_code == 0, answer.output
+    answer = cacheclip(*arguments)
+    assert answer.code == 0, answer.err
 
 
 def fit(home: Path, out: Path) -> None:
@@ -118,29 +115,23 @@ def test_paths_come_from_stdin_and_answers_go_out_with_commas(
     odd = tmp_path / "it's, odd.png"
     shutil.copy(world.pictures / "blue" / "01.png", odd)
     paths = [world.pictures / "red" / "00.png", odd, tmp_path / "gone.png"]
-    command = [sys.executable, "-m", "cacheclip", "predict", str(bundle), "-", "--csv"]
-    done = subprocess.run(
-        [*command, "--top", "2", "--model", world.model],
-        input="".join(f"{path}\n" for path in paths) + "\n",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    words = ("predict", bundle, "-", "--csv", "--top", "2", "--model", world.model)
+    told = cacheclip(*words, stdin="".join(f"{path}\n" for path in paths) + "\n")
+    assert told.code == 0, told.err
+    rows = list(csv.DictReader(io.StringIO(told.out)))
     names = ["image", "class", "probability", "class_2", "probability_2", "label", "error"]
     assert list(rows[0]) == names
     assert [row["image"] for row in rows] == [str(path) for path in paths]
     assert [row["class"] for row in rows] == ["red", "blue", ""]
     assert float(rows[0]["probability"]) > float(rows[0]["probability_2"])
     assert rows[2]["error"] == "missing: no such file"
-    assert "1 of 3 pictures could not be read" in done.stderr
+    assert "1 of 3 pictures could not be read" in told.err
 
 
-def test_an_empty_stdin_is_three_lines(world: Any, bundle: Path) -> None:
-    command = [sys.executable, "-m", "cacheclip", "predict", str(bundle), "-"]
-    done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert "error: no picture was named\nwhere: standard input" in done.stderr
+def test_an_empty_stdin_is_three_lines(bundle: Path) -> None:
+    told = cacheclip("predict", bundle, "-")
+    assert told.code == 3
+    assert "error: no picture was named\nwhere: standard input" in told.err
 
 
 def test_raw_gives_scores_in_place_of_probabilities(predict: Any, bundle: Path, world: Any) -> None:

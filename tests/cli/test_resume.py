@@ -15,7 +15,7 @@ import pytest
 
 from cacheclip.results import LOG, documented
 
-SEEDS, AT_ONCE = 12, 2
+SEEDS, AT_ONCE = 8, 2
 COMMAND = (
     *("compare", "--methods", "clip-adapter", "--shots", "4", "--seeds", str(SEEDS)),
     *("--select", "fixed", "--max-memory", "50KB"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cacheclip.results import LOG
@@ -51,10 +52,14 @@ def test_a_full_stdout_loses_no_row_and_no_bundle(world: Any, tmp_path: Path) ->
     assert (world.home / LOG).read_text().count("\n") == rows + 1
 
 
-def test_a_full_stderr_does_not_cost_the_answer(world: Any) -> None:
-    done = piped("fit --method nearest-mean --shots 3 2> /dev/full", world)
+def test_a_full_stderr_does_not_cost_the_answer(world: Any, tmp_path: Path) -> None:
+    features, labels = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
+    split = np.array(["train", "train", "test", "test"])
+    np.savez(tmp_path / "x.npz", features=features, labels=labels, split=split)
+    words = shlex.join(["import", str(tmp_path / "x.npz"), "--home", str(tmp_path / "home")])
+    done = piped(f"{words} 2> /dev/full", world)
     assert done.returncode == 0
-    assert "nearest-mean" in done.stdout
+    assert "4 rows written" in done.stdout
 
 
 def test_a_closed_stdout_is_quiet(world: Any) -> None:

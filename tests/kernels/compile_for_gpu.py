@@ -40,15 +40,27 @@ Job = tuple[Any, dict[str, Any], launch.Setting]
 
 
 def record(act: Callable[[], object]) -> list[Job]:
-    """The launches that `act` asks for, in each of their settings."""
+    """The launches that `act` asks for, in each of their settings or in the first."""
     jobs: list[Job] = []
 
     def run(kernel: Any, grid: Any, arguments: Any, settings: Any, trial: Any = None) -> None:
-        jobs.extend((kernel, arguments, setting) for setting in settings)
+        kept = settings[:1] if shown_by_another(arguments) else settings
+        jobs.extend((kernel, arguments, setting) for setting in kept)
 
     launch.run, launch.uses_triton = run, lambda x: True
     act()
     return jobs
+
+
+def shown_by_another(arguments: dict[str, Any]) -> bool:
+    """Whether one setting is enough, since another compilation shows how all of them fit.
+
+    float16 differs from bfloat16 by one mnemonic, and the ends of the other optimizers from that of
+    AdamW, which holds the most, by a few lines; a gradient that reads an anchor holds more.
+    """
+    half = any(isinstance(a, Tensor) and a.dtype == torch.float16 for a in arguments.values())
+    lighter = arguments.get("OPTIMIZER", "adamw") != "adamw" and not arguments.get("PULL")
+    return half or lighter
 
 
 def source(kernel: Any, arguments: dict[str, Any]) -> ASTSource:

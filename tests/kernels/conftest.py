@@ -28,14 +28,18 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, device
     return str(request.param)
 
 
-@pytest.fixture(params=range(3))
+@pytest.fixture(params=[(k, 3) for k in range(3)], ids=str)
 def setting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each launch setting in turn, where otherwise a GPU shows its fastest and we the first."""
+    """Each launch setting in turn, where otherwise a GPU shows its fastest and we the first.
+
+    The parameter is a setting's number and how many there are: three, unless a test says fewer.
+    """
     run = launch.run
+    number, count = request.param
 
     def one(kernel: Any, grid: Any, arguments: Any, settings: Any, trial: Any = None) -> None:
-        assert len(settings) <= 4
-        run(kernel, grid, arguments, settings[request.param :][:1] or settings[-1:])
+        assert len(settings) <= count
+        run(kernel, grid, arguments, settings[number:][:1] or settings[-1:])
 
     monkeypatch.setattr(launch, "run", one)
 

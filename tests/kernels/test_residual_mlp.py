@@ -101,10 +101,11 @@ def test_transposed_inputs(path: str, device: str, close: Close) -> None:
     )
 
 
+@pytest.mark.parametrize("setting", [(0, 2), (1, 2)], indirect=True)
 def test_every_setting_with_the_widest_hidden_layer(
     setting: None, device: str, close: Close
 ) -> None:
-    inputs, rows, dz = problem(device, torch.float32, 2, 3, 35, 70, 500)
+    inputs, rows, dz = problem(device, torch.float32, 2, 3, 19, 35, 500)
     close(
         results(residual_mlp, inputs, dz, rows=rows),
         exact(inputs, dz, rows=rows),
