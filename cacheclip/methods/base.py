@@ -41,6 +41,7 @@ from cacheclip.methods.settings import (
     Setting as Setting,
     Settings as Settings,
     Value as Value,
+    norm_counts as norm_counts,
     steps as steps,
     wrong_in,
 )
@@ -231,7 +232,8 @@ class Method(ABC):
 
         A step of SGD moves the logits by lr s^2, one of Adam by lr s, and a penalty p holds them
         back by p / s^2: these products are kept. Where text of norm c is what steps move, a step
-        turns it by 1 / c less, so that s / c takes the place of s.
+        turns it by 1 / c less, so that s / c takes the place of s; raw text of any CLIP counts as
+        the published one, so that there the released constants hold to the digit.
 
         Args:
             settings: all of a variant.
@@ -241,7 +243,7 @@ class Method(ABC):
         """
         powers = {name: cls.table[name].power for name in names if cls.table[name].power}
         unit = LOGIT_SCALE / logit_scale
-        if powers and text_norm != TEXT_NORM and cls.of(settings).reads.raw_text:
+        if powers and norm_counts(text_norm) and cls.of(settings).reads.raw_text:
             unit *= text_norm / TEXT_NORM
         here = dict(settings)
         for name, power in powers.items():

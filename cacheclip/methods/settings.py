@@ -13,12 +13,18 @@ Settings = dict[str, Value]
 SEARCH = "search"  # the value of a setting that `Method.search` finds
 
 LOGIT_SCALE, TEXT_NORM = 100.0, 10.0  # of the encoders that published constants are for
+RAW_NORMS = 3.0, 30.0  # of raw text: within them constants stay as they were published
 
 STEP_WORDS = {
     "optimizer": tuple(MOMENTS),
     "schedule": ("constant", "cosine", "dassl", "warm-cosine"),
 }
 PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def norm_counts(text_norm: float) -> bool:
+    """Whether class text is of another kind than towers give it, such as unit rows."""
+    return not RAW_NORMS[0] <= text_norm <= RAW_NORMS[1]
 
 
 @dataclass(frozen=True)

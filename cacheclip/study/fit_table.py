@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cacheclip.draws import ALL
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM
+from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM, norm_counts
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import Row
 from cacheclip.study.fit import Fitted
@@ -70,6 +70,7 @@ def probabilities(row: Row) -> str:
 def settings(fitted: Fitted) -> str:
     """All settings of the row; those that follow the encoder say so."""
     norm = fitted.row.text_norm
+    norm = norm if norm is not None and norm_counts(norm) else None
     there = f"logit scale {LOGIT_SCALE:g}" + (f" and text norm {TEXT_NORM:g}" if norm else "")
     here = f"{fitted.logit_scale:.3g}" + (f" and {norm:.3g}" if norm else "")
     said = []

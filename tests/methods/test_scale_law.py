@@ -57,6 +57,12 @@ def test_steps_turn_text_alike_whatever_its_norm(optimizer: str) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=0)
 
 
+def test_raw_text_of_any_clip_leaves_constants_as_they_were_published() -> None:
+    published = TurnedText.fixed(SHOTS, LOGIT_SCALE)
+    for norm in (5.0, 9.2, 16.0):
+        assert TurnedText.fixed(SHOTS, LOGIT_SCALE, text_norm=norm) == published
+
+
 def test_the_norm_counts_where_text_keeps_it_and_a_vote_has_no_scale() -> None:
     plain = ClipAdapter.fixed(16, 20.0)
     assert ClipAdapter.fixed(16, 20.0, text_norm=1.0) == plain

@@ -83,10 +83,11 @@ def test_a_file_with_a_loss_is_a_method_of_every_command(home: Home) -> None:
     assert {row.stack_size for row in trained} == {6}
     assert zero_shot.nll_test_raw not in {row.nll_test_raw for row in trained}
     chosen = fit(Request(("toy-res",), (4,)), home.find(), home)
-    norm = chosen.row.text_norm
-    assert norm is not None  # it starts from raw text, so its constants follow the norm as well
-    assert chosen.row.hparams["lr"] == pytest.approx(2e-3 * (100 / 50) * (norm / 10), rel=1e-3)
-    assert f"text norm 10, here 50 and {norm:.3g}" in fit_table.settings(chosen)
+    assert chosen.row.text_norm == pytest.approx(
+        7.404, rel=1e-3
+    )  # as of raw text: it changes nothing
+    assert chosen.row.hparams["lr"] == pytest.approx(2e-3 * (100 / 50), rel=1e-3)
+    assert "at logit scale 100, here 50)" in fit_table.settings(chosen)
     assert chosen.bundle
     assert chosen.row.curve
     assert len(chosen.row.curve) == 3
