@@ -20,8 +20,8 @@ import numpy as np
 from cacheclip.answers import predictions
 from cacheclip.bench.clip_like import HELD_OUT, TUNING, clip_like
 from cacheclip.exchange.import_npz import import_npz
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run as extract
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run as extract
 from cacheclip.methods import base as methods
 from cacheclip.results import Row
 from cacheclip.store.home import Home

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from cacheclip.bundle import Bundle
     from cacheclip.errors import CacheclipError
     from cacheclip.exchange.import_npz import import_npz
-    from cacheclip.extract.plan import ExtractRequest
-    from cacheclip.extract.run import run as extract
+    from cacheclip.extraction.plan import ExtractRequest
+    from cacheclip.extraction.run import run as extract
     from cacheclip.features import Features, load
     from cacheclip.inference.pictures import open_encoder, predict
     from cacheclip.store.home import Home
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 _WHERE = {
     "Bundle": "bundle",
     "CacheclipError": "errors",
-    "ExtractRequest": "extract.plan",
+    "ExtractRequest": "extraction.plan",
     "Features": "features",
     "FewShotClassifier": "api.estimator",
     "Head": "api.head",
     "Home": "store.home",
     "Table": "api.table",
     "compare": "api.verbs",
-    "extract": "extract.run:run",
+    "extract": "extraction.run:run",
     "fit": "api.verbs",
     "import_npz": "exchange.import_npz",
     "load": "features",

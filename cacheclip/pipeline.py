@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run as extract
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run as extract
 from cacheclip.store.home import Home
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
 from cacheclip.study.table import Table, summary

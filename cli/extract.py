@@ -102,8 +102,8 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
               cacheclip extract --dataset ~/photos/labels.csv
               cacheclip extract --dataset food101 --download
     """  # noqa: D301
-    from cacheclip.extract.plan import ExtractRequest
-    from cacheclip.extract.run import run
+    from cacheclip.extraction.plan import ExtractRequest
+    from cacheclip.extraction.run import run
     from cacheclip.store.home import Home
 
     place = Home.resolve(home)

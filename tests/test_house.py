@@ -160,6 +160,12 @@ def test_the_import_test_can_fail(tmp_path: Path) -> None:
     assert "torch" in loaded("doctor", "--home", str(tmp_path))
 
 
+def test_no_public_name_is_a_room() -> None:
+    """A room that is imported takes the place of what goes by its name in the package."""
+    rooms = {module.name for module in pkgutil.iter_modules(cacheclip.__path__)}
+    assert not rooms & set(cacheclip.__all__)
+
+
 def test_importing_the_package_costs_nothing_and_offers_everything() -> None:
     code = (
         "import sys, cacheclip; assert 'numpy' not in sys.modules\n"

@@ -17,11 +17,11 @@ from cacheclip.bench.harness import Case, Setup, Timed
 from cacheclip.datasets.base import resolve
 from cacheclip.encoders.base import NANO, EncoderSpec, load
 from cacheclip.errors import FitError
-from cacheclip.extract.decode import picture_reader
-from cacheclip.extract.fill import CPU_BATCH, GPU_BATCH
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
-from cacheclip.extract.threads import batches_at_once, in_order
+from cacheclip.extraction.decode import picture_reader
+from cacheclip.extraction.fill import CPU_BATCH, GPU_BATCH
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
+from cacheclip.extraction.threads import batches_at_once, in_order
 from cacheclip.store.home import Home
 
 DATASET = "clipart"

@@ -12,8 +12,8 @@ from cacheclip.bench.harness import Setup, clock, measure
 from cacheclip.bench.synthetic import features
 from cacheclip.encoders.base import NANO
 from cacheclip.errors import FitError
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run as extract_run
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run as extract_run
 from cacheclip.store.home import Home
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run as extract
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run as extract
 from cacheclip.store.home import Home
 from tests.makers import Said, cacheclip, save_tower
 

@@ -6,7 +6,7 @@ import pytest
 
 from cacheclip.cli import main, output
 from cacheclip.errors import InputError
-from cacheclip.extract.plan import allowed_failures
+from cacheclip.extraction.plan import allowed_failures
 from cacheclip.store.home import Home
 
 

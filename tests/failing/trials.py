@@ -107,7 +107,7 @@ class World:
         self.home, self._before, self._own = root / "home", root / "before", root / "own"
         self.pictures, self.arrays = root / "pictures", root / "toys.npz"
         random = np.random.default_rng(0)
-        for k in range(6):
+        for k in range(8):  # so many that two seeds draw other pictures
             path = self.pictures / "ab"[k % 2] / f"{k}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             levels = random.integers(0, 256, (6, 6 + k, 3), np.uint8)
@@ -262,7 +262,7 @@ def failing_world() -> Iterator[tuple[Machine, World]]:
         tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as root,
         pytest.MonkeyPatch.context() as patch,
     ):
-        for module in ("cacheclip.extract.run", "cacheclip.inference.pictures"):
+        for module in ("cacheclip.extraction.run", "cacheclip.inference.pictures"):
             patch.setattr(importlib.import_module(module), "load", lambda *_, **__: Sums())
         patch.setattr(sys, "argv", [])
         patch.setenv("XDG_DATA_HOME", f"{root}/own")

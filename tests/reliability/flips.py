@@ -25,7 +25,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cacheclip.extract import memo
+from cacheclip.extraction import memo
 from cacheclip.store.key import key_digest, parts_key
 from cacheclip.store.overview import overview
 from cacheclip.store.parts import write_parts

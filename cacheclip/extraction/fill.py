@@ -13,16 +13,16 @@ import numpy as np
 
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import InputError, MachineError
-from cacheclip.extract import memo
-from cacheclip.extract.labelling import files_of
-from cacheclip.extract.memo import Note
-from cacheclip.extract.parts import keep_parts
-from cacheclip.extract.passes import Pass, passes
-from cacheclip.extract.plan import Plan, Progress
-from cacheclip.extract.reuse import Reusable
-from cacheclip.extract.shard import SplitEncoder, Writers
-from cacheclip.extract.texts import keep_texts
-from cacheclip.extract.threads import batches_at_once
+from cacheclip.extraction import memo
+from cacheclip.extraction.labelling import files_of
+from cacheclip.extraction.memo import Note
+from cacheclip.extraction.parts import keep_parts
+from cacheclip.extraction.passes import Pass, passes
+from cacheclip.extraction.plan import Plan, Progress
+from cacheclip.extraction.reuse import Reusable
+from cacheclip.extraction.shard import SplitEncoder, Writers
+from cacheclip.extraction.texts import keep_texts
+from cacheclip.extraction.threads import batches_at_once
 from cacheclip.store.header import update_header
 from cacheclip.store.home import Home
 from cacheclip.store.key import (

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from cacheclip.datasets.base import DataSet
 from cacheclip.datasets.images import Reading
 from cacheclip.errors import MachineError
-from cacheclip.extract.decode import picture_reader
-from cacheclip.extract.passes import Pass
-from cacheclip.extract.reuse import Reusable
-from cacheclip.extract.threads import in_order
+from cacheclip.extraction.decode import picture_reader
+from cacheclip.extraction.passes import Pass
+from cacheclip.extraction.reuse import Reusable
+from cacheclip.extraction.threads import in_order
 from cacheclip.store.schema import NONFINITE, Failure, ShardSpec
 from cacheclip.store.writer import ImageStoreWriter
 

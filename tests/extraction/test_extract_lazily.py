@@ -12,8 +12,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from cacheclip.errors import CacheclipError
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
 from cacheclip.store.home import Home
 
 told = json.loads(sys.argv[1])

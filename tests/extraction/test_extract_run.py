@@ -12,8 +12,8 @@ from cacheclip.datasets.images import read_rgb
 from cacheclip.encoders.base import EncoderSpec, load
 from cacheclip.encoders.towers import OpenClipEncoder
 from cacheclip.errors import InputError, StoreError
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import ExtractReport, run
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import ExtractReport, run
 from cacheclip.store.home import Home
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import usual_rows_per_shard
@@ -339,7 +339,7 @@ def test_a_damaged_shard_is_named_and_made_anew_alone(asked: Asked, home: Home, 
 
 
 def test_the_default_encoder_follows_the_data(home: Home, pets: Path) -> None:
-    from cacheclip.extract.plan import make_plan
+    from cacheclip.extraction.plan import make_plan
 
     plan = make_plan(ExtractRequest("digits"), home)
     assert (plan.encoder.model, plan.encoder.pretrained) == ("nano", None)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cacheclip.datasets.base import resolve
 from cacheclip.errors import UsageError
-from cacheclip.extract.run import run
+from cacheclip.extraction.run import run
 from cacheclip.store.home import Home
 from cacheclip.store.reader import Store
 
@@ -123,7 +123,7 @@ def test_a_set_of_the_field_is_read_as_published(asked: Any, tmp_path: Path) -> 
     for option in ({"orientation": "exif"}, {"white_level": 4095}):
         with pytest.raises(UsageError, match="as it was published"):
             run(asked("digits", **option), home)
-    from cacheclip.extract.plan import make_plan
+    from cacheclip.extraction.plan import make_plan
 
     assert resolve("digits", data_root=Path("data")).builtin
     for told in (None, "as-stored"):

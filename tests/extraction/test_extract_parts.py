@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cacheclip.errors import StoreError
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
 from cacheclip.store.home import Home
-from tests.extract.test_extract_run import files
+from tests.extraction.test_extract_run import files
 from tests.reliability.world import run_command
 
 Asked = Callable[..., ExtractRequest]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cacheclip.encoders.base import EncoderSpec, load
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
 from cacheclip.store.home import Home
 
 Asked = Callable[..., ExtractRequest]

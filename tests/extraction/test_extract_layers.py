@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cacheclip.datasets.images import ImageError, using_rgb
-from cacheclip.extract import decode
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
+from cacheclip.extraction import decode
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
 from cacheclip.store.home import Home
 from cacheclip.store.writer import ImageStoreWriter
 

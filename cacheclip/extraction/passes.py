@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from cacheclip.datasets.base import SPLITS
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import UsageError
-from cacheclip.extract.plan import Plan
-from cacheclip.extract.views import recipe, view
+from cacheclip.extraction.plan import Plan
+from cacheclip.extraction.views import recipe, view
 from cacheclip.store.features import VIEWED
 from cacheclip.store.schema import PATCHES
 

@@ -13,8 +13,8 @@ from cacheclip.datasets.base import SPLITS, DataSet, Source, resolve
 from cacheclip.datasets.images import Reading
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
 from cacheclip.errors import InputError, StoreError
-from cacheclip.extract.labelling import labels_of
-from cacheclip.extract.reading import KEPT, reading_of
+from cacheclip.extraction.labelling import labels_of
+from cacheclip.extraction.reading import KEPT, reading_of
 from cacheclip.files import regular
 from cacheclip.files.disk import sha256_lines
 from cacheclip.files.refusals import RefusedError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cacheclip.extract.plan import ExtractRequest
+from cacheclip.extraction.plan import ExtractRequest
 from tests.makers import save_tower
 
 MODEL = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.errors import StoreError
-from cacheclip.extract.plan import Plan
+from cacheclip.extraction.plan import Plan
 from cacheclip.files.disk import digest
 from cacheclip.store.home import Home
 from cacheclip.store.key import samples_sha256, set_digest_of

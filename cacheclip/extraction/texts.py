@@ -7,7 +7,7 @@ import numpy as np
 
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import StoreError
-from cacheclip.extract.plan import Plan, Progress
+from cacheclip.extraction.plan import Plan, Progress
 from cacheclip.files.refusals import RefusedError
 from cacheclip.store.home import Home
 from cacheclip.store.key import key_digest, text_key

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cacheclip.cli.main import cacheclip
 from cacheclip.errors import InputError
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
 from cacheclip.store.home import Home
 
 Painter = Callable[[Path, int], None]

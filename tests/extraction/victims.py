@@ -18,8 +18,8 @@ import sklearn.datasets  # noqa: F401
 import torch
 
 from cacheclip.encoders.towers import OpenClipEncoder
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
 from cacheclip.store.home import Home
 
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cacheclip.errors import InputError, MachineError, StoreError, UsageError
-from cacheclip.extract import fill
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
-from cacheclip.extract.views import RATIO, SCALE, _box, view
+from cacheclip.extraction import fill
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
+from cacheclip.extraction.views import RATIO, SCALE, _box, view
 from cacheclip.store.home import Home
 from cacheclip.store.overview import overview
 from cacheclip.store.reader import Store
-from tests.extract.test_extract_run import StopError, files
+from tests.extraction.test_extract_run import StopError, files
 from tests.reliability.world import run_command
 
 Asked = Callable[..., ExtractRequest]

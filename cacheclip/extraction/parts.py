@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import StoreError, UsageError
-from cacheclip.extract.plan import Plan
+from cacheclip.extraction.plan import Plan
 from cacheclip.files.refusals import RefusedError
 from cacheclip.store.home import Home
 from cacheclip.store.key import key_digest, parts_key

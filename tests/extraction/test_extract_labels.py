@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cacheclip.errors import StoreError
-from cacheclip.extract.fill import Extraction
-from cacheclip.extract.plan import ExtractRequest
-from cacheclip.extract.run import run
+from cacheclip.extraction.fill import Extraction
+from cacheclip.extraction.plan import ExtractRequest
+from cacheclip.extraction.run import run
 from cacheclip.store.home import Home
 
 Asked = Callable[..., ExtractRequest]

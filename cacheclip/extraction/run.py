@@ -9,12 +9,12 @@ from typing import Any
 from cacheclip.encoders.base import NANO, Encoder, load
 from cacheclip.encoders.hub import NoWeightsError
 from cacheclip.errors import StoreError
-from cacheclip.extract import memo
-from cacheclip.extract.fill import FAILURES_SHOWN, Extraction
-from cacheclip.extract.labelling import labels_of
-from cacheclip.extract.memo import Note
-from cacheclip.extract.plan import ExtractRequest, Plan, Progress, make_plan
-from cacheclip.extract.reading import low_range
+from cacheclip.extraction import memo
+from cacheclip.extraction.fill import FAILURES_SHOWN, Extraction
+from cacheclip.extraction.labelling import labels_of
+from cacheclip.extraction.memo import Note
+from cacheclip.extraction.plan import ExtractRequest, Plan, Progress, make_plan
+from cacheclip.extraction.reading import low_range
 from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import extract_command
