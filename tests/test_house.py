@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import pkgutil
 import shutil
 import subprocess
 import sys

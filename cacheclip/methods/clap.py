@@ -19,7 +19,8 @@ class Clap(Trained):
     epochs, a rate an epoch, the last step.
 
     An epoch is max(1, floor(N / 256)) steps, as released. There each of its batches is drawn from
-    all views of all pictures; here an epoch takes one view of each, the next epoch the next one.
+    all views of all pictures; here an epoch takes one view of each, the next epoch the next one; a
+    study gives the plain view, where the release has twenty.
     """
 
     paper = "2312.12730"

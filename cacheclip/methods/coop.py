@@ -13,7 +13,7 @@ class Coop(Trained):
     """Class text of the prompt [v_1] ... [v_M] name. with M free vectors (2109.01134, equation 3).
 
     The vectors are shared by all classes and stand before the name (the paper's unified context,
-    name at the end). They start as 16 draws from N(0, 0.02^2), or with start=words as the
+    name at the end). They start as 16 draws from N(0, 0.02^2), or with context=words as the
     embeddings of "a photo of a". The recipe is the released one: SGD with momentum 0.9, lr 2e-3,
     decay 5e-4, batches of 32, 50 epochs at one shot, 100 at two and four, 200 above, a rate an
     epoch, the last step. The release computes in fp16 and takes 50 epochs for ImageNet at any
@@ -28,8 +28,7 @@ class Coop(Trained):
     drop_last = True
     fused = False
     table = {
-        "context": Setting(16, 1, 64, shape=True),
-        "start": Setting("random", words=("random", "words")),
+        "context": Setting(16, 1, 64, words=("words",), shape=True),
         **steps(epochs=200, batch_size=32, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
     }
@@ -43,7 +42,7 @@ class Coop(Trained):
         """The vectors in the place of words, [V, M, d]."""
         tower = TextTransformer.of(task.encoder["tower"], task.dtype)
         words = tower.embed(task.encoder["tower"]["context"])  # [m, d], those of "a photo of a"
-        if self.settings["start"] == "words":
+        if self.settings["context"] == "words":
             context = words.expand(task.variants, -1, -1)
         else:
             context = random.normal(0.02, (int(self.settings["context"]), words.shape[-1]))

@@ -19,7 +19,8 @@ class Gda(ClosedForm):
     priors. All views of the support pictures count as rows, unit each; text is the unit mean of
     unit prompts. A selecting policy tries the released decades of alpha, from 1e-4 to 100, and 0,
     zero-shot. The authors give no constant, for they always choose: here it is 1. With one picture
-    a class and one view of it there is no covariance, w is 0 and the answer is zero-shot's.
+    a class and one view of it there is no covariance, w is 0 and the answer is zero-shot's: that is
+    one shot here, for a study gives the plain view, where the release pools ten.
     """
 
     paper = "2402.04087"
@@ -59,12 +60,13 @@ class Gda(ClosedForm):
         if not self.searched:
             return None
         zero_shot, gaussian = _both(params, query)
-        tried = [zero_shot + alpha * gaussian for alpha in TRIED]  # each [V, n, C]
-        return Found(
-            {"alpha": zero_shot.new_tensor(TRIED).expand(len(zero_shot), -1)},
-            torch.stack([(z.argmax(-1) == labels).sum(-1) for z in tried], 1),
-            torch.stack([label_log_p(z, labels) for z in tried], 1),
-        )
+        hits, log_p = [], []
+        for alpha in TRIED:
+            logits = zero_shot + alpha * gaussian  # [V, n, C]
+            hits.append((logits.argmax(-1) == labels).sum(-1))
+            log_p.append(label_log_p(logits, labels))
+        tried = zero_shot.new_tensor(TRIED).expand(len(zero_shot), -1)
+        return Found({"alpha": tried}, torch.stack(hits, 1), torch.stack(log_p, 1))
 
 
 def _both(params: Params, query: Query) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """LP++: a linear probe beside scaled class text, with step sizes that the support set gives."""
 
+from dataclasses import replace
 from math import sqrt
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional
 from cacheclip.heads.cosine import mean_cross_entropy
 from cacheclip.heads.linear import residual
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Move, Params, Reads, Setting, Trained, steps
+from cacheclip.methods.base import SEARCH, Move, Params, Reads, Setting, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task
 
 
@@ -23,8 +24,9 @@ class LpPp(Trained):
 
     Recipes. as-code: a's gradient is never set to zero, so that its m-th step takes the sum of all
     10 m so far. as-paper: the gradient of that step alone. The release keeps the epoch that is best
-    on K validation pictures a class, and of equal ones the last; here the last step counts, or with
-    stop=search the one at which held-out pictures are likeliest.
+    on K validation pictures a class, and of equal ones the last; a selecting policy keeps the one
+    after which its pictures are likeliest (stop=search). Under `fixed` the last step counts, which
+    the release never does: at one or two shots it may lie far below zero-shot.
     """
 
     paper = "2404.02285"
@@ -35,6 +37,7 @@ class LpPp(Trained):
         "alpha_gradient": Setting("summed", words=("summed", "fresh")),
         **steps(epochs=300, batch_size=10**6, optimizer="sgd", schedule="constant"),
         "lr": Setting(1.0, 0.0, 1e6),
+        "stop": replace(steps()["stop"], grid=(SEARCH,)),
     }
     recipes = {"as-code": {}, "as-paper": {"alpha_gradient": "fresh"}}
 

@@ -17,7 +17,8 @@ class Prolip(Trained):
 
     v [E] is the feature before the encoder's projection P0 [E, D], whose bias b (of ResNets) stays;
     the penalty is the sum over all entries. Adam with eps 1e-4, 300 steps on all support pictures,
-    a new view of each in each step where there are views, a cosine to 0. Constants are those of the
+    a new view of each in each step where a task has several (a study gives the plain one), a
+    cosine to 0. Constants are those of the
     runs that the authors make without validation pictures: strength 1 / K for K shots, lr 1e-5.
     Their search tries 49 pairs, lr from 1e-2 to 1e-8 and strength from 10 to 0; the grid here is
     its middle.

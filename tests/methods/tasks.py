@@ -123,7 +123,7 @@ def candidates(method: Method) -> list[Settings]:
         settings = type(method).fixed(SHOTS, LOGIT_SCALE)
         for name, own in method.table.items():
             values = [value for value in own.grid if not isinstance(value, str)]
-            if SEARCH in own.grid:
+            if SEARCH in own.grid and not own.static:
                 values = [float(settings[name]) * factor for factor in (0.5, 1, 2)]
             if values and not own.static:
                 settings[name] = values[(k + 1) % len(values)]

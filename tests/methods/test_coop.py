@@ -84,7 +84,7 @@ def test_it_is_the_recipe_written_out() -> None:
 
 
 def test_words_are_where_their_prompt_is_zero_shot() -> None:
-    both = made(start="words", lr=0.0, weight_decay=0.0, schedule="constant")
+    both = made(context="words", lr=0.0, weight_decay=0.0, schedule="constant")
     whole = TextTransformer.of(tower(), torch.float64)
     prompts = [[START, 2, 3, 4, 2, *name, END] for name in NAMES]
     features = [whole.features(whole.embed(torch.tensor([p])), torch.tensor([len(p) - 1]))[0]
@@ -96,7 +96,7 @@ def test_words_are_where_their_prompt_is_zero_shot() -> None:
 
 def test_constants_are_the_released_ones() -> None:
     assert Coop.fixed(16, 100.0) == {
-        "context": 16, "start": "random", "lr": 2e-3, "epochs": 200, "batch_size": 32,
+        "context": 16, "lr": 2e-3, "epochs": 200, "batch_size": 32,
         "optimizer": "sgd", "weight_decay": 5e-4, "schedule": "dassl",
     }  # fmt: skip
     assert [Coop.fixed(shots, 100.0)["epochs"] for shots in (1, 2, 4, 8)] == [50, 100, 100, 200]

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cacheclip.methods.lp_pp import LpPp
+from cacheclip.select import base as policies
 from cacheclip.task import Generators, unit
 from tests.methods.explicit import SEEDS, SHOTS, C, D, N, normal, problem
 
@@ -52,6 +53,12 @@ def test_constants_are_the_released_ones() -> None:
             "alpha_gradient": "summed", "lr": 1.0, "epochs": 300, "batch_size": 10**6,
             "optimizer": "sgd", "weight_decay": 0.0, "schedule": "constant",
         }  # fmt: skip
+
+
+def test_a_policy_that_holds_pictures_out_lets_them_say_when_to_stop() -> None:
+    constants = LpPp.fixed(4, 100.0)
+    for name, tried in (("fewshot-val", [{**constants, "stop": "search"}]), ("fixed", [constants])):
+        assert policies.get(name).candidates(LpPp, {}, 4, 100.0) == tried
 
 
 def test_steps_follow_the_length_of_the_pictures() -> None:
