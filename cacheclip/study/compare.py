@@ -40,9 +40,9 @@ EVERY = "all"
 
 def methods_named(asked: Sequence[str]) -> tuple[str, ...]:
     """The methods to compare: those named, every one for `all`, or the default for none."""
-    if tuple(asked) == (EVERY,):
-        return tuple(dict.fromkeys((*FLOOR, *methods.names())))
-    return tuple(asked) or DEFAULT_METHODS
+    if EVERY in asked:
+        asked = [*FLOOR, *methods.names(), *(name for name in asked if name != EVERY)]
+    return tuple(dict.fromkeys(asked)) or DEFAULT_METHODS
 
 
 @dataclass(frozen=True)

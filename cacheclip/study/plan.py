@@ -201,7 +201,8 @@ def _refuse_unknown(recipe: str, chosen: Sequence[type[Method]]) -> None:
     if any(recipe in method.recipes for method in chosen):
         return
     known = [method for method in map(methods.get, methods.names()) if method.recipes]
-    close = near(recipe, sorted({own for method in known for own in method.recipes}))
+    recipes = {own for method in known for own in method.recipes}
+    close = [] if recipe in recipes else near(recipe, sorted(recipes))
     meant = f"did you mean {' or '.join(close)}? " if close else ""
     raise UsageError(
         f"no chosen method knows a recipe {recipe!r}",
