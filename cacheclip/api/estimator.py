@@ -31,14 +31,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         method: name of the method; `linear-probe` and `nearest-mean` need no text.
         text: [C, D] or [C, T, D] text features of the classes.
-        classes: [C] labels, in the order of the rows of text; by default those of y, sorted.
+        classes: [C] labels, in the order of the rows of text; by default those of y, sorted. Where
+            they are sorted names, y may be 0 to C - 1 instead, as cross_val_predict numbers it.
         logit_scale: the exp of CLIP's parameter.
         shots: support rows a class, or "all".
         seed: of the draw where there are shots, and of what is random in the fit.
         **settings: of the method.
 
     Attributes:
-        classes_: [C] labels.
+        classes_: [C] labels, sorted, as scikit-learn takes them to be.
         head_: the `Head` that the fit left.
         n_features_in_: D.
     """
@@ -102,22 +103,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         x, given = validate_data(self, X, y, dtype=(np.float32, np.float64))
         check_classification_targets(given)
         labels = np.unique(given)
-        self.classes_ = labels if self.classes is None else np.asarray(self.classes)
+        self.classes_ = self._classes(labels)
         if len(self.classes_) < 2:
             raise WrongValueError(
                 f"there is {len(self.classes_)} class, and a classifier needs two or more classes",
                 where="y",
                 fix="give rows of every class",
             )
-        place = {label: k for k, label in enumerate(self.classes_.tolist())}
-        absent = [label for label in labels.tolist() if label not in place]
-        if absent:
-            raise WrongValueError(
-                f"{len(absent)} labels of y are not among classes: {absent[:5]}",
-                where="classes",
-                fix="classes = np.unique(y), in the order of the rows of text",
-            )
-        self.head_ = self._head(x, np.array([place[label] for label in given.tolist()]))
+        self.head_ = self._head(x, np.searchsorted(self.classes_, given))
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -136,14 +129,88 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         answers: NDArray[Any] = self.classes_[best]
         return answers
 
+    def _classes(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """[C] what y and the answers are, sorted.
+
+        Args:
+            labels: those of y, each once.
+        """
+        if self.classes is None:
+            return labels
+        classes = np.asarray(self.classes)
+        known = np.unique(classes)
+        if len(known) < classes.size:
+            raise WrongValueError(
+                f"classes are {classes.size}, and {len(known)} of them are different",
+                where="classes",
+                fix="name each class once, in the order of the rows of text",
+            )
+        if known.dtype.kind in "US" and labels.dtype.kind in "iu":
+            self._refuse_positions(labels, classes)
+            return labels
+        there = set(known.tolist())
+        absent = [label for label in labels.tolist() if label not in there]
+        if absent:
+            raise WrongValueError(
+                f"{len(absent)} labels of y are not among classes: {absent[:5]}",
+                where="classes",
+                fix="classes = np.unique(y), in the order of the rows of text",
+            )
+        return known
+
+    def _refuse_positions(self, labels: NDArray[Any], classes: NDArray[Any]) -> None:
+        """Refuse numbers for names, unless they can only be positions in the sorted names."""
+        said = f"y are numbers, {labels[:5].tolist()}, and classes are names"
+        where = "FewShotClassifier(classes=...); cross_val_predict and VotingClassifier number y"
+        if labels.tolist() != list(range(len(classes))):
+            raise WrongValueError(
+                f"{said}: a number for each of the {len(classes)} would say whose it is",
+                where=where,
+                fix="leave classes out, and give text a row for each of np.unique(y)",
+            )
+        if (classes[1:] < classes[:-1]).any():
+            text = "" if self.text is None else ", text", "" if self.text is None else ", text[k]"
+            raise WrongValueError(
+                f"{said} that are not sorted, so the numbers may count them in two orders",
+                where=where,
+                fix=f"k = np.argsort(classes); classes{text[0]} = np.array(classes)[k]{text[1]}",
+            )
+
+    def _sorted_text(self) -> Any:
+        """Text features whose rows follow `classes_`."""
+        text = self.text
+        if text is None or self.classes is None or len(text) != len(self.classes_):
+            return text  # of another length it is refused with the features
+        order = np.argsort(np.asarray(self.classes)).tolist()
+        return [text[k] for k in order] if isinstance(text, list | tuple) else text[order]
+
+    def _names(self) -> list[str]:
+        """[C] names of the classes, as `classes_` has them."""
+        known = self.classes_ if self.classes is None else np.unique(np.asarray(self.classes))
+        return [str(label) for label in known.tolist()]
+
+    def _settings(self) -> dict[str, Any]:
+        """The settings of the method, one value each."""
+        settings = {name: x for name, x in self.get_params().items() if name not in OWN}
+        for name, x in settings.items():
+            if isinstance(x, list | tuple | range | np.ndarray) and len(x) > 1:
+                raise WrongValueError(
+                    f"{name} = {x!r} are {len(x)} values, and FewShotClassifier takes one",
+                    where=f"method {self.method}",
+                    fix=f"GridSearchCV(cacheclip.FewShotClassifier({self.method!r}), "
+                    f"{{{name!r}: {list(x)!r}}}) chooses among them",
+                )
+        return settings
+
     def _head(self, X: NDArray[Any], y: NDArray[np.int64]) -> Head:
+        settings = self._settings()
         try:
             data = Features.of(
                 X,
                 y,
-                text=self.text,
+                text=self._sorted_text(),
                 logit_scale=self.logit_scale,
-                classnames=[str(label) for label in self.classes_.tolist()],
+                classnames=self._names(),
             )
             return fit(
                 self.method,
@@ -152,7 +219,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 seed=self.seed,
                 select="fixed",
                 calibrate=False,
-                **{name: x for name, x in self.get_params().items() if name not in OWN},
+                **settings,
             )
         except InputError as error:
             raise _as_value_error(error) from None

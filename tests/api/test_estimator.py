@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.ensemble import VotingClassifier
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
@@ -34,12 +36,15 @@ def test_the_checks_of_scikit_learn_pass() -> None:
 def test_it_is_the_head_of_all_rows(arrays: dict[str, Any]) -> None:
     X, y = arrays["X"], arrays["y"]
     text = {name: arrays[name] for name in ("text", "logit_scale")}
-    names = np.array(list("edcba"))
-    model = FewShotClassifier("tip-adapter", **text, classes=names, alpha=2.0).fit(X, names[y])
     head = fit("tip-adapter", Features.of(X, y, **text), shots="all", select="fixed", alpha=2.0)
+    names = np.array(list("abcde"))
+    model = FewShotClassifier("tip-adapter", **text, classes=names, alpha=2.0).fit(X, names[y])
     np.testing.assert_array_equal(model.decision_function(X), head.logits(X))
-    np.testing.assert_array_equal(model.predict(X), names[head.predict(X)])
-    assert model.score(X, names[y]) == head.score(X, y)
+    for labels in (names, names[::-1]):
+        model.set_params(classes=labels).fit(X, labels[y])
+        np.testing.assert_array_equal(model.classes_, names)
+        np.testing.assert_array_equal(model.predict(X), labels[head.predict(X)])
+        assert model.score(X, labels[y]) == head.score(X, y)
 
 
 def test_it_works_in_the_tools_of_scikit_learn(arrays: dict[str, Any]) -> None:
@@ -54,6 +59,49 @@ def test_it_works_in_the_tools_of_scikit_learn(arrays: dict[str, Any]) -> None:
     copy = clone(model.set_params(alpha=3.0))
     assert copy.get_params()["alpha"] == 3.0
     assert copy.get_params().keys() == model.get_params().keys()
+
+
+def test_text_in_another_order_turns_no_probability_round(arrays: dict[str, Any]) -> None:
+    two = arrays["y"] < 2
+    X, y = arrays["X"][two], np.array(["bee", "ant"])[arrays["y"][two]]
+    model = FewShotClassifier("zero-shot", text=arrays["text"][:2], classes=["bee", "ant"])
+    plain = FewShotClassifier("zero-shot", text=arrays["text"][1::-1])
+    for scoring in ("roc_auc", "neg_log_loss", "accuracy"):
+        one, other = (cross_val_score(m, X, y, scoring=scoring, cv=3) for m in (model, plain))
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert cross_val_score(model, X, y, scoring="roc_auc", cv=3).min() > 0.8
+    for text in (arrays["text"][:2].tolist(), torch.tensor(arrays["text"][:2])):
+        again = clone(model).set_params(text=text).fit(X, y)
+        np.testing.assert_array_equal(again.predict(X), model.fit(X, y).predict(X))
+
+
+def test_numbers_for_names_are_positions_or_refused(arrays: dict[str, Any]) -> None:
+    X, names = arrays["X"], np.array(list("abcde"))
+    y, text = names[arrays["y"]], arrays["text"]
+    model = FewShotClassifier("tip-adapter", text=text, classes=names)
+    p = cross_val_predict(model, X, y, cv=3, method="predict_proba")
+    plain = FewShotClassifier("tip-adapter", text=text)
+    np.testing.assert_array_equal(p, cross_val_predict(plain, X, y, cv=3, method="predict_proba"))
+    for voting in ("hard", "soft"):
+        vote = VotingClassifier([("tip", model), ("mean", FewShotClassifier("nearest-mean"))])
+        assert vote.set_params(voting=voting).fit(X, y).score(X, y) > 0.6
+    own = {"np": np, "classes": names[::-1].tolist(), "text": text[::-1]}
+    turned = FewShotClassifier("tip-adapter", text=own["text"], classes=own["classes"])
+    with pytest.raises(ValueError, match="two orders") as caught:
+        turned.fit(X, arrays["y"])
+    exec(caught.value.fix, own)  # type: ignore[attr-defined]
+    turned.set_params(text=own["text"], classes=own["classes"]).fit(X, arrays["y"])
+    np.testing.assert_array_equal(turned.predict_proba(X), model.fit(X, y).predict_proba(X))
+    with pytest.raises(ValueError, match="a number for each of the 5"):
+        model.fit(X[:60], arrays["y"][:60])
+    with pytest.raises(ValueError, match="2 of them are different"):
+        FewShotClassifier(classes=["a", "a", "b"]).fit(X, y)
+
+
+def test_candidates_are_for_grid_search(arrays: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="takes one") as caught:
+        FewShotClassifier("linear-probe", C=[1, 10]).fit(arrays["X"], arrays["y"])
+    assert "GridSearchCV" in str(caught.value)
 
 
 def test_a_setting_or_method_that_is_none_is_refused(arrays: dict[str, Any]) -> None:
