@@ -20,6 +20,7 @@ from cacheclip.errors import CacheclipError, InputError, ProtocolError
 from cacheclip.exchange import source as origin
 from cacheclip.exchange.arrays import checked
 from cacheclip.exchange.in_memory import ArraySet
+from cacheclip.exchange.labels import refuse_mixed
 from cacheclip.exchange.split import SPLITS
 from cacheclip.store.home import Home
 from cacheclip.store.key import NAME_RULE, can_be_name
@@ -122,7 +123,7 @@ class Features:
         given = _by_split(arrays) if isinstance(X, Mapping) else arrays
         _refuse_name(name)
         given |= {"text_features": text, "logit_scale": logit_scale, "classnames": classnames}
-        given |= {f"draw_{seed}_{shots}": rows for (seed, shots), rows in (draws or {}).items()}
+        given |= _named_draws({} if draws is None else draws)
         found = {own: _array(own, x) for own, x in given.items() if x is not None}
         rows: tuple[str, ...] = ("features", "labels")
         if split is not None:
@@ -131,9 +132,11 @@ class Features:
             found["split"] = np.full(len(np.atleast_1d(found["features"])), "train")
         _refuse_text_without_scale(found)
         try:
+            _refuse_mixed_labels(found, split)
             whole = checked(found, origin.Source("Features.of(X, y, ...)", "", rows), tests=False)
         except InputError as error:
-            raise _in_own_words(error) from None
+            listed = {CALLED.get(own, own): x for own, x in given.items()} | {"split": split}
+            raise _in_own_words(error, listed) from None
         numbers = [x for own, x in found.items() if own in ("labels", *_parts("labels"))]
         as_numbers = all(x.dtype.kind in "biuf" for x in numbers)
         said = tuple(line for line in whole.notices if not line.startswith("joined"))
@@ -238,6 +241,14 @@ def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
     Raises:
         InputError: these are no such rows.
     """
+    given: Any = X
+    if isinstance(given, Split | Features):
+        own = f"data.{given.name if isinstance(given, Split) else 'test'}.X"
+        raise InputError(
+            f"X: {X!r}, where an array of rows is needed",
+            where="the rows to be classified",
+            fix=f"give its rows, {own}; head.score(data) scores on the test split",
+        )
     x = np.atleast_2d(_array("X", X))
     if x.dtype.kind not in "fiu" or x.ndim != 2 or (dim is not None and x.shape[1] != dim):
         wanted = "[n, D]" if dim is None else f"[n, {dim}]"
@@ -297,9 +308,40 @@ def _array(name: str, x: Any) -> NDArray[Any]:
             where="Features.of(X, y, ...)",
             fix=f"{own} = np.array({own}), whose rows are of one length",
         ) from None
+    labels = name in ("labels", *_parts("labels"))
+    if labels and array.dtype.kind == "U" and isinstance(x, list | tuple):
+        array = np.asarray(x, object)  # in which NaN is no text
     if array.dtype.kind == "O" and array.size and all(isinstance(one, str) for one in array.flat):
         return array.astype(str)
+    if name in ("features", "text_features", *_parts("features")) and array.dtype.kind in "iu":
+        return array.astype(np.float32)
     return array
+
+
+def _refuse_mixed_labels(found: Mapping[str, NDArray[Any]], split: Any) -> None:
+    """Refuse labels of which some are missing, or some are texts and some numbers."""
+    for part, suffix in (("labels", ""), *zip(_parts("labels"), SPLITS, strict=True)):
+        if part in found and found[part].dtype.kind == "O":
+            end = f"_{suffix}" if suffix else ""
+            ids = "sample_ids" if not suffix else f"ids{end}"
+            rows = [f"X{end}", f"y{end}"] + ["split"] * (split is not None)
+            rows += [f"ids{end}"] * (ids in found)
+            refuse_mixed(f"y{end}", found[part], rows, "Features.of(X, y, ...)")
+
+
+def _named_draws(draws: Any) -> dict[str, Any]:
+    """Draws by the names that they have in a file."""
+    keys = list(draws) if isinstance(draws, Mapping) else [draws]
+    for key in keys:
+        two = isinstance(key, tuple) and len(key) == 2
+        if not two or not all(isinstance(one, int | np.integer) and one >= 0 for one in key):
+            shown = f"{key!r} as a key" if isinstance(draws, Mapping) else type(draws).__name__
+            raise InputError(
+                f"draws: {shown}, where rows stand under (seed, shots)",
+                where="Features.of(X, y, draws=...)",
+                fix="draws = {(1, 16): rows}  # of seed 1 and 16 shots a class",
+            )
+    return {f"draw_{seed}_{shots}": draws[seed, shots] for seed, shots in keys}
 
 
 def _refuse_name(name: str) -> None:
@@ -320,10 +362,18 @@ def _refuse_text_without_scale(found: Mapping[str, NDArray[Any]]) -> None:
         )
 
 
-def _in_own_words(error: CacheclipError) -> InputError:
-    """An error of checked arrays, by the names that `Features.of` has for them."""
+def _in_own_words(error: CacheclipError, given: Mapping[str, Any]) -> InputError:
+    """An error of checked arrays, by the names that `Features.of` has for them.
+
+    Args:
+        error: the error.
+        given: own name -> what was given; of lists a fix has to make arrays first.
+    """
     what, fix = error.what, error.fix
     for name, own in CALLED.items():
         what = re.sub(f"^{name}:", f"{own}:", what)
         fix = re.sub(rf"\b{name}\b", own, fix)
+    lists = [own for own, x in given.items() if isinstance(x, list | tuple)]
+    used = [own for own in lists if re.search(rf"(?<![\w.]){own}(\[| = {own} |\.)", fix)]
+    fix = "".join(f"{own} = np.array({own}); " for own in used) + fix
     return InputError(what, where=error.where, fix=fix)

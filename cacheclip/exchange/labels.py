@@ -14,6 +14,53 @@ from cacheclip.exchange.source import Given, Source, flat, some
 Labelled = tuple[NDArray[np.int64], list[str], list[str]]
 
 
+def is_number(label: object) -> bool:
+    """Whether a label is a number, NaN among them."""
+    return isinstance(label, int | float | np.number | np.bool_)
+
+
+def is_missing(label: object) -> bool:
+    """Whether a label stands for none: None, NaN, what tables have for it."""
+    if isinstance(label, str | bytes):
+        return False
+    return not is_number(label) or bool(label != label)
+
+
+def refuse_mixed(name: str, labels: NDArray[Any], rows: Sequence[str], where: str) -> None:
+    """Refuse labels of which some are missing, or some are texts and some numbers.
+
+    Args:
+        name: what the user calls them.
+        labels: objects.
+        rows: names of all arrays that have a row for each.
+        where: for the message.
+
+    Raises:
+        InputError: they are such labels; the fix leaves these rows out.
+    """
+    values = labels.reshape(-1).tolist()
+    missing = [one for one in values if is_missing(one)]
+    texts = [one for one in values if isinstance(one, str)]
+    numbers = [one for one in values if is_number(one) and not is_missing(one)]
+    if not missing and not (texts and numbers):
+        return
+    if missing:
+        shown = some(list(dict.fromkeys(map(repr, missing))))
+        what = f"{len(missing):,} of {len(values):,} labels are missing: {shown}"
+    else:
+        what = f"some are texts and some are numbers, such as {texts[0]!r} and {numbers[0]!r}"
+    kind = "str" if texts else "(int, float, np.number)) and one == one"
+    own = f"np.array({name})[keep]" if texts else f"np.array({name})[keep].astype(float)"
+    kept = ", ".join(own if one == name else f"{one}[keep]" for one in rows)
+    closed = ")" if texts else ""
+    raise InputError(
+        f"{name}: {what}",
+        where=where,
+        fix=f"keep = np.array([isinstance(one, {kind}{closed} for one in {name}]); "
+        f"{', '.join(rows)} = {kept}  # leaves them out",
+    )
+
+
 def labelled(given: Given, count: int, texts: int | None, source: Source) -> Labelled:
     """Labels [N] from 0 to C - 1, C class names, each once, and notices.
 

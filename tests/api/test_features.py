@@ -122,7 +122,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "one-hot": ({"y": np.eye(5)[np.arange(150) % 5]}, "one-hot", "y = y.argmax(1)"),
     "no scale": ({"logit_scale": None}, "not the scale", "logit_scale=100"),
     "log scale": ({"logit_scale": 4.6}, "log of the scale", "logit_scale = np.exp(logit_scale)"),
-    "whole": ({"X": np.ones((150, 16), int)}, "X: int64", "X = X.astype(np.float32)"),
+    "bool": ({"X": np.ones((150, 16), bool)}, "X: bool", "X = X.astype(np.float32)"),
     "nan": ({"X": np.full((150, 16), np.nan)}, "are not finite", "X, y, split = X[keep]"),
     "numbers": ({"split": np.arange(150) % 2}, "split: int64", "split = np.where(split == "),
     "ragged": ({"X": [[1.0, 2.0], [1.0]]}, "X: no array", "X = np.array(X)"),
@@ -153,6 +153,59 @@ def test_a_fix_runs_as_printed(arrays: dict[str, Any]) -> None:
     exec(caught.value.fix, {"np": np}, wrong)
     names = ("X", "y", "split", "text", "logit_scale")
     assert len(Features.of(**{name: wrong[name] for name in names}).train) == 89
+
+
+NAMED: Any = NAMES[np.arange(150) % 5].astype(object)
+NONE: Any = None  # which NumPy takes, and its types do not know
+GAPS: dict[str, tuple[Any, str]] = {
+    "none": (np.where(np.arange(150) == 3, NONE, NAMED), "1 of 150 labels are missing: None"),
+    "nan": (np.where(np.arange(150) == 3, np.nan, NAMED), "1 of 150 labels are missing: nan"),
+    "list": ([float("nan"), *NAMED[1:]], "1 of 150 labels are missing: nan"),
+    "mixed": (np.where(np.arange(150) == 3, 1, NAMED), "such as 'ant' and 1"),
+    "mixed list": ([1, *NAMED[1:]], "such as 'bee' and 1"),
+    "numbers": (np.where(np.arange(150) == 3, NONE, np.arange(150) % 5), "are missing: None"),
+    "floats": ([float("nan"), *(np.arange(149) % 5.0)], "not whole numbers: nan in 1 rows"),
+}
+
+
+@pytest.mark.parametrize(("y", "what"), GAPS.values(), ids=list(GAPS))
+@pytest.mark.parametrize("listed", [False, True])
+def test_missing_and_mixed_labels_are_left_out_by_the_fix(
+    y: Any, what: str, listed: bool, arrays: dict[str, Any]
+) -> None:
+    own = {"X": arrays["X"].tolist() if listed else arrays["X"], "y": y, "ids": np.arange(150)}
+    with pytest.raises(InputError) as caught:
+        Features.of(**own)
+    assert what in caught.value.what
+    exec(caught.value.fix, {"np": np}, own)
+    kept = Features.of(own["X"], own["y"], ids=own["ids"])
+    assert (len(kept.train), len(kept.classes)) == (149, 5)
+
+
+def test_missing_labels_of_one_split_are_named(arrays: dict[str, Any]) -> None:
+    X, gap = arrays["X"], np.where(np.arange(150) == 3, NONE, NAMED)
+    with pytest.raises(InputError, match="y_test: 1 of 150") as caught:
+        Features.of({"train": X, "test": X}, {"train": NAMED, "test": gap})
+    own = {"X_test": X, "y_test": gap}
+    exec(caught.value.fix, {"np": np}, own)
+    X_test, y_test = own["X_test"], own["y_test"]
+    assert len(Features.of({"train": X, "test": X_test}, {"train": NAMED, "test": y_test}).test) > 0
+
+
+@pytest.mark.parametrize("draws", [{1: [0]}, {"1_2": [0]}, {("a", 2): [0]}, {(-1, 2): [0]}, [[0]]])
+def test_draws_stand_under_seed_and_shots(draws: Any, arrays: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"under \(seed, shots\)") as caught:
+        Features.of(**arrays, draws=draws)
+    exec(caught.value.fix, {"rows": [0]})
+
+
+def test_whole_numbers_are_features(arrays: dict[str, Any]) -> None:
+    X = np.round(arrays["X"] * 10).astype(np.int64)
+    whole = Features.of(**(arrays | {"X": X, "text": np.round(arrays["text"] * 9).astype(int)}))
+    floats = Features.of(X.astype(np.float32), arrays["y"], split=arrays["split"])
+    np.testing.assert_array_equal(whole.train.X, floats.train.X)
+    assert whole.text is not None
+    assert whole.text.dtype == np.float32
 
 
 def test_a_split_that_is_not_there_is_said(arrays: dict[str, Any]) -> None:
