@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -51,7 +51,9 @@ class Row:
     n_failed: Annotated[int, "images of the splits read that could not be encoded", COUNT]
     top1_val: Annotated[float | None, "validation accuracy of what was chosen", SHARE]
     top1_test: Annotated[float | None, "test accuracy", SHARE]
-    curve: Annotated[list[dict[str, Any]] | None, "each candidate's hparams and top1_val"]
+    curve: Annotated[list[dict[str, Any]] | None, "each candidate's hparams and top1_val"] = field(
+        repr=False
+    )
     store_key: Annotated[str, "digest of the stores this row read"]
     stores: Annotated[dict[str, str], "store -> key digest"]
     labels: Annotated[str, "digest of labels and class names"]

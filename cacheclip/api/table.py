@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from cacheclip.errors import MachineError
+from cacheclip.errors import MachineError, plain, some
 from cacheclip.results import Row
 from cacheclip.study import next_step
 from cacheclip.study.table import summary
@@ -58,7 +58,18 @@ class Table:
             "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
             for line in (headers, *cells)
         ]
-        return "\n".join([*lines, *self.notices])
+        return "\n".join([*lines, *self._reasons(), *self.notices])
+
+    def _reasons(self) -> list[str]:
+        """Why rows failed, a line for each reason."""
+        found: dict[str, list[str]] = {}
+        for row in self.errors:
+            cell = f"{row.method} at {row.shots} shots"
+            what, *_, fix = str(row.error).splitlines()
+            why = "; ".join(dict.fromkeys([what.removeprefix("error: "), fix]))
+            cells = found.setdefault(why, [])
+            cells += [cell] * (cell not in cells)
+        return [f"failed: {some(cells)}: {plain(why)}" for why, cells in found.items()]
 
     def _repr_html_(self) -> str:
         headers, cells = summary(self.rows)
@@ -66,6 +77,7 @@ class Table:
         body = "".join(
             f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in line)}</tr>" for line in cells
         )
-        notes = "".join(f"<div>{escape(line)}</div>" for line in self.notices)
+        lines = (*self._reasons(), *self.notices)
+        notes = "".join(f"<div>{escape(line)}</div>" for line in lines)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f"{table}{notes}"
