@@ -10,7 +10,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cacheclip.api.head import Head
 from cacheclip.api.verbs import fit
+from cacheclip.api.words import quoted
 from cacheclip.errors import CacheclipError, InputError
+from cacheclip.exchange.labels import refuse_mixed
 from cacheclip.features import Features
 from cacheclip.methods import base as methods
 
@@ -101,6 +103,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             UsageError: the method or a setting is none.
         """
         x, given = validate_data(self, X, y, dtype=(np.float32, np.float64))
+        _refuse_mixed(np.asarray(y, object) if isinstance(y, list | tuple) else given)
         check_classification_targets(given)
         labels = np.unique(given)
         self.classes_ = self._classes(labels)
@@ -197,8 +200,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise WrongValueError(
                     f"{name} = {x!r} are {len(x)} values, and FewShotClassifier takes one",
                     where=f"method {self.method}",
-                    fix=f"GridSearchCV(cacheclip.FewShotClassifier({self.method!r}), "
-                    f"{{{name!r}: {list(x)!r}}}) chooses among them",
+                    fix=f"GridSearchCV(model.set_params({name}={quoted(x[0])}), "
+                    f"{quoted({name: list(x)})}).fit(X, y)  # of this model",
                 )
         return settings
 
@@ -233,6 +236,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = validate_data(self, X, dtype=(np.float32, np.float64), reset=False)
         try:
             return answer(X)
+        except InputError as error:
+            raise _as_value_error(error) from None
+
+
+def _refuse_mixed(labels: NDArray[Any]) -> None:
+    """Refuse labels of which some are missing or of another kind."""
+    if labels.dtype.kind == "O":
+        try:
+            refuse_mixed("y", labels, ("X", "y"), "FewShotClassifier.fit(X, y)")
         except InputError as error:
             raise _as_value_error(error) from None
 

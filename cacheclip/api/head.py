@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from cacheclip.api.labels import known_labels
 from cacheclip.api.words import features_of
 from cacheclip.bundle import SUFFIX, Bundle, is_bundle
 from cacheclip.classifier import Classifier
 from cacheclip.engine.memory import default_limit
 from cacheclip.engine.stack import logits_in_parts
-from cacheclip.errors import InputError, UsageError
+from cacheclip.errors import InputError, UsageError, some
 from cacheclip.features import Features, rows_of
 from cacheclip.files.places import refuse_place
 from cacheclip.metrics import wilson
@@ -50,10 +51,13 @@ class Head:
         self.row = row
         self.notices = notices
         self._classifier = Classifier(bundle)
+        self._width = int(bundle.encoder["embed_dim"])
 
     @classmethod
     def load(cls, path: Path | str) -> "Head":
-        """The head in a bundle that `save` or `cacheclip fit` left; it answers class names.
+        """The head in a bundle that `save` or `cacheclip fit` left.
+
+        It answers class names, whatever the labels were; its row is None and its notices are empty.
 
         Raises:
             InputError: there is no such bundle, or it is damaged.
@@ -98,8 +102,11 @@ class Head:
         Raises:
             InputError: these are no such rows, or the method reads more of a picture than them.
         """
+        query = self._query(X)
+        if not all(map(len, query.layers.values())):
+            return np.empty((0, len(self.classes)), np.float32)
         method, params = self._classifier.method, self._classifier.params
-        parts = logits_in_parts(method, params, self._query(X), default_limit(CPU))
+        parts = logits_in_parts(method, params, query, default_limit(CPU))
         found: NDArray[Any] = torch.cat([logits[0] for _, _, logits in parts]).numpy()
         return found
 
@@ -119,21 +126,16 @@ class Head:
 
         Args:
             data: features of the same classes, whose test labels this opens; or [n, D] rows.
-            y: [n] labels of the rows, as `predict` answers them.
+            y: [n] labels of the rows, as `predict` answers them; each a class of the head.
 
         Raises:
-            InputError: the classes are others, or there is no test split.
+            InputError: classes or features are others, a label is no class of the head, or there is
+                no test split.
         """
         if y is not None:
-            return self._score_rows(data, np.asarray(y))
+            return self._score_rows(data, y)
         features = features_of(data)
-        if features.classnames != self.classnames:
-            raise InputError(
-                "these features have other classes than the head",
-                where=f"data set {features.source.dataset}: {len(features.classes)} classes, "
-                f"the head {len(self.classes)}",
-                fix="head.score(X, y) with the rows that are of its classes",
-            )
+        self._refuse_others(features)
         own = SetData(features.source, CPU, default_limit(CPU))
         if not own.tested:
             raise InputError(
@@ -167,24 +169,49 @@ class Head:
         self.bundle.write(place, "path")
         return place
 
-    def _score_rows(self, X: Any, y: NDArray[Any]) -> float:
-        predicted = self.predict(X)
-        if y.shape != predicted.shape:
+    def _refuse_others(self, features: Features) -> None:
+        """Refuse features of other classes than the head's, or of another width."""
+        own, given = self.classnames, features.classnames
+        where = f"data set {features.source.dataset}: {len(given)} classes, the head {len(own)}"
+        if set(given) != set(own):
+            strange = [name for name in given if name not in own]
+            lacks = [name for name in own if name not in given]
+            names = [f"{some(strange)} are none of the head's"] if strange else []
+            names += [f"{some(lacks)} are not among them"] if lacks else []
             raise InputError(
-                f"y has shape {list(y.shape)}, and X {len(predicted):,} rows",
+                f"these features have other classes than the head: {'; '.join(names)}",
+                where=where,
+                fix="head.score(X, y) with the rows that are of its classes",
+            )
+        if given != own:
+            raise InputError(
+                "these features have the classes of the head in another order",
+                where=where,
+                fix="Features.of(..., classnames=head.classnames), and text in that order",
+            )
+        width, dim = int(features.source.encoder["embed_dim"]), self._width
+        if width != dim:
+            raise InputError(
+                f"these features have {width} numbers a row, and the head learned from {dim}",
+                where=f"data set {features.source.dataset}",
+                fix="give features of the encoder that the head learned from",
+            )
+
+    def _score_rows(self, X: Any, y: ArrayLike) -> float:
+        predicted = self.predict(X)
+        labels = np.asarray(y)
+        if labels.shape != predicted.shape:
+            raise InputError(
+                f"y has shape {list(labels.shape)}, and X {len(predicted):,} rows",
                 where="head.score(X, y)",
                 fix="give one label a row",
             )
-        numbers = predicted.dtype.kind in "iu"
-        if numbers != (y.dtype.kind in "iufb"):
-            said, asked = ("names", "numbers") if numbers else ("numbers", "names")
-            as_numbers = "np.array([head.classnames.index(name) for name in y])"
+        if not len(labels):
             raise InputError(
-                f"y are {said}, and the head answers {asked}",
-                where="head.score(X, y)",
-                fix=f"y = {as_numbers if numbers else 'np.array(head.classnames)[y]'}",
+                "there are no rows to score on", where="head.score(X, y)", fix="give a row or more"
             )
-        return float((predicted == y).mean())
+        own = known_labels(y, labels, self.classes)
+        return float((predicted == own).mean())
 
     def _query(self, X: ArrayLike) -> Query:
         others = [name for name in self.bundle.layers if name not in OF_ARRAYS]
@@ -194,6 +221,6 @@ class Head:
                 where="the rows to be classified",
                 fix="head.score(data), or cacheclip predict BUNDLE IMAGE_OR_FOLDER",
             )
-        x = torch.from_numpy(rows_of(X, int(self.bundle.encoder["embed_dim"])))
+        x = torch.from_numpy(rows_of(X, self._width))
         layers = {"image": unit(x), "image-norm": x.norm(dim=-1, keepdim=True)}
         return Query({name: layers[name] for name in self.bundle.layers})

@@ -16,7 +16,9 @@ from cacheclip.api.words import (
     features_of,
     in_python,
     methods_of,
+    no_choice,
     refuse_other_words,
+    refuse_several,
     seeds_of,
     shot_counts,
     spoken,
@@ -73,10 +75,12 @@ def fit(
     """
     features = features_of(data)
     refuse_other_words(fewer)
-    with in_python():
+    names, counts = methods_of(method), shot_counts(shots)
+    refuse_several(names, counts)
+    with in_python(names):
         request = Request(
-            methods=methods_of(method),
-            shots=shot_counts(shots),
+            methods=names,
+            shots=counts,
             seeds=seeds_of([seed]),
             select=select,
             set=asked(settings),
@@ -88,6 +92,8 @@ def fit(
             calibrate_anew=calibrate,
         )
         comparison = Comparison(request, features.source)
+        if len(comparison.blocks[0].cells) > 1:
+            raise no_choice(names[0], counts[0], features, settings, select=select)
         said: list[str] = []
         outcome, winner, row = one_cell(comparison, notice=said.append)
         bundle = rows.bundle(comparison.blocks[0], outcome, winner, comparison.data)
@@ -130,9 +136,10 @@ def compare(
     """
     features = features_of(data)
     refuse_other_words(fewer)
-    with in_python():
+    names = methods_of(methods)
+    with in_python(names):
         request = Request(
-            methods=methods_named(methods_of(methods)),
+            methods=methods_named(names),
             shots=shot_counts(shots),
             seeds=seeds_of(seeds),
             select=select,

@@ -1,5 +1,6 @@
 """What is asked for in Python: values as the study takes them, and its errors in Python's words."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,8 +54,7 @@ def asked(settings: Given) -> tuple[str, ...]:
 
 
 def _written(name: str, value: Any) -> str:
-    several = isinstance(value, Sequence | np.ndarray | range) and not isinstance(value, str)
-    values = list(value) if several else [value]
+    values = list(value) if _is_several(value) else [value]
     plain = [one.item() if isinstance(one, np.generic) else one for one in values]
     if not plain or not all(type(one) in (int, float, str) for one in plain):
         raise UsageError(
@@ -113,6 +113,59 @@ def shot_counts(shots: Any) -> tuple[Shots, ...]:
     return tuple(ALL if one == ALL else int(one) for one in counts)
 
 
+def refuse_several(methods: Sequence[str], shots: Sequence[Shots]) -> None:
+    """Refuse several methods or shot counts where there is one fit.
+
+    Raises:
+        UsageError: there are several.
+    """
+    for name, given in (("methods", methods), ("shot counts", shots)):
+        if len(given) > 1:
+            several = f"cacheclip.compare({quoted(methods)}, data, shots={quoted(shots)})"
+            raise UsageError(
+                f"{len(given)} {name}, {', '.join(map(str, given))}, and a fit has one",
+                where="cacheclip.fit(method, data, shots=...)",
+                fix=f"{several}  # which takes several",
+            )
+
+
+def no_choice(
+    method: str, shots: Shots, data: Features, settings: Given, *, select: str | None
+) -> UsageError:
+    """The error of candidates among which nothing chooses: `fixed`, or no validation images."""
+    why = f'select="{select}" does not choose'
+    if select is None:
+        lack = "too few classes have" if "val" in data.splits else "there are no"
+        why = f"{lack} validation images to choose by"
+    own = {name: x for name, x in settings.items() if not isinstance(x, Mapping)}
+    own |= {name: x for x in settings.values() if isinstance(x, Mapping) for name, x in x.items()}
+    constants = "".join(f", {name}={quoted(x)}" for name, x in own.items() if not _is_several(x))
+    grid = {name: list(x) for name, x in own.items() if _is_several(x)}
+    text = ", text=text, logit_scale=logit_scale" if data.source.text else ""
+    search = f"cacheclip.FewShotClassifier({quoted(method)}{text}{constants})"
+    fix = f"GridSearchCV({search}, {quoted(grid)}).fit(X, y)  # or one value each"
+    if "test" in data.splits:
+        each = "".join(f", {name}={quoted(x)}" for name, x in own.items())
+        fix = (
+            f"cacheclip.compare({quoted(method)}, data, shots={quoted(shots)}{each}, "
+            f'select="fixed")  # a row each; or one value each; or GridSearchCV({search}, ...)'
+        )
+    return UsageError(
+        f"several values of {', '.join(grid)}, and {why}",
+        where=f"data set {data.source.dataset} (has {', '.join(data.splits)})",
+        fix=fix,
+    )
+
+
+def _is_several(value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray | range) and not isinstance(value, str)
+
+
+def quoted(value: Any) -> str:
+    """A value as it is written in Python."""
+    return json.dumps(value, default=lambda x: x.item() if isinstance(x, np.generic) else list(x))
+
+
 def seeds_of(seeds: Any) -> tuple[int, ...]:
     """Seeds: a list of them, or N for 1 to N.
 
@@ -156,11 +209,17 @@ def features_of(data: Any) -> Features:
 
 
 @contextmanager
-def in_python() -> Iterator[None]:
-    """Let errors name arguments where they name options of the command line."""
+def in_python(methods: Sequence[str]) -> Iterator[None]:
+    """Let errors name arguments where they name options of the command line.
+
+    Args:
+        methods: those asked for; the settings of a single one need no name of it.
+    """
     try:
         yield
     except CacheclipError as error:
+        if len(methods) == 1:
+            error.fix = error.fix.replace(f"--set {methods[0]}.", "--set ")
         error.what, error.where, error.fix = map(spoken, (error.what, error.where, error.fix))
         raise
 

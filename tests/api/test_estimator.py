@@ -101,7 +101,20 @@ def test_numbers_for_names_are_positions_or_refused(arrays: dict[str, Any]) -> N
 def test_candidates_are_for_grid_search(arrays: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="takes one") as caught:
         FewShotClassifier("linear-probe", C=[1, 10]).fit(arrays["X"], arrays["y"])
-    assert "GridSearchCV" in str(caught.value)
+    model = FewShotClassifier("linear-probe")
+    own = {"GridSearchCV": GridSearchCV, "model": model, "X": arrays["X"], "y": arrays["y"]}
+    exec(caught.value.fix, own)  # type: ignore[attr-defined]
+
+
+def test_missing_labels_are_refused(arrays: dict[str, Any]) -> None:
+    names = np.array(list("abcde"), object)[arrays["y"]]
+    names[3] = None
+    for y in (names, [np.nan, *names[4:].tolist(), *"abc"]):
+        with pytest.raises(ValueError, match="labels are missing") as caught:
+            FewShotClassifier("nearest-mean").fit(arrays["X"], y)
+        own = {"np": np, "X": arrays["X"], "y": y}
+        exec(caught.value.fix, own)  # type: ignore[attr-defined]
+        assert FewShotClassifier("nearest-mean").fit(own["X"], own["y"]).classes_.size == 5
 
 
 def test_a_setting_or_method_that_is_none_is_refused(arrays: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Fit and compare from Python: what the commands do, on arrays, without a home."""
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
 
+import cacheclip
 from cacheclip.api.head import Head
 from cacheclip.api.verbs import compare, fit
 from cacheclip.api.words import asked, spoken
@@ -156,10 +159,12 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
     "shots": ("tip-adapter", {"shots": 99}, 'shots=18 or fewer, fewer="keep"'),
     "no shots": ("tip-adapter", {"shots": 2.5}, 'shots="all"'),
     "seed": ("tip-adapter", {"seed": -1}, "a whole number"),
-    "setting": ("tip-adapter", {"alfa": 2}, 'tip_adapter={"alpha": 2}'),
+    "setting": ("tip-adapter", {"alfa": 2}, "did you mean alpha=2"),
     "value": ("tip-adapter", {"alpha": None}, "alpha=[VALUE, VALUE]"),
     "word": ("tip-adapter", {"alpha": "x"}, "a value such as 1"),
     "several": ("tip-adapter", {"alpha": [1, 2], "select": "fixed"}, "one value each"),
+    "several shots": ("gda", {"shots": [2, 4]}, 'cacheclip.compare(["gda"], data, shots=[2, 4])'),
+    "scoped": ("linear-probe", {"c": 1}, "did you mean C=1 or"),
     "policy": ("tip-adapter", {"select": "best"}, "one of fewshot-val, fixed, full-val"),
     "fewer": ("tip-adapter", {"fewer": "kep"}, 'fewer="keep"'),
     "draw": ("tip-adapter", {"draw": "given"}, 'draw="ranked"'),
@@ -203,6 +208,87 @@ def test_other_mistakes_with_a_head_and_data(data: Features, arrays: dict[str, A
             ask()
         assert fix in caught.value.fix
         assert "--" not in str(caught.value)
+
+
+def test_labels_that_the_head_does_not_know_are_no_errors_of_it(arrays: dict[str, Any]) -> None:
+    X, y = arrays["X"], arrays["y"]
+    names = np.array(["ant", "bee", "cow", "doe", "eel"])[y]
+    by_number, by_name = (fit("nearest-mean", Features.of(X, own), shots=4) for own in (y, names))
+    gaps = [None, float("nan"), *names[2:]]
+    wrong: list[tuple[Head, Any, str]] = [
+        (by_name, np.where(y == 0, "Ant", names), "30 of 150 labels .* 'Ant'"),
+        (by_name, gaps, "2 of 150 labels .* None, nan"),
+        (by_name, np.array(gaps, object), "2 of 150 labels .* None, nan"),
+        (by_number, y + 1, "30 of 150 labels .*: 5$"),
+        (by_number, np.where(y == 1, np.nan, y), "30 of 150 labels .*: nan$"),
+        (by_number, [None, *y[1:]], "1 of 150 labels .* None"),
+    ]
+    for head, labels, what in wrong:
+        with pytest.raises(InputError) as caught:
+            head.score(X, labels)
+        assert re.search(what, caught.value.what)
+        own = {"np": np, "head": head, "X": X, "y": labels}
+        exec(caught.value.fix, own)
+        assert len(own["X"]) < len(X)
+        if what != "30 of 150 labels .*: 5$":  # which are other classes, still
+            assert head.score(own["X"], own["y"]) > 0.6
+    with pytest.raises(InputError, match="150 of 150") as caught:
+        by_number.score(X, y + 7)
+    assert "head.classes" in caught.value.fix
+    with pytest.raises(InputError, match="no rows to score"):
+        by_name.score(X[:0], names[:0])
+    assert by_name.score(X, names.astype(object)) == by_name.score(X, names.tolist())
+    assert by_number.score(X, y.astype(float)) == by_number.score(X, y.astype(object))
+
+
+def test_no_rows_have_no_answers(data: Features) -> None:
+    head = fit("zero-shot", data)
+    none = data.test.X[:0]
+    assert head.logits(none).shape == head.predict_proba(none).shape == (0, 5)
+    assert head.predict(none).shape == (0,)
+    assert head.predict(none).dtype == head.predict(data.test.X).dtype
+
+
+def test_features_that_are_not_of_the_head_are_refused(arrays: dict[str, Any]) -> None:
+    data = Features.of(**arrays)
+    head = fit("nearest-mean", data, shots=2)
+    half = arrays | {"X": arrays["X"][:, :8], "text": arrays["text"][:, :8]}
+    with pytest.raises(InputError, match="8 numbers a row, and the head learned from 16"):
+        head.score(Features.of(**half))
+    with pytest.raises(InputError, match="a, b, c, d, e are none of the head's; 0, 1, 2, 3, 4 are"):
+        head.score(Features.of(**arrays, classnames=list("abcde")))
+    with pytest.raises(InputError, match="another order"):
+        head.score(Features.of(**arrays, classnames=list("43210")))
+    for rows in (data.test, data):
+        with pytest.raises(InputError) as caught:
+            head.predict(rows)  # type: ignore[arg-type]
+        assert "data.test.X" in caught.value.fix
+
+
+@pytest.mark.parametrize("there", ["train", "test"])
+def test_candidates_without_validation_images_are_told_how_to_go_on(
+    there: str, arrays: dict[str, Any]
+) -> None:
+    arrays["split"] = np.where(arrays["split"] == "test", there, "train")
+    data = Features.of(**arrays)
+    with pytest.raises(UsageError, match="no validation images to choose by") as caught:
+        fit("tip-adapter", data, shots=2, tip_adapter={"alpha": np.array([1.0, 2.0])}, beta=5.5)
+    own = arrays | {"cacheclip": cacheclip, "GridSearchCV": GridSearchCV, "data": data}
+    exec(f"made = {caught.value.fix}", own)
+    made: Any = own["made"]
+    rows = [row.hparams for row in made.rows] if there == "test" else made.cv_results_["params"]
+    assert {row["alpha"] for row in rows} == {1.0, 2.0}
+    assert "GridSearchCV(cacheclip.FewShotClassifier" in caught.value.fix
+
+
+def test_failed_rows_say_why_and_rows_are_short(data: Features) -> None:
+    table = compare(
+        ["zero-shot", "tip-adapter", "gda"], data, shots=[1, 99], seeds=2, tip_adapter=TIP
+    )
+    (line,) = (line for line in str(table).splitlines() if line.startswith("failed: "))
+    assert line.startswith("failed: tip-adapter at 99 shots, gda at 99 shots: 5 of 5 classes have")
+    assert line in table._repr_html_().replace("&quot;", '"')
+    assert len(repr(table.best)) < 3000
 
 
 def test_settings_are_values_and_lists_are_candidates() -> None:
