@@ -141,6 +141,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.classes is None:
             return labels
         classes = np.asarray(self.classes)
+        if classes.dtype.kind == "O" and len({isinstance(one, str) for one in classes.flat}) > 1:
+            raise WrongValueError(
+                f"classes are of several kinds: {classes.tolist()[:5]}",
+                where="classes",
+                fix="classes = np.unique(y), in the order of the rows of text",
+            )
         known = np.unique(classes)
         if len(known) < classes.size:
             raise WrongValueError(
@@ -182,8 +188,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _sorted_text(self) -> Any:
         """Text features whose rows follow `classes_`."""
         text = self.text
-        if text is None or self.classes is None or len(text) != len(self.classes_):
-            return text  # of another length it is refused with the features
+        if self.classes is None or not hasattr(text, "__len__") or len(text) != len(self.classes_):
+            return text  # None; of another length it is refused with the features
         order = np.argsort(np.asarray(self.classes)).tolist()
         return [text[k] for k in order] if isinstance(text, list | tuple) else text[order]
 

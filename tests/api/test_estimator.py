@@ -96,6 +96,10 @@ def test_numbers_for_names_are_positions_or_refused(arrays: dict[str, Any]) -> N
         model.fit(X[:60], arrays["y"][:60])
     with pytest.raises(ValueError, match="2 of them are different"):
         FewShotClassifier(classes=["a", "a", "b"]).fit(X, y)
+    with pytest.raises(ValueError, match="several kinds"):
+        FewShotClassifier(classes=["a", None, "b"]).fit(X, y)
+    with pytest.raises(ValueError, match="text"):
+        FewShotClassifier("tip-adapter", text=3, classes=names).fit(X, y)
 
 
 def test_candidates_are_for_grid_search(arrays: dict[str, Any]) -> None:
