@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("triton")
-# float16 differs from bfloat16 by one mnemonic: once is enough.
-DTYPES = {90: ("bfloat16", "float16", "float32"), 80: ("bfloat16", "float32")}
+# float16 differs from bfloat16 by one mnemonic, and float32 products are the same plain ones on both:
+# once is enough.
+DTYPES = {90: ("bfloat16", "float16", "float32"), 80: ("bfloat16",)}
 SHARED = {90: 227 * 1024, 80: 163 * 1024}
 
 
@@ -57,7 +58,8 @@ def test_every_kernel_fits_the_gpu(
     for record in records:
         # ptxas may give up a register or two to fit another block; at 255 it had no choice.
         assert record["stack"] <= (0 if record["registers"] == 255 else 16), record
-        assert record["shared"] <= SHARED[capability], record
+        on_both = record["dtype"] == "float32"
+        assert record["shared"] <= (min(SHARED.values()) if on_both else SHARED[capability]), record
         # float32 products are ieee on the plain units, never TF32 on the tensor cores.
         assert bool(record["tensor_core"]) == (record["dtype"] != "float32"), record
 
