@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("triton")
-# float16 differs from bfloat16 by one mnemonic, and float32 products are the same plain ones on both:
-# once is enough.
+# float16 differs from bfloat16 by one mnemonic, and float32 products are plain on both GPUs: once
+# is enough.
 DTYPES = {90: ("bfloat16", "float16", "float32"), 80: ("bfloat16",)}
 SHARED = {90: 227 * 1024, 80: 163 * 1024}
 
