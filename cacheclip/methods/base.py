@@ -41,6 +41,7 @@ from cacheclip.methods.settings import (
     Setting as Setting,
     Settings as Settings,
     Value as Value,
+    from_zero as from_zero,
     norm_counts as norm_counts,
     steps as steps,
     wrong_in,

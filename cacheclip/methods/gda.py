@@ -6,7 +6,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.heads.gaussian import discriminant
 from cacheclip.heads.temperature import label_log_p
-from cacheclip.methods.base import SEARCH, ClosedForm, Found, Params, Reads, Setting
+from cacheclip.methods.base import ClosedForm, Found, Params, Reads, from_zero
 from cacheclip.task import Query, Task
 
 TRIED = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
@@ -25,17 +25,7 @@ class Gda(ClosedForm):
 
     paper = "2402.04087"
     reads = Reads(text=("norm-mean",))
-    table = {
-        "alpha": Setting(
-            1.0,
-            0.0,
-            1e6,
-            grid=(SEARCH,),
-            words=(SEARCH,),
-            zero_shot="low",
-            search=(TRIED[0], TRIED[-1]),
-        )
-    }
+    table = {"alpha": from_zero(1.0, (TRIED[0], TRIED[-1]))}
     off = {"alpha": 0.0}
 
     def solve(self, task: Task) -> Params:

@@ -82,6 +82,17 @@ class Setting:
         return (*numbers, *(v for v in values if isinstance(v, str)))
 
 
+def from_zero(default: float, tried: tuple[float, float]) -> Setting:
+    """A weight from 0, zero-shot, that a search finds under a selecting policy.
+
+    Args:
+        default: the constant.
+        tried: least and greatest number that the search looks at.
+    """
+    words = (SEARCH,)
+    return Setting(default, 0.0, 1e6, grid=words, words=words, zero_shot="low", search=tried)
+
+
 def steps(**own: Value) -> dict[str, Setting]:
     """The settings that all trained methods have, with a recipe's values.
 

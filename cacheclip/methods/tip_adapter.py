@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cacheclip.heads.cache import cache_logits, cache_of
 from cacheclip.heads.cache_search import RANGES, tune
-from cacheclip.methods.base import SEARCH, ClosedForm, Found, Params, Reads, Setting
+from cacheclip.methods.base import ClosedForm, Found, Params, Reads, from_zero
 from cacheclip.task import Query, Task
 
 
@@ -22,18 +22,8 @@ class TipAdapter(ClosedForm):
     paper = "2111.03930"
     reads = Reads(text=("norm-mean",))
     table = {
-        "alpha": Setting(
-            1.0,
-            0.0,
-            1e6,
-            grid=(SEARCH,),
-            words=(SEARCH,),
-            zero_shot="low",
-            search=RANGES["alpha"],
-        ),
-        "beta": Setting(
-            5.5, 0.0, 1e6, grid=(SEARCH,), words=(SEARCH,), zero_shot="low", search=RANGES["beta"]
-        ),
+        "alpha": from_zero(1.0, RANGES["alpha"]),
+        "beta": from_zero(5.5, RANGES["beta"]),
     }
     off = {"alpha": 0.0}
 

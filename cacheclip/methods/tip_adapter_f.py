@@ -9,12 +9,12 @@ from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods.base import (
     CLASS_WEIGHT,
     PRIOR,
-    SEARCH,
     Found,
     Params,
     Reads,
     Setting,
     Trained,
+    from_zero,
     steps,
 )
 from cacheclip.task import Batch, Generators, Query, Task
@@ -35,18 +35,8 @@ class TipAdapterF(Trained):
     reads = Reads(text=("norm-mean",))
     eps = 1e-4
     table = {
-        "alpha": Setting(
-            1.0,
-            0.0,
-            1e6,
-            grid=(SEARCH,),
-            words=(SEARCH,),
-            zero_shot="low",
-            search=RANGES["alpha"],
-        ),
-        "beta": Setting(
-            5.5, 0.0, 1e6, grid=(SEARCH,), words=(SEARCH,), zero_shot="low", search=RANGES["beta"]
-        ),
+        "alpha": from_zero(1.0, RANGES["alpha"]),
+        "beta": from_zero(5.5, RANGES["beta"]),
         **steps(
             epochs=20,
             batch_size=256,
