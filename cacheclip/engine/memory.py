@@ -5,8 +5,8 @@ for the record, once for all work of the same shapes, and the plan multiplies wh
 """
 
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from cacheclip.engine.watch import Watch
 from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import ClosedForm, Method, Params, Trained
 from cacheclip.task import Query, Task
+
+Made = TypeVar("Made")
 
 CPU_BYTES = 512 * 10**6
 GPU_SHARE = 0.7  # of what is free: the rest is for the allocator's rounding
@@ -92,6 +94,42 @@ def is_exhausted(error: BaseException) -> bool:
     """Whether an error says that memory ran out; torch's CPU allocator has no class for it."""
     exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return exhausted or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def in_parts(
+    n: int,
+    at_once: int,
+    run: Callable[[int, int], Made],
+    halved: Callable[[int, int], None] = lambda n, at_once: None,
+) -> Iterator[tuple[int, int, Made]]:
+    """What `run` makes of first..last-1 of n things, part by part: first, last, and that.
+
+    A part that runs out of memory is halved, and so are those after it.
+
+    Args:
+        n: how many there are.
+        at_once: how many of them a part has.
+        run: called with first and last.
+        halved: called with how many were too many, and how many come next.
+
+    Raises:
+        MemoryError, RuntimeError: it runs out with one.
+    """
+    first = 0
+    while first < n:
+        last = min(first + at_once, n)
+        try:
+            made = run(first, last)
+        except (MemoryError, RuntimeError) as error:
+            if last - first == 1 or not is_exhausted(error):
+                raise
+        else:
+            yield first, last, made
+            first = last
+            continue
+        # Here, not above: a handled error keeps the tensors of its frames alive.
+        at_once = (last - first) // 2
+        halved(last - first, at_once)
 
 
 class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]

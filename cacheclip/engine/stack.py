@@ -42,30 +42,23 @@ def fit(
     """
     most = memory.variants_at_once(method, task, limit, held) if task.variants > 1 else 1
     at_once = ceil(task.variants / ceil(task.variants / most))  # even chunks
-    first = 0
-    while first < task.variants:
-        last = min(first + at_once, task.variants)
 
-        def advance(share: float, first: int = first, last: int = last) -> None:
+    def run(first: int, last: int) -> Params:
+        def advance(share: float) -> None:
             progress((first + share * (last - first)) / task.variants)
 
-        try:
-            own = slice(first, last)
-            watched = held.part(own) if held is not None else None
-            params = _run(method, task.part(own), seeds[own], advance, watched)
-        except (MemoryError, RuntimeError) as error:
-            if not memory.is_exhausted(error) or last - first == 1:
-                raise
-            at_once = (last - first) // 2
-        else:
-            advance(1.0)
-            yield first, last, params
-            first = last
-            continue
-        # Here, not above: a handled error keeps the tensors of its frames alive.
-        notice(f"out of memory with {last - first} variants at once: going on with {at_once}")
+        own = slice(first, last)
+        watched = held.part(own) if held is not None else None
+        params = _run(method, task.part(own), seeds[own], advance, watched)
+        advance(1.0)
+        return params
+
+    def halved(n: int, at_once: int) -> None:
+        notice(f"out of memory with {n} variants at once: going on with {at_once}")
         if task.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    yield from memory.in_parts(task.variants, at_once, run, halved)
 
 
 def _run(
@@ -129,20 +122,12 @@ def logits_in_parts(
     if method.setting != "inductive":
         yield 0, n, _of_the_whole(method, params, query, limit, seeds)
         return
-    step = memory.rows_at_once(method, params, query, limit)
-    first = 0
-    while first < n:
-        last = min(first + step, n)
-        try:
-            with torch.no_grad():
-                logits = method.logits(params, query.part(first, last))
-        except (MemoryError, RuntimeError) as error:
-            if last - first == 1 or not memory.is_exhausted(error):
-                raise
-            step = (last - first) // 2
-            continue
-        yield first, last, logits
-        first = last
+
+    def answer(first: int, last: int) -> Tensor:
+        with torch.no_grad():
+            return method.logits(params, query.part(first, last))
+
+    yield from memory.in_parts(n, memory.rows_at_once(method, params, query, limit), answer)
 
 
 def _of_the_whole(
@@ -150,38 +135,25 @@ def _of_the_whole(
 ) -> Tensor:
     """Logits [V, n, C] of all pictures, as many variants at once as memory holds."""
     V = len(next(iter(params.values())))
-    step = memory.answers_at_once(method, params, query, limit)
-    parts: list[Tensor] = []
-    first = 0
-    while first < V:
-        last = min(first + step, V)
+
+    def answer(first: int, last: int) -> Tensor:
         own = {name: x[first:last] for name, x in params.items()}
-        try:
-            with torch.no_grad():
-                if isinstance(method, Online) and seeds is not None:
-                    parts.append(
-                        _stream(method, own, query.variants(first, last), seeds[first:last])
-                    )
-                else:
-                    parts.append(method.logits(own, query.variants(first, last)))
-        except (MemoryError, RuntimeError) as error:
-            if last - first == 1 or not memory.is_exhausted(error):
-                raise
-            step = (last - first) // 2
-            continue
-        first = last
-    return torch.cat(parts)
+        pictures = query.variants(first, last)
+        with torch.no_grad():
+            if isinstance(method, Online) and seeds is not None:
+                return _stream(method, own, pictures, seeds[first:last])
+            return method.logits(own, pictures)
+
+    at_once = memory.answers_at_once(method, params, query, limit)
+    return torch.cat([logits for _, _, logits in memory.in_parts(V, at_once, answer)])
 
 
 def _stream(method: Online, params: Params, query: Query, seeds: Sequence[int]) -> Tensor:
     """Logits [V, n, C] by the place of a picture in the query, which comes in an order by seed."""
-    state = {name: x.clone() for name, x in params.items()}
     x = next(iter(query.layers.values()))
     order = Generators(seeds, "stream", x.device, x.dtype).permutations(len(query))  # [V, n]
-    seen = [method.see(state, query.at(order[:, k : k + 1])) for k in range(len(query))]
-    return torch.cat(seen, 1).gather(
-        1, order.argsort(1)[..., None].expand(-1, -1, seen[0].shape[-1])
-    )
+    logits = method.stream(params, (query.at(order[:, k : k + 1]) for k in range(len(query))))
+    return logits.gather(1, order.argsort(1)[..., None].expand(logits.shape))
 
 
 def finite(method: Method, params: Params) -> Tensor:

@@ -19,7 +19,7 @@ The folder is the registry: the file `tip_adapter.py` holds the one class of `ti
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
@@ -310,9 +310,13 @@ class Online(Method, ABC):
         """Logits [V, 1, C] of one picture; `state`, the caller's own, may change in place."""
 
     def logits(self, params: Params, query: Query) -> Tensor:
-        """The stream [V, n, C] from its start, in the order of the query."""
+        """The stream [V, n, C] in the order of the query."""
+        return self.stream(params, (query.part(k, k + 1) for k in range(len(query))))
+
+    def stream(self, params: Params, pictures: Iterable[Query]) -> Tensor:
+        """Logits [V, n, C] of pictures as they come, from the start of the stream."""
         state = {name: x.clone() for name, x in params.items()}
-        return torch.cat([self.see(state, query.part(k, k + 1)) for k in range(len(query))], 1)
+        return torch.cat([self.see(state, one) for one in pictures], 1)
 
 
 class Trained(Method, ABC):
@@ -390,10 +394,6 @@ def get(name: str) -> type[Method]:
             fix=instead(name, names(), see="cacheclip methods"),
         )
     module = importlib.import_module(f"cacheclip.methods.{name.replace('-', '_')}")
-    found = [
-        c
-        for c in vars(module).values()
-        if inspect.isclass(c) and issubclass(c, Method) and c.__module__ == module.__name__
-    ]
-    method: type[Method] = found[0]
+    own = (c for c in vars(module).values() if getattr(c, "__module__", "") == module.__name__)
+    method: type[Method] = next(c for c in own if inspect.isclass(c) and issubclass(c, Method))
     return method
