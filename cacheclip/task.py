@@ -205,21 +205,6 @@ class Task:
             step,
         )
 
-    def batch(self, first: int, last: int, work: Mapping[str, Workspace]) -> Batch:
-        """The support pictures first..last-1 of every variant, in a step without a run."""
-        index = torch.arange(first, last, device=self.device).expand(self.variants, -1)
-        random = Generators([0] * self.variants, "noise", self.device, self.dtype)
-        return self.at(index, work, random)
-
-    def ordered(self, index: Tensor) -> "Task":
-        """The support pictures at positions `index` [V, n] of each variant's rows."""
-        return replace(
-            self,
-            rows=self.rows.gather(1, index),
-            labels=self.labels.gather(1, index),
-            weights=None if self.weights is None else self.weights.gather(1, index),
-        )
-
     def part(self, which: slice | Tensor) -> "Task":
         """Some of the variants, by a slice or by their numbers."""
         return replace(
@@ -239,6 +224,11 @@ def unit(x: Tensor) -> Tensor:
     """Rows of x divided by their L2 norm."""
     norm: Tensor = x.norm(dim=-1, keepdim=True)
     return x / norm.clamp_min(1e-12)
+
+
+def image_layers(x: Tensor) -> dict[str, Tensor]:
+    """The layers that raw features [n, D] are: unit rows, and the norms taken off them."""
+    return {"image": unit(x), "image-norm": x.norm(dim=-1, keepdim=True)}
 
 
 def class_text(per_prompt: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -286,21 +276,15 @@ class Generators:
 
     def uniform(self, bound: float, shape: Sequence[int]) -> Tensor:
         """Uniform in (-bound, bound): [V, *shape]."""
-        drawn = {
-            seed: (torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1) * bound
-            for seed, g in self._made.items()
-        }
-        stacked = torch.stack([drawn[seed] for seed in self._seeds])
-        return stacked.to(self._device, self._dtype)
+        shape = tuple(shape)
+        drawn = self._each(lambda g: torch.rand(shape, generator=g, dtype=torch.float64))
+        return ((drawn * 2 - 1) * bound).to(self._dtype)
 
     def normal(self, std: float, shape: Sequence[int]) -> Tensor:
         """Normal around 0: [V, *shape]."""
-        drawn = {
-            seed: torch.randn(*shape, generator=g, dtype=torch.float64) * std
-            for seed, g in self._made.items()
-        }
-        stacked = torch.stack([drawn[seed] for seed in self._seeds])
-        return stacked.to(self._device, self._dtype)
+        shape = tuple(shape)
+        drawn = self._each(lambda g: torch.randn(shape, generator=g, dtype=torch.float64))
+        return (drawn * std).to(self._dtype)
 
     def batches(self, n: int, size: int) -> Iterator[Tensor]:
         """Positions [V, size] among n things for ever, in a new order when no full batch is left.
@@ -315,7 +299,11 @@ class Generators:
 
     def permutations(self, n: int) -> Tensor:
         """The next random order of n things: [V, n] int64."""
-        drawn = {seed: torch.randperm(n, generator=g) for seed, g in self._made.items()}
+        return self._each(lambda g: torch.randperm(n, generator=g))
+
+    def _each(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """What each variant draws, variants of one seed the same: [V, ...]."""
+        drawn = {seed: draw(g) for seed, g in self._made.items()}
         return torch.stack([drawn[seed] for seed in self._seeds]).to(self._device)
 
 

@@ -21,7 +21,7 @@ from cacheclip.results import Row
 from cacheclip.study.data import SetData
 from cacheclip.study.score import score
 from cacheclip.study.table import short
-from cacheclip.task import Query, unit
+from cacheclip.task import Query, image_layers
 
 CPU = torch.device("cpu")
 OF_ARRAYS = ("image", "image-norm")  # the layers that rows of features are
@@ -222,5 +222,5 @@ class Head:
                 fix="head.score(data), or cacheclip predict BUNDLE IMAGE_OR_FOLDER",
             )
         x = torch.from_numpy(rows_of(X, self._width))
-        layers = {"image": unit(x), "image-norm": x.norm(dim=-1, keepdim=True)}
+        layers = image_layers(x)
         return Query({name: layers[name] for name in self.bundle.layers})

@@ -15,7 +15,7 @@ from cacheclip.errors import InputError, MachineError
 from cacheclip.inference.answer import Answer
 from cacheclip.inference.identity import other_encoder, refuse_other
 from cacheclip.store.schema import IMPORTED
-from cacheclip.task import Query, unit
+from cacheclip.task import Query, image_layers
 
 BATCH = 32
 OWN = ("folder", "csv")  # the families of data sets that are the user's pictures
@@ -127,6 +127,5 @@ def predict(
 def _query(bundle: Bundle, encoder: Encoder, pixels: Tensor) -> Query:
     """The layers that the bundle's method reads, of pixels [B, 3, H, W]."""
     layers = {name: torch.from_numpy(x) for name, x in encoder.encode_images(pixels).items()}
-    layers["image-norm"] = layers["image"].norm(dim=-1, keepdim=True)
-    layers["image"] = unit(layers["image"])
+    layers |= image_layers(layers["image"])
     return Query({name: layers[name] for name in bundle.layers})

@@ -13,6 +13,7 @@ from cacheclip.engine.trainer import steps, train
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.methods.base import Move, Params, Reads, Setting, Trained, steps as step_settings
 from cacheclip.task import Batch, Generators, Query, Task, class_text, unit
+from tests.methods.tasks import randoms
 
 C, D, SHOTS, W = 3, 6, 4, 2
 
@@ -125,7 +126,7 @@ def test_params_step_as_their_moves_say() -> None:
     order = method.order(task, Generators([0, 1, 2], "order", task.device, task.dtype))
     for k in range(1, 16):
         params = start | {"weight": weight.requires_grad_(), "shift": shift.requires_grad_()}
-        loss = method.loss(params, task.at(next(order), {}, task.batch(0, 1, {}).random))
+        loss = method.loss(params, task.at(next(order), {}, randoms(task)))
         dw, ds = torch.autograd.grad(loss.sum(), [weight, shift])
         weight, shift = weight.detach(), shift.detach()
         m = 0.9 * m + dw + decay[:, None, None] * weight

@@ -11,6 +11,7 @@ from cacheclip.methods import base
 from cacheclip.methods.base import Method, Params, Trained
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.task import Generators, Task, class_text, unit
+from tests.methods.tasks import batch_of, reordered
 
 C, D, SHOTS = 3, 8, 4
 LIMIT = 10**8
@@ -96,7 +97,7 @@ def test_a_variant_that_explodes_leaves_the_others_alone() -> None:
 
 def test_training_lowers_the_loss() -> None:
     task = make_task([0.01])
-    everything = task.batch(0, C * SHOTS, {})
+    everything = batch_of(task)
     method, short = ClipAdapter(epochs=40), ClipAdapter(epochs=1)
     before = method.loss(fitted(short, task, [1]), everything)
     after = method.loss(fitted(method, task, [1]), everything)
@@ -126,7 +127,7 @@ def test_a_partial_batch_is_dropped_only_where_a_full_one_stays(
 ) -> None:
     monkeypatch.setattr(ClipAdapter, "drop_last", drop_last)
     task = make_task([0.01, 0.02])
-    task = task.ordered(torch.arange(n).expand(2, -1))
+    task = reordered(task, torch.arange(n).expand(2, -1))
     method = ClipAdapter(batch_size=4)
     order = method.order(task, Generators([1, 2], "order", task.device, task.dtype))
     for _ in range(2):

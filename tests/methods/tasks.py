@@ -1,13 +1,15 @@
 """Small tasks and queries of any method: just the layers, text and frozen parts that it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cacheclip.kernels.launch import Workspace
 from cacheclip.methods.base import SEARCH, Method, Settings
-from cacheclip.task import Query, Task, class_text, unit
+from cacheclip.task import Batch, Generators, Query, Task, class_text, unit
 
 C, D, SHOTS, VIEWS = 5, 7, 2, 3
 E, WIDTH, VOCABULARY, END, CONTEXT = 9, 4, 12, 11, 24  # before the projections; of the text tower
@@ -18,6 +20,25 @@ PICTURES = 4  # of a class, in the pool
 def normal(shape: Sequence[int], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     g = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+
+def randoms(task: Task) -> Generators:
+    """What a step draws from where there is no run."""
+    return Generators([0] * task.variants, "noise", task.device, task.dtype)
+
+
+def batch_of(
+    task: Task, index: Tensor | None = None, work: Mapping[str, Workspace] | None = None
+) -> Batch:
+    """The support pictures at positions [V, B]; all of them by default."""
+    every = torch.arange(task.rows.shape[1]).expand(task.variants, -1)
+    return task.at(every if index is None else index, {} if work is None else work, randoms(task))
+
+
+def reordered(task: Task, index: Tensor) -> Task:
+    """The same support pictures at positions [V, n] of each variant's rows."""
+    rows, labels = task.rows.gather(1, index), task.labels.gather(1, index)
+    return replace(task, rows=rows, labels=labels)
 
 
 def frozen(dtype: torch.dtype = torch.float64) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cacheclip.methods import base
 from cacheclip.methods.base import Method, Params, Trained
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.task import Generators, Query, Task, unit
-from tests.methods.tasks import frozen, pictures, text_of
+from tests.methods.tasks import batch_of, frozen, pictures, text_of
 
 COUNTS, D = (5, 1, 3), 7
 C, N = len(COUNTS), sum(COUNTS)
@@ -153,7 +153,7 @@ def test_gradients_by_hand_are_those_of_the_weighted_loss(trained: Trained) -> N
     task = replace(task, weights=balanced_weights(task.labels, C))
     params = trained.init(task, Generators([1, 2], "init", task.device, task.dtype))
     some = torch.tensor([[0, 5, 7], [8, 1, 5]])
-    batch = task.ordered(some).batch(0, 3, defaultdict(Workspace))
+    batch = batch_of(task, some, defaultdict(Workspace))
     by_hand = trained.grads(params, batch)
     if trained.settings.get("branch") in ("text", "both"):
         assert by_hand is None  # autograd takes over

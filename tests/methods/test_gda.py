@@ -7,6 +7,7 @@ from cacheclip.methods.base import SEARCH
 from cacheclip.methods.gda import Gda
 from cacheclip.task import Query, unit
 from tests.methods.explicit import C, D, normal, problem
+from tests.methods.tasks import reordered
 
 VIEWS = 2
 X, LABELS = unit(normal(40, D, seed=4)), torch.arange(40) % C
@@ -56,7 +57,7 @@ def test_the_search_counts_what_the_logits_give() -> None:
 
 def test_one_picture_a_class_leaves_zero_shot() -> None:
     made = problem(Gda, [{"alpha": 100.0}] * 2)
-    one = made.task.ordered(torch.tensor([[0, 1, 2, 3], [0, 3, 6, 9]]))
+    one = reordered(made.task, torch.tensor([[0, 1, 2, 3], [0, 3, 6, 9]]))
     params = made.method.solve(one)  # type: ignore[attr-defined]
     logits = made.method.logits(params, Query({"image": X}))
     assert torch.equal(logits.argmax(-1)[0], both(1, 0)[0].argmax(-1))

@@ -14,6 +14,7 @@ from cacheclip.methods import base
 from cacheclip.methods.base import Method, Params, Settings, Trained
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.task import Generators, Query, Task, class_text, unit
+from tests.methods.tasks import batch_of
 
 C, D, SHOTS = 4, 12, 3
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -147,7 +148,7 @@ def test_tip_f_lowers_its_loss_and_keeps_values_and_text(logit_scale: float) -> 
     assert isinstance(built, Trained)
     start = built.init(task, Generators([1], "init", task.device, task.dtype))
     trained = fitted(built, task, [1])
-    every = task.batch(0, C * SHOTS, {})
+    every = batch_of(task)
     assert built.loss(trained, every) < built.loss(start, every)
     assert all(torch.equal(trained[name], start[name]) for name in set(start) - {"keys"})
 
@@ -331,7 +332,7 @@ def test_an_adapter_whose_second_layer_is_negative_is_dead() -> None:
     params = method.init(task, Generators([1], "init", task.device, task.dtype))
     params["up"] = -params["up"].abs()
     moving = [params[name].requires_grad_() for name in ("down", "up")]
-    loss = method.loss(params, task.batch(0, C * SHOTS, {}))
+    loss = method.loss(params, batch_of(task))
     assert not any(g.any() for g in torch.autograd.grad(loss.sum(), moving))
 
 
