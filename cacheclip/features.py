@@ -21,10 +21,9 @@ from cacheclip.exchange import source as origin
 from cacheclip.exchange.arrays import checked
 from cacheclip.exchange.in_memory import ArraySet
 from cacheclip.exchange.labels import refuse_mixed
-from cacheclip.exchange.split import SPLITS
 from cacheclip.store.home import Home
 from cacheclip.store.key import NAME_RULE, can_be_name
-from cacheclip.store.schema import IMPORTED
+from cacheclip.store.schema import IMPORTED, SPLITS
 from cacheclip.store.source import Layer, Source
 
 # What `Features.of` calls the arrays that a file calls otherwise.

@@ -26,7 +26,6 @@ from cacheclip.files import regular
 Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 """One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""
 
-SPLITS = ("train", "val", "test")
 MAX_BYTES = 2**30  # of a picture's file; 134 megapixels of 16-bit colours take 800 MB uncompressed
 TABLES = (".csv", ".tsv")  # files whose path alone names a data set
 # The files of this folder that are no data set.

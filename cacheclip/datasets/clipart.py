@@ -6,8 +6,9 @@ import zipfile
 from functools import cache
 from importlib import resources
 
-from cacheclip.datasets.base import SPLITS, DataSet, Request
+from cacheclip.datasets.base import DataSet, Request
 from cacheclip.datasets.splits import take
+from cacheclip.store.schema import SPLITS
 
 NAMES = ("clipart",)
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cacheclip.datasets.base import SPLITS, DataSet, Split
+from cacheclip.datasets.base import DataSet, Split
 from cacheclip.datasets.copies import FileInfo, same_bytes, same_content
 from cacheclip.datasets.splits import hash_split
 from cacheclip.errors import InputError
 from cacheclip.files.disk import sha256_file
+from cacheclip.store.schema import SPLITS
 
 NAMED = 8  # classes in the first line
 LONGEST = 40  # letters of a name in a line

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cacheclip.datasets.base import SPLITS, Split
+from cacheclip.datasets.base import Split
 from cacheclip.errors import InputError
 from cacheclip.files import regular
+from cacheclip.store.schema import SPLITS
 
 
 def hash_rank(ids: Iterable[str]) -> list[str]:

@@ -14,7 +14,8 @@ from cacheclip.exchange.draws import Draws, given_draws, is_draw
 from cacheclip.exchange.labels import absent_classes, class_count, labelled, refuse_absent
 from cacheclip.exchange.parts import joined, refuse_missing
 from cacheclip.exchange.source import KNOWN, Given, Source, some
-from cacheclip.exchange.split import SPLITS, splits
+from cacheclip.exchange.split import splits
+from cacheclip.store.schema import SPLITS
 
 PLAIN_SCALE = 100.0  # without text it moves probabilities alone, never an answer
 SCALES = (10.0, 200.0)  # of CLIP models: what is below may be the log of a scale, or one over it

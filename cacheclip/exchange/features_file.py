@@ -16,8 +16,8 @@ from cacheclip.exchange.declared import header
 from cacheclip.exchange.npz import UNREADABLE, array_of, declared_of, member_of, opened, unreadable
 from cacheclip.exchange.parts import by_split, in_its_place
 from cacheclip.exchange.source import KNOWN, Source, flat
-from cacheclip.exchange.split import SPLITS
 from cacheclip.files import regular
+from cacheclip.store.schema import SPLITS
 from cacheclip.store.split_words import split_of
 
 NPY = b"\x93NUMPY"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cacheclip.errors import InputError
 from cacheclip.exchange.source import CUT, KNOWN, REQUIRED, Given, Source
-from cacheclip.exchange.split import SPLITS
+from cacheclip.store.schema import SPLITS
 from cacheclip.store.split_words import split_of
 
 CALLED = {  # by others

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from cacheclip.exchange.source import CUT, Source, flat, some
 from cacheclip.store.split_words import split_of
 
-SPLITS = ("train", "val", "test")
-
 
 def splits(
     given: NDArray[Any], count: int, source: Source, wanted: Sequence[str]

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.datasets.base import SPLITS
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import UsageError
 from cacheclip.extraction.plan import Plan
 from cacheclip.extraction.views import recipe, view
 from cacheclip.store.features import VIEWED
-from cacheclip.store.schema import PATCHES
+from cacheclip.store.schema import PATCHES, SPLITS
 
 if TYPE_CHECKING:
     from PIL import Image

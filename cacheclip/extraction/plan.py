@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
-from cacheclip.datasets.base import SPLITS, DataSet, Source, resolve
+from cacheclip.datasets.base import DataSet, Source, resolve
 from cacheclip.datasets.images import Reading
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
 from cacheclip.errors import InputError, StoreError
@@ -23,6 +23,7 @@ from cacheclip.prompts.ensemble import PromptSet, prompt_set
 from cacheclip.prompts.templates import FAMILIES
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import encoder_options, samples_sha256
+from cacheclip.store.schema import SPLITS
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done ("texts", "pictures"), the count done, and the count in all."""

@@ -12,10 +12,8 @@ from cacheclip.inference.identity import other_encoder, refuse_other
 from cacheclip.inference.rows import Part, rows_at_once
 from cacheclip.store.find import matching
 from cacheclip.store.home import FeatureSet, Home
-from cacheclip.store.schema import IMPORTED
-
-SPLITS = ("train", "val", "test")
-NORM = "-norm"
+from cacheclip.store.schema import IMPORTED, SPLITS
+from cacheclip.store.source import NORM, store_layer
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def learned_from(bundle: Bundle, features: FeatureSet, split: str) -> bool:
 
 
 def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]:
-    layers = {name.removesuffix(NORM) for name in bundle.layers}
+    layers = {store_layer(name) for name in bundle.layers}
     stores = {layer: features.store(split, layer) for layer in sorted(layers)}
     failures = features.failures(split)
     record, names = features.labels.splits[split], features.labels.classnames

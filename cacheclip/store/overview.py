@@ -7,9 +7,8 @@ from cacheclip.store.features import VIEWS
 from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.scan import Found, last_times, scan, texts_of
-from cacheclip.store.schema import LAYERS, PARTS, TEXT
+from cacheclip.store.schema import LAYERS, PARTS, SPLITS, TEXT
 
-SPLITS = ("train", "val", "test")
 HEADERS = ("data set", "encoder", "/".join(SPLITS), "layers", "MB", "state")
 
 KINDS = (*LAYERS, *(layer + VIEWS for layer in LAYERS), TEXT, *PARTS)

@@ -10,6 +10,7 @@ T = TypeVar("T")
 
 FORMAT = 1
 
+SPLITS = ("train", "val", "test")
 PATCHES = "patches"
 LAYERS = ("image", "pre-projection", PATCHES)
 TEXT = "text"

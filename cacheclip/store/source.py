@@ -9,6 +9,13 @@ from numpy.typing import NDArray
 from cacheclip.store.labels import Labels
 from cacheclip.store.reader import Features
 
+NORM = "-norm"  # behind a layer's name: the norms of its vectors
+
+
+def store_layer(name: str) -> str:
+    """The store layer behind what a method reads: norms lie in the image store."""
+    return name.removesuffix(NORM)
+
 
 class Layer(Protocol):
     """The vectors of one split and layer, as `store.reader.Store` holds them."""

@@ -18,8 +18,8 @@ from cacheclip.errors import InputError, ProtocolError, StoreError
 from cacheclip.files.disk import digest
 from cacheclip.methods.base import TEXT_NORM, Method, Reads, Settings
 from cacheclip.methods.zero_shot import ZeroShot
-from cacheclip.store.source import About, Source
-from cacheclip.study.layers import Layers, store_layer
+from cacheclip.store.source import About, Source, store_layer
+from cacheclip.study.layers import Layers
 from cacheclip.task import Query, Task, class_text
 
 TEST, IMAGE, TOKENS = "test", "image", "tokens"
@@ -194,14 +194,13 @@ class SetData:
 
         None where there are none.
         """
-        used = sorted({row for draw in draws for row in draw.val})
-        position = {row: k for k, row in enumerate(used)}
-        if not used:
+        if not any(draw.val for draw in draws):
             return None
         reads = method.reads
+        pool, rows = self._pooled("val", reads.query, [draw.val for draw in draws])
         return Task(
-            pool={n: self._layers.rows("val", n, used).to(self.device) for n in reads.query},
-            rows=self._index([[position[row] for row in draw.val] for draw in draws]),
+            pool=pool,
+            rows=rows,
             labels=self._index([draw.val_labels for draw in draws]),
             text={},
             settings={},
@@ -214,13 +213,12 @@ class SetData:
         self, method: type[Method], draws: Sequence[Draw | None], settings: Sequence[Settings]
     ) -> Task:
         """The support sets of V variants; a draw of None is an empty support set."""
-        drawn = [d.support if d else () for d in draws]
-        used = sorted({row for support in drawn for row in support})
         reads = method.of(settings[0]).reads
-        position = {row: k for k, row in enumerate(used)}
+        supports = [d.support if d else () for d in draws]
+        pool, rows = self._pooled("train", reads.support, supports)
         return Task(
-            pool={n: self._layers.rows("train", n, used).to(self.device) for n in reads.support},
-            rows=self._index([[position[row] for row in support] for support in drawn]),
+            pool=pool,
+            rows=rows,
             labels=self._index([d.support_labels if d else () for d in draws]),
             text=self._text(reads),
             settings=method.numbers_of(settings, self.device),
@@ -228,6 +226,15 @@ class SetData:
             n_classes=len(self.classnames),
             encoder=self._encoder(reads),
         )
+
+    def _pooled(
+        self, split: str, layers: Sequence[str], drawn: Sequence[Sequence[int]]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Layers [R, ...] of the rows that are drawn, and V draws as rows of those [V, n]."""
+        used = sorted({row for rows in drawn for row in rows})
+        position = {row: k for k, row in enumerate(used)}
+        pool = {name: self._layers.rows(split, name, used).to(self.device) for name in layers}
+        return pool, self._index([[position[row] for row in rows] for rows in drawn])
 
     def lacking(self, reads: Reads) -> StoreError | None:
         """What is missing of what a method reads beside the layer that every set has; or None."""

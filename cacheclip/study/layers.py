@@ -8,9 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cacheclip.store.source import Layer, Source
-
-NORM = "-norm"
+from cacheclip.store.source import NORM, Layer, Source, store_layer
 
 
 @dataclass
@@ -57,11 +55,6 @@ class Layers:
         if np.array_equal(place, np.arange(len(x))):
             return x  # all there is, as it lies there: no copy
         return x[torch.from_numpy(place)]
-
-
-def store_layer(name: str) -> str:
-    """The store layer behind what a method needs: norms lie in the image store."""
-    return name.removesuffix(NORM)
 
 
 def _nothing_of(store: Layer) -> _Held:
