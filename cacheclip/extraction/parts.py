@@ -6,9 +6,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cacheclip.encoders.base import Encoder
-from cacheclip.errors import StoreError, UsageError
+from cacheclip.errors import UsageError
 from cacheclip.extraction.plan import Plan
-from cacheclip.files.refusals import RefusedError
 from cacheclip.store.home import Home
 from cacheclip.store.key import key_digest, parts_key
 from cacheclip.store.parts import PartStore, write_parts
@@ -40,12 +39,8 @@ def keep_parts(
             **of,
         )
         path = home.part_path(plan.dataset.id, kind, key_digest(key))
-        try:
-            return PartStore.open(path, home.option)
-        except RefusedError:
-            raise  # it may be well
-        except StoreError:  # not there, or not whole
-            return write_parts(path, key, arrays, info, home.option)
+        store = PartStore.whole(path, home.option)
+        return store or write_parts(path, key, arrays, info, home.option)
 
     kept = [keep(ENCODER, encoder.parts)]
     if TOWER in plan.request.layers:

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from cacheclip.encoders.base import Encoder
-from cacheclip.errors import StoreError
 from cacheclip.extraction.plan import Plan, Progress
-from cacheclip.files.refusals import RefusedError
 from cacheclip.store.home import Home
 from cacheclip.store.key import key_digest, text_key
 from cacheclip.store.text import TextStore, write_text_store
@@ -40,12 +38,8 @@ def keep_texts(
         template=prompts.template,
     )
     path = home.text_path(plan.dataset.id, key_digest(key))
-    try:
-        return TextStore.open(path, home.option)
-    except RefusedError:
-        raise  # it may be well
-    except StoreError:
-        pass  # not there, or not whole: it is written anew
+    if (store := TextStore.whole(path, home.option)) is not None:
+        return store
     width = max(map(len, prompts.prompts))
     texts = [text for row in prompts.prompts for text in row]
     parts, truncated = [], 0

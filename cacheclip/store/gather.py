@@ -28,11 +28,9 @@ class Candidate:
 
     Attributes:
         features: the set, with the stores that are complete.
-        header: key.json of one of its stores.
     """
 
     features: FeatureSet
-    header: Header
 
     @property
     def problems(self) -> Mapping[tuple[str, str], StoreError]:
@@ -65,7 +63,7 @@ class Candidate:
             images = self.features.images.items()
             failed = sum(one.failed for one in begun)
             failed += sum(store.failed for (_, layer), store in images if layer == "image")
-            return not_accepted(self.header, failed, where=where)
+            return not_accepted(self.features.header, failed, where=where)
         states = [
             f"{split}: {problem.done} of {problem.total} shards done"
             if isinstance(problem, IncompleteStoreError)
@@ -156,7 +154,7 @@ def candidates(
         own.problems |= _unread_of(own.header, labels, folder, broken)
     written = headers(folder / NO_SPLIT, home)
     return [
-        Candidate(_feature_set(name, own, labels, written, texts.get(name, ())), own.header)
+        Candidate(_feature_set(name, own, labels, written, texts.get(name, ())))
         for name, own in sorted(sets.items())
     ]
 

@@ -1,14 +1,16 @@
 """Stores of one HDF5 file: opened by its record, published whole, the record last."""
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from cacheclip.errors import StoreError
 from cacheclip.files.disk import publish_bytes, publish_json, read_json, sealed, sweep
 from cacheclip.files.locks import lock
+from cacheclip.files.refusals import RefusedError
 from cacheclip.store import hdf5
 from cacheclip.store.folders import there
 from cacheclip.store.header import Header, publish_header, read_header
@@ -40,40 +42,89 @@ class FileRecord(Protocol):
 Record = TypeVar("Record", bound=FileRecord)
 
 
-def open_one(
-    path: Path, name: str, parse: Callable[[Any, Header], Record], home: str, *, holds: str
-) -> tuple[Header, Record]:
-    """The header and record of a store of one file, which is not read.
+@dataclass(frozen=True)
+class OneFileStore(Generic[Record]):
+    """A complete store of one file. `open` of its kind makes one.
 
-    Args:
-        path: the store's folder.
-        name: of its file.
-        parse: makes the record of what done.json holds; raises KeyError, TypeError or ValueError
-            where that is another one.
-        home: `Home.option`, for the commands in error messages.
-        holds: what the file holds, in words.
+    Class attributes:
+        file: name of the file.
+        holds: what it holds, in words.
 
-    Raises:
-        IncompleteStoreError: it was begun and not finished.
-        StoreError: no store, not this format, or its file is missing or of another size.
+    Attributes:
+        path: its folder.
+        header: its key.json.
+        record: its done.json.
     """
-    header = read_header(path, home)
-    done, file, command = path / DONE_FILE, path / name, header.extract_command
-    if not there(done):
-        raise IncompleteStoreError(0, 1, where=str(path), fix=command)
-    content = read_json(done, command=command)
-    try:
-        record = parse(content, header)
-        if record.key_digest != header.digest:
-            raise ValueError("the record of another store")
-    except (KeyError, TypeError, ValueError):
-        raise hdf5.damaged(done, "not the record of this store", command) from None
-    if not there(file):
-        raise StoreError(f"the file of {holds} is missing", where=str(file), fix=command)
-    size = file.stat().st_size
-    if size != record.bytes:
-        raise hdf5.damaged(file, f"{size:,} bytes, not {record.bytes:,}", command)
-    return header, record
+
+    file: ClassVar[str]
+    holds: ClassVar[str]
+
+    path: Path
+    header: Header
+    record: Record
+
+    @staticmethod
+    @abstractmethod
+    def parsed(content: Any, header: Header) -> Any:
+        """The record that done.json holds.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not one of this store.
+        """
+
+    @classmethod
+    def open(cls, path: Path, home: str = "") -> Self:
+        """Open a store without reading its file.
+
+        Args:
+            path: its folder.
+            home: `Home.option`, for the commands in error messages.
+
+        Raises:
+            IncompleteStoreError: it was begun and not finished.
+            StoreError: no store, not this format, or its file is missing or of another size.
+        """
+        header = read_header(path, home)
+        done, file, command = path / DONE_FILE, path / cls.file, header.extract_command
+        if not there(done):
+            raise IncompleteStoreError(0, 1, where=str(path), fix=command)
+        content = read_json(done, command=command)
+        try:
+            record = cls.parsed(content, header)
+            if record.key_digest != header.digest:
+                raise ValueError("the record of another store")
+        except (KeyError, TypeError, ValueError):
+            raise hdf5.damaged(done, "not the record of this store", command) from None
+        if not there(file):
+            raise StoreError(f"the file of {cls.holds} is missing", where=str(file), fix=command)
+        size = file.stat().st_size
+        if size != record.bytes:
+            raise hdf5.damaged(file, f"{size:,} bytes, not {record.bytes:,}", command)
+        return cls(path, header, record)
+
+    @classmethod
+    def whole(cls, path: Path, home: str) -> Self | None:
+        """The store, or None where it is not there or not whole and is to be written anew.
+
+        Raises:
+            RefusedError: the system does not give it; it may be well.
+        """
+        try:
+            return cls.open(path, home)
+        except RefusedError:
+            raise
+        except StoreError:
+            return None
+
+    @property
+    def key(self) -> Key:
+        """All that decides what is in the store."""
+        return self.header.key
+
+    @property
+    def digest(self) -> str:
+        """Digest of the key."""
+        return self.header.digest
 
 
 def write_one(

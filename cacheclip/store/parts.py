@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cacheclip.store import hdf5
 from cacheclip.store.header import Header
 from cacheclip.store.key import Key
-from cacheclip.store.one_file import open_one, write_one
+from cacheclip.store.one_file import OneFileStore, write_one
 from cacheclip.store.schema import PARTS_FILE, from_json
 
 Arrays = dict[str, NDArray[Any]]
@@ -31,44 +31,16 @@ class PartsRecord:
     content_sha256: str
 
 
-@dataclass(frozen=True)
-class PartStore:
-    """A complete store of parts. `PartStore.open` makes one.
+class PartStore(OneFileStore[PartsRecord]):
+    """A complete store of parts. `PartStore.open` makes one."""
 
-    Attributes:
-        path: its folder.
-        header: its key.json.
-        record: its done.json.
-    """
+    file = PARTS_FILE
+    holds = "an encoder's parts"
 
-    path: Path
-    header: Header
-    record: PartsRecord
-
-    @classmethod
-    def open(cls, path: Path, home: str = "") -> "PartStore":
-        """Open a store of parts without reading it.
-
-        Args:
-            path: its folder.
-            home: `Home.option`, for the commands in error messages.
-
-        Raises:
-            IncompleteStoreError: it was begun and not finished.
-            StoreError: no store, not this format, or its file is missing or of another size.
-        """
-        header, record = open_one(path, PARTS_FILE, _record, home, holds="an encoder's parts")
-        return cls(path, header, record)
-
-    @property
-    def key(self) -> Key:
-        """All that decides what is in the store."""
-        return self.header.key
-
-    @property
-    def digest(self) -> str:
-        """Digest of the key."""
-        return self.header.digest
+    @staticmethod
+    def parsed(content: Any, header: Header) -> PartsRecord:
+        """The record of a complete store of parts."""
+        return from_json(PartsRecord, content)
 
     @property
     def kind(self) -> str:
@@ -130,8 +102,3 @@ def _smallest(array: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     return half if np.array_equal(half.astype(np.float32), array) else array
-
-
-def _record(content: Any, header: Header) -> PartsRecord:
-    """The record of a complete store of parts."""
-    return from_json(PartsRecord, content)

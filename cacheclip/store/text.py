@@ -16,7 +16,7 @@ from cacheclip.files.disk import digest
 from cacheclip.store import hdf5, shard
 from cacheclip.store.header import Header
 from cacheclip.store.key import Key
-from cacheclip.store.one_file import open_one, write_one
+from cacheclip.store.one_file import OneFileStore, write_one
 from cacheclip.store.schema import MISSING, NORM_TOLERANCE, TEXT_FILE, Failure, from_json
 
 
@@ -33,44 +33,28 @@ class TextRecord:
     content_sha256: str
 
 
-@dataclass(frozen=True)
-class TextStore:
-    """A complete text store. `TextStore.open` makes one.
+class TextStore(OneFileStore[TextRecord]):
+    """A complete text store. `TextStore.open` makes one."""
 
-    Attributes:
-        path: its folder.
-        header: its key.json.
-        record: its done.json.
-    """
+    file = TEXT_FILE
+    holds = "text features"
 
-    path: Path
-    header: Header
-    record: TextRecord
-
-    @classmethod
-    def open(cls, path: Path, home: str = "") -> "TextStore":
-        """Open a text store without reading it.
-
-        Args:
-            path: its folder.
-            home: `Home.option`, for the commands in error messages.
+    @staticmethod
+    def parsed(content: Any, header: Header) -> TextRecord:
+        """The record of a complete text store, which must agree with its key.
 
         Raises:
-            IncompleteStoreError: it was begun and not finished.
-            StoreError: no store, not this format, or its file is missing or of another size.
+            KeyError, TypeError, ValueError: it does not.
         """
-        header, record = open_one(path, TEXT_FILE, _record, home, holds="text features")
-        return cls(path, header, record)
-
-    @property
-    def key(self) -> Key:
-        """All that decides what is in the store."""
-        return self.header.key
-
-    @property
-    def digest(self) -> str:
-        """Digest of the key."""
-        return self.header.digest
+        record = from_json(TextRecord, content)
+        key = header.key
+        shape = [key["text"]["classes"], key["text"]["prompts"]]
+        least = (
+            record.classes * record.prompts * record.dim * np.dtype(key["store"]["dtype"]).itemsize
+        )
+        if [record.classes, record.prompts] != shape or not 0 < least <= record.bytes:
+            raise ValueError("not the record of this store")
+        return record
 
     @property
     def template(self) -> str:
@@ -116,21 +100,6 @@ class TextStore:
                 raise ValueError("a prompt has no vector")
         rows = [texts[c * width : (c + 1) * width] for c in range(classes)]
         return raw, classnames, [[text for text in row if text] for row in rows]
-
-
-def _record(content: Any, header: Header) -> TextRecord:
-    """The record of a complete text store, which must agree with its key.
-
-    Raises:
-        KeyError, TypeError, ValueError: it does not.
-    """
-    record = from_json(TextRecord, content)
-    key = header.key
-    shape = [key["text"]["classes"], key["text"]["prompts"]]
-    least = record.classes * record.prompts * record.dim * np.dtype(key["store"]["dtype"]).itemsize
-    if [record.classes, record.prompts] != shape or not 0 < least <= record.bytes:
-        raise ValueError("not the record of this store")
-    return record
 
 
 def write_text_store(
