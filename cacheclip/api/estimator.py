@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cacheclip.api.head import Head
 from cacheclip.api.verbs import fit
-from cacheclip.api.words import quoted
+from cacheclip.api.words import is_several, quoted
 from cacheclip.errors import CacheclipError, InputError
 from cacheclip.exchange.labels import refuse_mixed
 from cacheclip.features import Features
@@ -202,7 +202,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The settings of the method, one value each."""
         settings = {name: x for name, x in self.get_params().items() if name not in OWN}
         for name, x in settings.items():
-            if isinstance(x, list | tuple | range | np.ndarray) and len(x) > 1:
+            if is_several(x) and len(x) > 1:
                 raise WrongValueError(
                     f"{name} = {x!r} are {len(x)} values, and FewShotClassifier takes one",
                     where=f"method {self.method}",

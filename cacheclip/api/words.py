@@ -54,7 +54,7 @@ def asked(settings: Given) -> tuple[str, ...]:
 
 
 def _written(name: str, value: Any) -> str:
-    values = list(value) if _is_several(value) else [value]
+    values = list(value) if is_several(value) else [value]
     plain = [one.item() if isinstance(one, np.generic) else one for one in values]
     if not plain or not all(type(one) in (int, float, str) for one in plain):
         raise UsageError(
@@ -71,8 +71,7 @@ def methods_of(methods: Any) -> tuple[str, ...]:
     Raises:
         UsageError: these are none.
     """
-    several = isinstance(methods, Sequence) and not isinstance(methods, str)
-    listed = tuple(methods) if several else (methods,)
+    listed = tuple(methods) if is_several(methods) else (methods,)
     if not listed or not all(isinstance(name, str) for name in listed):
         raise UsageError(
             f"{methods!r} are no names of methods",
@@ -102,8 +101,7 @@ def shot_counts(shots: Any) -> tuple[Shots, ...]:
     Raises:
         UsageError: these are none.
     """
-    several = shots if isinstance(shots, Sequence | np.ndarray) else [shots]
-    counts = [shots] if isinstance(shots, str) else list(several)
+    counts = list(shots) if is_several(shots) else [shots]
     if not counts or not all(one == ALL or _is_whole(one) for one in counts):
         raise UsageError(
             f"shots = {shots!r} is no number of images a class",
@@ -139,8 +137,8 @@ def no_choice(
         why = f"{lack} validation images to choose by"
     own = {name: x for name, x in settings.items() if not isinstance(x, Mapping)}
     own |= {name: x for x in settings.values() if isinstance(x, Mapping) for name, x in x.items()}
-    constants = "".join(f", {name}={quoted(x)}" for name, x in own.items() if not _is_several(x))
-    grid = {name: list(x) for name, x in own.items() if _is_several(x)}
+    constants = "".join(f", {name}={quoted(x)}" for name, x in own.items() if not is_several(x))
+    grid = {name: list(x) for name, x in own.items() if is_several(x)}
     text = ", text=text, logit_scale=logit_scale" if data.source.text else ""
     search = f"cacheclip.FewShotClassifier({quoted(method)}{text}{constants})"
     fix = f"GridSearchCV({search}, {quoted(grid)}).fit(X, y)  # or one value each"
@@ -157,7 +155,8 @@ def no_choice(
     )
 
 
-def _is_several(value: Any) -> bool:
+def is_several(value: Any) -> bool:
+    """Whether these are several values, where one word is one."""
     return isinstance(value, Sequence | np.ndarray | range) and not isinstance(value, str)
 
 
