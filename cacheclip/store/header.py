@@ -63,6 +63,22 @@ class Header:
         return extract_command(dataset, asked, root=self.info.get("root"), home=self.home)
 
 
+class Keyed:
+    """A store, which goes by the key in its header."""
+
+    header: Header
+
+    @property
+    def key(self) -> Key:
+        """All that decides what is in the store."""
+        return self.header.key
+
+    @property
+    def digest(self) -> str:
+        """Digest of the key."""
+        return self.header.digest
+
+
 def read_header(folder: Path, home: str = "") -> Header:
     """What the key.json of a store says.
 

@@ -13,7 +13,7 @@ from cacheclip.files.locks import lock
 from cacheclip.files.refusals import RefusedError
 from cacheclip.store import hdf5
 from cacheclip.store.folders import there
-from cacheclip.store.header import Header, publish_header, read_header
+from cacheclip.store.header import Header, Keyed, publish_header, read_header
 from cacheclip.store.key import Key
 from cacheclip.store.reader import IncompleteStoreError
 from cacheclip.store.schema import DONE_FILE, FORMAT, LOCK_FILE, STAGING_FOLDER
@@ -43,7 +43,7 @@ Record = TypeVar("Record", bound=FileRecord)
 
 
 @dataclass(frozen=True)
-class OneFileStore(Generic[Record]):
+class OneFileStore(Keyed, Generic[Record]):
     """A complete store of one file. `open` of its kind makes one.
 
     Class attributes:
@@ -115,16 +115,6 @@ class OneFileStore(Generic[Record]):
             raise
         except StoreError:
             return None
-
-    @property
-    def key(self) -> Key:
-        """All that decides what is in the store."""
-        return self.header.key
-
-    @property
-    def digest(self) -> str:
-        """Digest of the key."""
-        return self.header.digest
 
 
 def write_one(

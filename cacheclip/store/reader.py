@@ -15,8 +15,8 @@ from cacheclip.errors import StoreError
 from cacheclip.files.disk import read_json, seal_agrees
 from cacheclip.store import hdf5, shard
 from cacheclip.store.folders import there
-from cacheclip.store.header import Header, read_header
-from cacheclip.store.key import Key, files_sha256, samples_sha256
+from cacheclip.store.header import Header, Keyed, read_header
+from cacheclip.store.key import files_sha256, samples_sha256
 from cacheclip.store.plan import read_plan
 from cacheclip.store.schema import (
     DONE_FILE,
@@ -63,7 +63,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Store:
+class Store(Keyed):
     """A complete store of image features. `Store.open` makes one.
 
     Attributes:
@@ -108,16 +108,6 @@ class Store:
             store._check_size(record)
         store._ids_path()
         return store
-
-    @property
-    def key(self) -> Key:
-        """All that decides what is in the store."""
-        return self.header.key
-
-    @property
-    def digest(self) -> str:
-        """Digest of the key."""
-        return self.header.digest
 
     @property
     def layer(self) -> str:
