@@ -1,6 +1,5 @@
 """Suite `kernels`: each op, forward and backward, against autograd through its formula."""
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any
@@ -11,8 +10,13 @@ from torch import Tensor
 from cacheclip.bench.harness import Case, Setup, Timed
 from cacheclip.errors import FitError
 from cacheclip.kernels.bench import BenchSpec, Sizes
+from cacheclip.registry import Registry
 
-OPS = ("residual_mlp", "cosine_cross_entropy", "weight_grad_update", "cache_affinity")
+OPS = Registry(
+    "cacheclip.kernels",
+    "op",
+    listed=("residual_mlp", "cosine_cross_entropy", "weight_grad_update", "cache_affinity"),
+)
 BATCH = 256
 BUDGET = {"cpu": 5e9, "cuda": 1e12}  # flop of one timed call
 MOST_CALLS = 100
@@ -26,8 +30,8 @@ Call = Callable[..., Tensor]
 def cases(setup: Setup) -> Iterator[Case]:
     """Each op with V = 1 and many variants; bf16 too on a GPU, where the kernels take it."""
     on_gpu = setup.device.type == "cuda"
-    for name in OPS:
-        spec: BenchSpec = importlib.import_module(f"cacheclip.kernels.{name}").BENCH
+    for name in OPS.names():
+        spec: BenchSpec = OPS.file(name, where="the ops").BENCH
         for variants in dict.fromkeys((1, max(setup.variants, 64) if on_gpu else setup.variants)):
             for precision in ("fp32", "bf16") if on_gpu else ("fp32",):
                 yield _case(setup, name, spec, variants, precision)
