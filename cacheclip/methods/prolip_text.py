@@ -17,7 +17,8 @@ class ProlipText(Trained):
     before it, found back from the stored text by the pseudoinverse: exact, as P0 of CLIP loses
     nothing. So P starts at zero-shot by the mean of raw prompts. Recipe and constants are ProLIP's
     without validation pictures: Adam with eps 1e-4, 300 steps on all support pictures, a cosine to
-    0, strength 1 / K for K shots, lr 1e-5; the authors give none for the text alone.
+    0, strength 1 / K for K shots. The authors give no rate for the text alone: 1e-4 is where its
+    steps come to rest.
     """
 
     paper = "2410.05270"
@@ -27,7 +28,7 @@ class ProlipText(Trained):
     eps = 1e-4
     table = {
         "strength": Setting(1.0, 0.0, 1e6, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high"),
-        **steps(lr=1e-5, epochs=300, batch_size=10**6, optimizer="adam"),
+        **steps(lr=1e-4, epochs=300, batch_size=10**6, optimizer="adam"),
     }
 
     @classmethod
