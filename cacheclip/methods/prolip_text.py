@@ -77,5 +77,6 @@ class ProlipText(Trained):
 def _before_projection(task: Task) -> Tensor:
     """H [V, C, d]; in float64, for the projection may be ill-conditioned."""
     text = task.class_text("raw-mean")
-    back = torch.linalg.pinv(task.encoder["text-projection"].double())  # [D, d]
-    return (text[0].double() @ back).to(text).expand(len(text), -1, -1)
+    back: Tensor = torch.linalg.pinv(task.encoder["text-projection"].double())  # [D, d]
+    before = text[0].double() @ back  # [C, d]
+    return before.to(text).expand(len(text), -1, -1)

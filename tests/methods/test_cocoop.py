@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cacheclip.heads.text_transformer import TextTransformer
+from cacheclip.methods.base import Settings
 from cacheclip.methods.cocoop import CoCoop
 from cacheclip.methods.coop import Coop
 from cacheclip.task import Generators, Query, unit
@@ -12,11 +13,11 @@ from tests.methods.explicit import SEEDS, D, Problem, dassl, normal, problem
 from tests.methods.test_coop import WIDTH, class_text, tokens, tower
 
 EPOCHS, HIDDEN = 3, 8
-OWN = {"epochs": EPOCHS, "lr": 0.01}
+OWN: Settings = {"epochs": EPOCHS, "lr": 0.01}
 ENCODER = {"tower": tower()}
 
 
-def made(*settings: dict[str, float | int | str]) -> Problem:
+def made(*settings: Settings) -> Problem:
     return problem(CoCoop, settings, encoder=ENCODER, text={"tokens": tokens()})
 
 
@@ -66,9 +67,8 @@ def test_it_is_the_recipe_written_out() -> None:
 
 def test_without_the_net_it_is_coop_and_equal_pictures_get_equal_prompts() -> None:
     both = made(OWN, OWN)
-    learned = both.method.init(
-        both.task, Generators(SEEDS, "init", both.task.device, torch.float64)
-    )
+    random = Generators(SEEDS, "init", both.task.device, torch.float64)
+    learned = CoCoop().init(both.task, random)
     x = unit(normal(1, D, seed=4)).repeat(2, 1)
     query = Query({"image": x}, ENCODER)
     moved = both.method.logits(both.method.head(learned, both.task), query)

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cacheclip.methods.base import Settings
 from cacheclip.methods.cross_modal import STEPS, CrossModal
 from cacheclip.task import Generators, Query, unit
 from tests.methods.explicit import SEEDS, C, D, N, Problem, normal, problem
 from tests.methods.tasks import batch_of, randoms
 
 EPOCHS = 2
-OWN: dict[str, float | int | str] = {"epochs": EPOCHS, "batch_size": 6}
+OWN: Settings = {"epochs": EPOCHS, "batch_size": 6}
 X = unit(normal(9, D, seed=4))
 
 
-def made(*settings: dict[str, float | int | str], views: int = 1) -> Problem:
+def made(*settings: Settings, views: int = 1) -> Problem:
     return problem(CrossModal, settings, views=views)
 
 
@@ -133,8 +134,8 @@ def test_prompts_are_no_other_in_another_view() -> None:
 def test_the_search_runs_from_zero_shot_to_what_was_learned() -> None:
     both = made({**OWN, "wise": "search"}, {**OWN, "wise": "search"})
     labels = torch.arange(9) % C
-    learned = both.method.init(both.task, randoms(both.task))
-    found = both.method.search(learned, Query({"image": X}), labels)
+    method = CrossModal(wise="search")
+    found = method.search(method.init(both.task, randoms(both.task)), Query({"image": X}), labels)
     assert found is not None
     tried = found.settings["wise"][0].tolist()
     assert (tried[0], tried[-1]) == (1.0, 0.0)

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from cacheclip.heads.text_transformer import TextTransformer
+from cacheclip.methods.base import Settings
 from cacheclip.methods.kgcoop import KgCoop
 from cacheclip.task import unit
 from tests.methods.explicit import D, N, Problem, dassl, normal, problem
@@ -13,10 +14,10 @@ from tests.methods.tasks import batch_of, randoms
 from tests.methods.test_coop import class_text, tokens, tower
 
 EPOCHS, BATCH = 4, 5
-OWN = {"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.01}
+OWN: Settings = {"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.01}
 
 
-def made(*settings: dict[str, float | int | str]) -> Problem:
+def made(*settings: Settings) -> Problem:
     return problem(KgCoop, settings, encoder={"tower": tower()}, text={"tokens": tokens()})
 
 
@@ -65,7 +66,7 @@ def test_templates_that_are_its_own_words_are_at_no_distance() -> None:
 
 
 def test_held_harder_it_stays_nearer_to_the_templates() -> None:
-    own = {**OWN, "epochs": 12, "lr": 1e-3}
+    own: Settings = {**OWN, "epochs": 12, "lr": 1e-3}
     weak, strong = (made({**own, "strength": x}, own) for x in (0.0, 100.0))
     hand = weak.task.text["norm-mean"]
     near = [(made.head()["weight"][0] * hand).sum(-1).mean() for made in (weak, strong)]

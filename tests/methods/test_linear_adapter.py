@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional
 
+from cacheclip.methods.base import Settings
 from cacheclip.methods.linear_adapter import LinearAdapter
 from cacheclip.methods.prolip import Prolip
 from cacheclip.task import unit
@@ -12,7 +13,7 @@ EPOCHS = 9
 
 
 def test_it_is_the_recipe_written_out() -> None:
-    own = {"epochs": EPOCHS, "lr": 0.01}
+    own: Settings = {"epochs": EPOCHS, "lr": 0.01}
     made = problem(LinearAdapter, [own, {**own, "strength": 0.0}])
     assert made.setting("strength", 0) == round(1 / 3, 4)
     x_test = unit(normal(9, D, seed=4))
@@ -37,11 +38,11 @@ def test_it_is_the_recipe_written_out() -> None:
 
 
 def test_of_unit_features_it_is_prolip_with_the_identity_as_projection() -> None:
-    own = {"epochs": EPOCHS, "lr": 0.01}
+    own: Settings = {"epochs": EPOCHS, "lr": 0.01}
     made = problem(LinearAdapter, [own, {**own, "lr": 0.1}])
     identity = {"projection": torch.eye(D).double(), "projection-bias": torch.zeros(D).double()}
     twin = problem(Prolip, [own, {**own, "lr": 0.1}], layer="pre-projection", encoder=identity)
-    twin.task.pool["pre-projection"][:] = made.task.pool["image"]  # type: ignore[index]
+    twin.task.pool["pre-projection"][:] = made.task.pool["image"]
     got, expected = made.head()["map"], twin.head()["projection"]
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
 
@@ -50,7 +51,7 @@ def test_a_stronger_pull_stays_nearer_to_zero_shot() -> None:
     x = unit(normal(9, D, seed=4))
     away = []
     for strength in (0.0, 1.0, 100.0, 1e5):
-        own = {"epochs": 60, "lr": 0.01, "strength": strength}
+        own: Settings = {"epochs": 60, "lr": 0.01, "strength": strength}
         made = problem(LinearAdapter, [own, own])
         zero_shot = 100 * x @ made.task.text["norm-mean"].T
         away.append(float((made.logits({"image": x}) - zero_shot).abs().max()))

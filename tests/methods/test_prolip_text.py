@@ -5,16 +5,17 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
+from cacheclip.methods.base import Settings
 from cacheclip.methods.prolip_text import ProlipText
 from cacheclip.task import unit
 from tests.methods.explicit import C, D, Problem, normal, problem
 
 EPOCHS, WIDTH = 9, 5
 BEFORE, PROJECTION = normal(C, WIDTH, seed=6), normal(WIDTH, D, seed=7)
-OWN = {"epochs": EPOCHS, "lr": 0.01}
+OWN: Settings = {"epochs": EPOCHS, "lr": 0.01}
 
 
-def made(*settings: dict[str, float | int | str]) -> Problem:
+def made(*settings: Settings) -> Problem:
     return problem(
         ProlipText,
         settings,
