@@ -4,7 +4,7 @@ With K the kernel of N rows with themselves, R what is left to explain of them a
 
     a = (K / lambda + I)^-1 R        f(x) = K(x, rows) a
 
-minimises sum_i |r_i - f(x_i)|^2 + lambda |f|^2 but for the factor: that minimiser is f / lambda.
+is lambda times the function that makes sum_i |r_i - f(x_i)|^2 + lambda |f|^2 least.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 def rbf(x: Tensor, rows: Tensor, beta: Tensor) -> Tensor:
     """exp(-beta (1 - x r)) of unit rows x [.., n, D] and r [V, N, D]: [V, n, N]; beta [V]."""
-    return (x @ rows.mT).sub_(1).mul_(beta[:, None, None]).exp_()
+    return (x @ rows.mT).sub_(1).mul_(beta.to(x)[:, None, None]).exp_()
 
 
 class Ridge:
@@ -37,16 +37,17 @@ class Ridge:
         return (self._vectors @ (self._shrunk(lam).unsqueeze(-1) * self._rotated)).to(self._dtype)
 
     def left_out(self, lam: Tensor) -> Tensor:
-        """F at each row [V, N, C], fitted on the others: r_i - a_i / ((K / lambda + I)^-1)_ii.
+        """What f is at each row [V, N, C] as the others alone give it, without a fit for each.
 
-        That is of the plain regressor f / lambda (1 / lambda times K a), exactly.
+        It is lambda (r_i - a_i / ((K / lambda + I)^-1)_ii), for lambda [V] above 0.
         """
         shrunk = self._shrunk(lam)
         diagonal = torch.einsum("vnk,vk->vn", self._vectors.square(), shrunk)
         a = self._vectors @ (shrunk.unsqueeze(-1) * self._rotated)
-        return (self._targets - a / diagonal.unsqueeze(-1)).to(self._dtype)
+        own = self._targets - a / diagonal.unsqueeze(-1)
+        return (lam.double()[:, None, None] * own).to(self._dtype)
 
     def _shrunk(self, lam: Tensor) -> Tensor:
         """Eigenvalues of (K / lambda + I)^-1, [V, N]."""
         lam = lam.double()[:, None]
-        return lam / (self._values + lam)
+        return lam / (self._values + lam).clamp_min(torch.finfo(torch.float64).tiny)
