@@ -75,7 +75,7 @@ def _criterion(text: Tensor, keys: Tensor, labels: Tensor, variance: Tensor) -> 
     All products of members of two classes add up to (sum_c A_c)^2 - sum_c A_c^2, A_c being the sum
     of the members of c; with their means for sums that is the mean over pairs.
     """
-    V, C, D = text.shape
+    V, C = text.shape[:2]
     sums = text.scatter_add(1, labels.unsqueeze(-1).expand(keys.shape), keys)
     counts = text.new_ones(V, C).scatter_add_(1, labels, text.new_ones(labels.shape))
     means = sums / counts.unsqueeze(-1)
