@@ -4,6 +4,7 @@ from torch import Tensor
 
 from cacheclip.heads.cache import Cache, cache_logits, zero_shot_of
 from cacheclip.heads.cache_search import RANGES, tune
+from cacheclip.heads.channels import telling
 from cacheclip.methods.base import ClosedForm, Found, Params, Reads, Setting, from_zero
 from cacheclip.task import Query, Task, unit
 
@@ -37,9 +38,8 @@ class Ape(ClosedForm):
     def solve(self, task: Task) -> Params:
         """The cache in its channels, and how much each key counts."""
         text, keys = task.class_text("all:norm-mean"), task.mean_of_views()
-        score = _criterion(text, keys, task.labels, task.settings["variance"])
-        Q = max(1, round(float(self.settings["channels"]) * text.shape[-1]))
-        channels = score.topk(Q).indices.sort().values  # [V, Q]
+        means, share = _means(text, keys, task.labels), float(self.settings["channels"])
+        channels = telling(text, means, task.settings["variance"], share)  # [V, Q]
         cut = _cut(keys, channels)
         p = (cut @ _cut(text, channels).mT).softmax(-1)  # [V, N, C]
         own = p.gather(-1, task.labels.unsqueeze(-1)).squeeze(-1)
@@ -69,18 +69,11 @@ class Ape(ClosedForm):
         return Found(*tune(x, Cache.of(params), zero_shot, labels, alpha, beta, self.searched))
 
 
-def _criterion(text: Tensor, keys: Tensor, labels: Tensor, variance: Tensor) -> Tensor:
-    """How well each channel tells classes apart, [V, D].
-
-    All products of members of two classes add up to (sum_c A_c)^2 - sum_c A_c^2, A_c being the sum
-    of the members of c; with their means for sums that is the mean over pairs.
-    """
-    V, C = text.shape[:2]
+def _means(text: Tensor, keys: Tensor, labels: Tensor) -> Tensor:
+    """The mean of each class's text and keys, [V, C, D]."""
     sums = text.scatter_add(1, labels.unsqueeze(-1).expand(keys.shape), keys)
-    counts = text.new_ones(V, C).scatter_add_(1, labels, text.new_ones(labels.shape))
-    means = sums / counts.unsqueeze(-1)
-    alike = (means.sum(1).square() - means.square().sum(1)) / (C * (C - 1))
-    return variance[:, None] * text.var(1) - (1 - variance[:, None]) * alike
+    counts = text.new_ones(text.shape[:2]).scatter_add_(1, labels, text.new_ones(labels.shape))
+    return sums / counts.unsqueeze(-1)
 
 
 def _cut(x: Tensor, channels: Tensor) -> Tensor:
