@@ -39,16 +39,18 @@ def test_sentences_are_kept_beside_the_templates(
     assert caught.value.fix.startswith("write FILE.json, {class: list of sentences}, then: ")
     assert caught.value.fix.endswith(" --sentences FILE.json")
 
-    told = {"cat": ["A cat."], "dog": ["A hound.", "One {}."]}
+    long = "Cats " + "and cats " * 20
+    told = {"cat": ["A cat.", long], "dog": ["A hound.", "One {}."]}
     report = run(asked(pets, sentences=written(tmp_path, told)), home)
     assert report.encoded == 0
-    assert "mine.json: read as sentences by class, 1 to 2 a class" in report.notices
+    assert "mine.json: read as sentences by class, 2 a class" in report.notices
+    assert "1 prompts were cut to the encoder's context length" in report.notices
     found = home.find()
     assert found.text is not None
     assert found.sentences is not None
     assert found.text.template == "picture"
     assert found.text.path in plain.stores  # it is the one that was there
-    assert found.sentences.prompts == [["A cat."], ["A hound.", "One dog."]]
+    assert found.sentences.prompts == [["A cat.", long.strip()], ["A hound.", "One dog."]]
     raw, _ = load(EncoderSpec(f"local-dir:{tower}", device="cpu")).encode_texts(["A hound."])
     np.testing.assert_allclose(found.sentences.load()[1, 0], raw[0], rtol=2e-3, atol=1e-3)
     assert "sentences" in {entry.layer for entry in inventory(home)}

@@ -111,6 +111,7 @@ def test_an_import_gives_the_same_text_and_the_same_keys(tmp_path: Path) -> None
         (SENTENCES[..., :4], "its shape is"),
         (np.where(np.arange(C)[:, None, None] == 2, 0, SENTENCES), "classes without any: 2"),
         (SENTENCES * np.nan, "not finite"),
+        (SENTENCES.astype(complex), "and not floats"),
     ],
 )
 def test_misfits_are_said_by_the_name_that_was_given(sentences: Array, says: str) -> None:
