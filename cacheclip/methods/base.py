@@ -56,8 +56,9 @@ class Reads:
     Attributes:
         support: layers of the support pictures, as `Query` names them.
         query: layers of the pictures that it answers for.
-        text: text ensembles, as `Task.class_text` names them.
+        text: text ensembles, as `Task.text` names them.
         encoder: frozen parts of the encoder that know no class, as `Task.encoder` names them.
+        query_encoder: those of them that its answers take too, not the fit alone.
         query_views: whether it answers for a picture from several views of it.
     """
 
@@ -65,6 +66,7 @@ class Reads:
     query: tuple[str, ...] = ("image",)
     text: tuple[str, ...] = ()
     encoder: tuple[str, ...] = ()
+    query_encoder: tuple[str, ...] = ()
     query_views: bool = False
 
     @property
