@@ -31,7 +31,7 @@ from cacheclip.study.plan import (
     sentence,
 )
 from cacheclip.study.run import Outcome, run
-from cacheclip.study.sampling import notices, sampling
+from cacheclip.study.sampling import notices, sampled
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -256,7 +256,7 @@ def _asked(
     refuse_too_many(able, request.shots, request.seeds, policy, choices)
     drawing = any(method.learns == "support" and method.name in request.methods for method in able)
     shots = request.shots if drawing else ()
-    data.draws_are = sampling(request.draw, shots, request.seeds, data.features)
+    sampled(data, request.draw, shots, request.seeds)
     able = [
         method
         for method in able

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cacheclip.heads import transclip
 from cacheclip.heads.neighbours import Neighbours, nearest_others
-from cacheclip.methods.base import Method
+from cacheclip.methods.base import Method, Settings
 from cacheclip.methods.transclip_fs import TransclipFs
 from cacheclip.methods.transclip_zs import TransclipZs
 from cacheclip.task import unit
@@ -76,7 +76,7 @@ def test_zero_shot_is_the_equations_written_out() -> None:
 
 @pytest.mark.parametrize("order", ["support-first", "pictures-first"])
 def test_few_shots_are_the_equations_written_out(order: str) -> None:
-    own = {"rows": order}
+    own: Settings = {"rows": order}
     made = problem(TransclipFs, [own, own | {"gamma": 0.2, "text_weight": 1.0}], scale=SCALE)
     got = made.logits({"image": X}).softmax(-1)
     p = (SCALE * X @ made.task.text["norm-mean"].T).softmax(-1)
