@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PAIRS = 2**22  # cosines that are looked at together: the matrix of all pairs is never whole
+PAIRS = 2**24  # cosines that are looked at together: the matrix of all pairs is never whole
 
 
 @dataclass(frozen=True)
