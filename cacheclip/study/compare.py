@@ -231,7 +231,9 @@ class Comparison:
         """The cells whose rows are not among these; the others are done."""
         for p in planned:
             if p.row.row_id in there:
-                self._done[p.place] = there[p.row.row_id]
+                row = there[p.row.row_id]
+                own = row if row.setting else replace(row, setting=p.row.setting)  # an old row
+                self._done[p.place] = own
         return [p for p in planned if p.place not in self._done]
 
     def _at_once(self, block: Block, stack: Stack) -> int:
