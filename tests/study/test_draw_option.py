@@ -13,7 +13,7 @@ from cacheclip.errors import InputError, UsageError
 from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
-from tests.makers import cacheclip
+from tests.makers import build_home, cacheclip
 
 
 def made(home: Home, draw: str | Path | None, shots: int = 2, seeds: tuple[int, ...] = (1,)) -> Any:
@@ -130,3 +130,8 @@ def test_the_record_of_the_document_is_read_and_names_its_ids(home: Home, tmp_pa
     file.write_text(shown)
     row, _ = made(home, file).rows
     assert "no features or no label here: train/ant/1.png, train/bee/7.png" in row.error
+
+
+def test_coop_needs_no_validation_split(tmp_path: Path) -> None:
+    row, _ = made(build_home(tmp_path / "home", val=0), "coop").rows
+    assert (row.error, row.n_train) == (None, 8)
