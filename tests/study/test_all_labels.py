@@ -36,7 +36,7 @@ def compare(home: Home, request: Request) -> list[Row]:
 
 
 def test_all_shots_of_every_method_read_every_label(uneven: Home) -> None:
-    asked = Request(DEFAULT_METHODS, ("all",), (1,), "fixed", ("clip-adapter.epochs=3",))
+    asked = Request(DEFAULT_METHODS, ("all",), (1,), "fixed", {"clip-adapter": {"epochs": 3}})
     rows = {row.method: row for row in compare(uneven, asked)}
     assert rows.pop("zero-shot").n_train == 0
     assert len(rows) == len(DEFAULT_METHODS) - 1
@@ -168,7 +168,7 @@ def test_every_method_can_be_refitted_on_all_labels(name: str, uneven: Home) -> 
     from cacheclip.bundle import Bundle
     from cacheclip.study.fit import fit
 
-    quick = ("epochs=2",) if name == "clip-adapter" else ()
+    quick = {"epochs": 2} if name == "clip-adapter" else {}
     asked = Request((name,), ("all",), (1,), "fixed", quick)
     fitted = fit(asked, uneven.find(), uneven, final=True)
     assert fitted.bundle
