@@ -377,9 +377,9 @@ def test_a_bundle_of_pictures_takes_imported_features_when_told_that_they_are_it
     split = np.array(["train", "test", "test"] * 2)
     for name, width in (("same", DIM), ("thin", 5)):
         rows = np.random.default_rng(0).normal(size=(6, width))
-        own = {"labels": np.arange(6) // 3, "split": split}
-        np.savez(tmp_path / f"{name}.npz", features=rows, **own)
-        import_npz(tmp_path / f"{name}.npz", home)
+        file = tmp_path / f"{name}.npz"
+        np.savez(file, features=rows, labels=np.arange(6) // 3, split=split)
+        import_npz(file, home)
     words = ("predict", bundle, "--home", home.root, "--on")
     told = cacheclip(*words, "same")
     refused(told, 4, "their encoder is not known")
