@@ -11,12 +11,10 @@ import torch
 from cacheclip.answers import Rooted
 from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
-from cacheclip.errors import CacheclipError, StoreError, UsageError, argument
+from cacheclip.errors import CacheclipError, StoreError, argument
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
-from cacheclip.select import base as policies
-from cacheclip.select.base import Policy
 from cacheclip.store.source import Source
 from cacheclip.study import rows
 from cacheclip.study.data import SetData
@@ -30,6 +28,7 @@ from cacheclip.study.plan import (
     refuse_too_many,
     sentence,
 )
+from cacheclip.study.policy import policy_for
 from cacheclip.study.run import Outcome, run
 from cacheclip.study.sampling import notices, sampling
 from cacheclip.study.settings import Choices, Given, choices
@@ -250,7 +249,7 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
     names = dict.fromkeys((*request.floor, *request.methods))
     chosen = [methods.get(name) for name in names]
     given = choices(request.settings, chosen)
-    policy = _policy(request.select, data)
+    policy = policy_for(request.select, data)
     able, refusals = _able(chosen, request.methods, data)
     refuse_too_many(able, request.shots, request.seeds, policy, given)
     drawing = any(method.learns == "support" and method.name in request.methods for method in able)
@@ -372,24 +371,3 @@ def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | Cache
         return draw.holding(data.pool("val")) if block.policy.held == "all" else draw
     except CacheclipError as error:
         return error
-
-
-def _policy(name: str | None, data: SetData) -> Policy:
-    """The policy asked for, or the default; a selecting one needs validation images.
-
-    `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least.
-    """
-    val = set(data.pool("val").labels) - {-1}
-    complete = len(val) == len(data.classnames)
-    if name is None:
-        name = "full-val" if data.features.own else "fewshot-val" if complete else "fixed"
-        name = name if len(val) > 1 else "fixed"
-    policy = policies.get(name)
-    if (policy.held == "few" and not complete) or (policy.held == "all" and len(val) < 2):
-        wanted = "every class" if policy.held == "few" else "two classes at least"
-        raise UsageError(
-            f"{argument('select', policy.name)} needs validation images of {wanted}",
-            where=f"data set {data.features.dataset}, split val",
-            fix=f"use {argument('select', 'full-val' if len(val) > 1 else 'fixed')}",
-        )
-    return policy

@@ -23,6 +23,7 @@ from cacheclip.study import calibration, run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
 from cacheclip.study.data import SetData
 from cacheclip.study.fit import fit
+from cacheclip.study.policy import policy_for
 from cacheclip.study.settings import Given
 
 QUICK = {"clip-adapter": {"epochs": 3}}
@@ -246,8 +247,14 @@ def test_without_validation_images_the_constants_are_taken(
     home = make_home(tmp_path / "h", val=0)
     (row,) = compare(home, request(("tip-adapter",), (4,), (1,), None, {}))
     assert row.select == "fixed"
-    with pytest.raises(UsageError, match="validation images of every class"):
+    with pytest.raises(UsageError, match="validation images of every class") as caught:
         compare(home, request(("tip-adapter",), (4,), (1,), "fewshot-val", {}))
+    assert caught.value.fix == "use --select fixed"
+    own = replace(home.find(), dataset="folder/toys")
+    with pytest.raises(UsageError) as caught:
+        policy_for("full-val", SetData(own, torch.device("cpu"), 10**9))
+    assert "use --select fixed; or put pictures of each class into val/CLASS" in caught.value.fix
+    assert "then: cacheclip extract --dataset" in caught.value.fix
 
 
 def test_a_failed_cell_is_a_row_and_the_others_go_on(home: Home) -> None:
