@@ -1,5 +1,6 @@
 """`cacheclip compare`: a fair table of methods x settings x shots x seeds from the cache."""
 
+import shlex
 import sys
 from collections import Counter
 from functools import partial
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @options.select
 @options.draw
 @options.recipe
-@options.set_
+@options.settings
 @click.option(
     "--on-existing",
     type=click.Choice(["skip", "redo"]),
@@ -74,7 +75,7 @@ def command(
     select: str | None,
     draw: str | None,
     recipe: str | None,
-    set_: tuple[str, ...],
+    settings: dict[str, Any],
     on_existing: Literal["skip", "redo"],
     per_class: bool,
     max_memory: int | None,
@@ -112,7 +113,7 @@ def command(
         fewer=fewer,
         seeds=range(1, seeds + 1),
         select=select,
-        set=set_,
+        settings=settings,
         recipe=recipe,
         on_existing=on_existing,
         max_memory=max_memory,
@@ -151,7 +152,7 @@ def command(
         printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]
         if best:
             step = next_step.command(best, comparison.choices)
-            drawn = f" --draw {draw}" if draw else ""
+            drawn = f" --draw {shlex.quote(draw)}" if draw else ""
             steps += [next_step.why(best), f"next: {step}{drawn}{written.option}"]
     if as_json:
         output.data(printed)

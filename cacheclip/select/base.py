@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from cacheclip.errors import argument
 from cacheclip.methods.base import LOGIT_SCALE, SEARCH, TEXT_NORM, Method, Settings, Value
 from cacheclip.registry import Registry
 
@@ -135,5 +136,5 @@ def get(name: str) -> Policy:
     Raises:
         UsageError: there is no such policy.
     """
-    policy: Policy = POLICIES.file(name, where="--select").POLICY
+    policy: Policy = POLICIES.file(name, where=argument("select")).POLICY
     return policy

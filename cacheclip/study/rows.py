@@ -10,17 +10,19 @@ import numpy as np
 
 from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
+from cacheclip.engine.watch import STOPPED
 from cacheclip.files.disk import digest
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
 from cacheclip.study.calibration import Calibration
-from cacheclip.study.data import RANKED, SetData
+from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads
 from cacheclip.study.plan import Block, Cell
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
+from cacheclip.study.supports import RANKED
 from cacheclip.version import __version__
 
 # What a row says of its run before there was one.
@@ -56,7 +58,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
         select=block.policy.name,
-        draw=data.draws_are if block.method.learns == "support" else RANKED,
+        draw=data.supports.procedure if block.method.learns == "support" else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         **NOT_RUN,
         n_train=len(drawn.support) if drawn else 0,
@@ -68,6 +70,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         fewer="keep" if drawn and drawn.short else "error",
         choice_version=policies.VERSION if chooses else 1,
         text_norm=data.texts.norm if reads.raw_text else None,
+        setting=block.method.setting,
     )
 
 
@@ -109,7 +112,7 @@ def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
         precision=winner.precision if winner else None,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         error=None if winner else str(outcome.result),
-        learned=winner.method.learned(winner.params) if winner else None,
+        learned=outcome.learned if winner else None,
         **(_calibrated(outcome.calibration) if outcome.calibration else {}),
         border=race.border if winner else None,
         **(_tested(outcome.scores, classnames) if outcome.scores else {}),
@@ -168,8 +171,8 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
             "stores": data.stores(winner.method.reads, _splits_read(block, data)),
             "version": __version__,
         },
-        head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
-        learned=winner.method.learned(winner.params),
+        head={n: x[0].cpu().numpy() for n, x in winner.params.items() if n != STOPPED},
+        learned=outcome.learned,
         temperature=outcome.temperature,
     )
 

@@ -8,6 +8,7 @@ from math import ceil, floor, inf
 from statistics import mean, stdev
 
 from cacheclip.draws import ALL, Draw, Shots
+from cacheclip.errors import is_in_python
 from cacheclip.metrics import wilson
 from cacheclip.results import Row
 
@@ -65,7 +66,7 @@ def notes(
     if (apart := max(gaps, default=0)) >= 0.01:
         yield (
             f"macro accuracy, where every class counts the same, is up to {100 * apart:.1f} points "
-            "apart: macro_test in --json"
+            f"apart: macro_test in {'the rows' if is_in_python() else '--json'}"
         )
     zero_shot = next((r.top1_test for r in tested if r.method == "zero-shot"), None)
     for name, floor_ in (("zero-shot", zero_shot), ("one class", max(constants, default=None))):
@@ -111,6 +112,12 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
     return ", ".join(parts)
 
 
+def named(row: Row) -> str:
+    """Its method; one whose answers depend on other test pictures is marked."""
+    others = row.setting not in (None, "inductive")
+    return f"{row.method} ({row.setting})" if others else row.method
+
+
 def percent(fraction: float | None) -> str:
     """A fraction for people."""
     return "-" if fraction is None else f"{100 * fraction:.1f}"
@@ -146,7 +153,7 @@ def _lines(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
     for row in rows:
         told = varied[row.method, row.shots] if row.select == "fixed" else []
         settings = [f"{n}={_exact(row.hparams[n])}" for n in told if n in row.hparams]
-        columns = lines.setdefault(" ".join([row.method, *settings]), {})
+        columns = lines.setdefault(" ".join([named(row), *settings]), {})
         for k in [row.shots] if row.shots else shots:
             columns.setdefault(k, []).append(row)
     return shots, lines
