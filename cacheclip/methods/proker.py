@@ -10,7 +10,7 @@ from cacheclip.methods.base import ClosedForm, Found, Params, Reads, Settings, f
 from cacheclip.metrics import hits
 from cacheclip.task import Query, Task
 
-BETAS = (0.5, 0.8, 1.1, 1.5, 1.66, 1.7, 2.0, 2.6, 3.0, 4.0, 6.0, 9.0)
+BETAS = (0.5, 1.0, 1.5, 1.66, 1.7, 2.6, 3.0, 5.0)
 LAMS = (0.0, 1e-3, 3e-3, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.25, 0.4, 0.7, 1.0, 3.0)
 TRANSFERRED = {1: (3.0, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 16: (1.7, 0.1)}
 
