@@ -29,7 +29,7 @@ class Spoken(FewShotClassifier):
         return self
 
     def _sorted_text(self) -> Any:
-        X, y = np.asarray(self._given[0], float), np.ravel(self._given[1])
+        X, y = np.asarray(self._given[0], float), np.asarray(self._given[1]).ravel()
         return [X[y == label].mean(0) for label in self.classes_]
 
 
