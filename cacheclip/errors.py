@@ -30,7 +30,7 @@ SHOWN = 8  # names of a list that a message holds
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-# Whether what is said is read by who called a function. All rooms say it, from draws up.
+# Whether the reader called a function. Messages come from everywhere, so no argument says it.
 _IN_PYTHON: ContextVar[bool] = ContextVar("in_python", default=False)
 
 

@@ -77,8 +77,8 @@ def fit(
             max_memory=max_memory,
         )
         refuse_several(request)
-        untested = replace(request, tests=False, calibrate_anew=calibrate)
-        comparison = Comparison(untested, features.source)
+        wanted = replace(request, tests=False, calibrate_anew=calibrate)
+        comparison = Comparison(wanted, features.source)
         if len(comparison.blocks[0].cells) > 1:
             raise no_choice(request, features)
         said: list[str] = []
