@@ -38,6 +38,7 @@ from cacheclip.methods.settings import (
     SEARCH as SEARCH,
     STEP_WORDS as STEP_WORDS,
     TEXT_NORM as TEXT_NORM,
+    VIEWS as VIEWS,
     Setting as Setting,
     Settings as Settings,
     Value as Value,
@@ -60,14 +61,12 @@ class Reads:
         query: layers of the pictures that it answers for.
         text: text ensembles, as `Task.class_text` names them.
         encoder: frozen parts of the encoder that know no class, as `Task.encoder` names them.
-        query_views: whether it answers for a picture from several views of it.
     """
 
     support: tuple[str, ...] = ("image",)
     query: tuple[str, ...] = ("image",)
     text: tuple[str, ...] = ()
     encoder: tuple[str, ...] = ()
-    query_views: bool = False
 
     @property
     def raw_text(self) -> bool:
@@ -167,7 +166,8 @@ class Method(ABC):
     def static_of(cls, settings: Settings) -> Settings:
         """What the variants of a stack share: shapes, words and all that is said by a word."""
         static = {n: settings[n] for n, own in cls.table.items() if own.static and not own.unsaid}
-        return static | {n: v for n, v in settings.items() if isinstance(v, str)}
+        said = {n: v for n, v in settings.items() if isinstance(v, str) or cls.table[n].unsaid}
+        return static | said
 
     @classmethod
     def numbers_of(
@@ -215,7 +215,7 @@ class Method(ABC):
             given: settings that are chosen already; constants may depend on them.
             text_norm: mean norm of the classes' raw text.
         """
-        unsaid = {name: own.words[0] for name, own in cls.table.items() if own.unsaid}
+        unsaid = {name: own.default for name, own in cls.table.items() if own.unsaid}
         constants = {name: own.default for name, own in cls.table.items() if name not in unsaid}
         own = constants | cls.by_shots(shots) | dict(cls.recipes.get(recipe or "", {}))
         asked = {name: value for name, value in given.items() if unsaid.get(name) != value}
@@ -268,6 +268,11 @@ class Method(ABC):
     def learned(self, params: Params) -> dict[str, float]:
         """What one run [1, ...] found for settings given as `learned`, by name."""
         return {}
+
+    @property
+    def views(self) -> int:
+        """How many views of each support picture it reads; of other pictures always the one."""
+        return int(self.settings.get("views", 1))
 
     @property
     def searched(self) -> tuple[str, ...]:

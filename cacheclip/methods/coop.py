@@ -5,7 +5,15 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.prompts import class_features
 from cacheclip.heads.text_transformer import TextTransformer
-from cacheclip.methods.base import Params, Reads, Setting, Settings, Trained, steps
+from cacheclip.methods.base import (
+    VIEWS,
+    Params,
+    Reads,
+    Setting,
+    Settings,
+    Trained,
+    steps,
+)
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -16,7 +24,8 @@ class Coop(Trained):
     name at the end). They start as 16 draws from N(0, 0.02^2), or with context=words as the
     embeddings of "a photo of a". The recipe is the released one: SGD with momentum 0.9, lr 2e-3,
     decay 5e-4, batches of 32, 50 epochs at one shot, 100 at two and four, 200 above, a rate an
-    epoch, the last step. The release computes in fp16 and takes 50 epochs for ImageNet at any
+    epoch, the last step. An epoch takes the next of `views` of each picture, by default the picture
+    itself; the release crops anew each time. The release computes in fp16 and takes 50 epochs for ImageNet at any
     shots; here it is float32, and epochs go by shots alone. Vectors of each class's own (its CSC)
     are not here: they could not serve classes that were not learned from.
     """
@@ -31,6 +40,7 @@ class Coop(Trained):
         "context": Setting(16, 1, 64, words=("words",), shape=True),
         **steps(epochs=200, batch_size=32, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
+        **VIEWS,
     }
 
     @classmethod

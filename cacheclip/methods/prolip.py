@@ -6,7 +6,15 @@ from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import pulled
 from cacheclip.kernels import cosine_cross_entropy
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Params, Reads, Setting, Settings, Trained, steps
+from cacheclip.methods.base import (
+    VIEWS,
+    Params,
+    Reads,
+    Setting,
+    Settings,
+    Trained,
+    steps,
+)
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 PICTURES = "pre-projection"
@@ -17,9 +25,9 @@ class Prolip(Trained):
 
     v [E] is the feature before the encoder's projection P0 [E, D], whose bias b (of ResNets) stays;
     the penalty is the sum over all entries. Adam with eps 1e-4, 300 steps on all support pictures,
-    a new view of each in each step where a task has several (a study gives the plain one), a
-    cosine to 0. Constants are those of the
-    runs that the authors make without validation pictures: strength 1 / K for K shots, lr 1e-5.
+    the next of `views` of each in each step (the release draws 300), a cosine to 0. Constants are
+    those of the runs that the authors make without validation pictures: strength 1 / K for K shots,
+    lr 1e-5; but pictures are as they are unless views are asked for.
     Their search tries 49 pairs, lr from 1e-2 to 1e-8 and strength from 10 to 0; the grid here is
     its middle.
     """
@@ -37,6 +45,7 @@ class Prolip(Trained):
     table = {
         "strength": Setting(1.0, 0.0, 1e6, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high"),
         **steps(lr=1e-5, epochs=300, batch_size=10**6, optimizer="adam"),
+        **VIEWS,
     }
 
     @classmethod

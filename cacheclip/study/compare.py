@@ -252,7 +252,7 @@ def _asked(
     chosen = [methods.get(name) for name in names]
     choices = settings.parse(request.set, chosen)
     policy = _policy(request.select, data)
-    able, refusals = _able(chosen, request.methods, data)
+    able, refusals = _able(chosen, request.methods, choices, data)
     refuse_too_many(able, request.shots, request.seeds, policy, choices)
     drawing = any(method.learns == "support" and method.name in request.methods for method in able)
     shots = request.shots if drawing else ()
@@ -293,7 +293,10 @@ def _untestable(data: SetData) -> StoreError:
 
 
 def _able(
-    chosen: Sequence[type[Method]], asked: Sequence[str], data: SetData
+    chosen: Sequence[type[Method]],
+    asked: Sequence[str],
+    choices: Mapping[str, settings.Choices],
+    data: SetData,
 ) -> tuple[list[type[Method]], list[str]]:
     """The methods that the set has all features for, and why each other one does not run.
 
@@ -305,9 +308,10 @@ def _able(
     lacking: dict[str, StoreError] = {}
     for method in chosen:
         reads = method().reads
+        views = max(int(n) for n in choices[method.name].get("views", (1,)))
         if reads.text and features.text is None:
             why[method.name] = f"it needs text features, and {features.dataset} has none"
-        elif (error := data.lacking(reads)) is not None:
+        elif (error := data.lacking(reads, views)) is not None:
             why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
     able = [method for method in chosen if method.name not in why]
     if not any(method.name in asked for method in able):

@@ -41,11 +41,16 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     """The row of a cell before it runs: all that decides its result, and so its row_id."""
     drawn = cell.draw if isinstance(cell.draw, Draw) else None
     splits = [*_splits_read(block, data), *(["test"] if data.tested else [])]
-    reads = block.method.of(cell.candidates[0]).reads
-    stores = data.stores(reads, splits)
+    rivals = [block.method.of(settings) for settings in cell.candidates]
+    reads = rivals[0].reads
+    views = sorted({rival.views for rival in rivals})
+    stores = {}
+    for count in views:
+        stores |= data.stores(reads, splits, count)
     chooses = block.policy.selects
     return Row(
         **_of_data(data),
+        views=None if views == [1] else ",".join(map(str, views)),
         template=_template(reads, data),
         method=block.method.name,
         method_version=block.method.version,
@@ -81,7 +86,6 @@ def _of_data(data: SetData) -> dict[str, Any]:
         "model": features.encoder["name"],
         "pretrained": features.encoder["pretrained"],
         "encoders": [features.name],
-        "views": None,
         "keys": None,
         "test_id": data.test_id,
         "n_classes": len(data.classnames),
@@ -165,7 +169,9 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
             "init_seed": outcome.cell.seed if issubclass(block.method, Trained) else None,
             "select": block.policy.name,
             "draw_id": draw.draw_id if draw else None,
-            "stores": data.stores(winner.method.reads, _splits_read(block, data)),
+            "stores": data.stores(
+                winner.method.reads, _splits_read(block, data), winner.method.views
+            ),
             "version": __version__,
         },
         head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
