@@ -31,7 +31,7 @@ def unit_rows(n: int, seed: int) -> Tensor:
 
 
 def layers(n: int, seed: int) -> dict[str, Tensor]:
-    return {"image": unit_rows(n, seed), "pre-projection": pictures(n, seed)["pre-projection"]}
+    return pictures(n, seed) | {"image": unit_rows(n, seed)}
 
 
 def task_of(method: type[Method], variants: int = 1, order: list[int] | None = None) -> Task:
@@ -113,7 +113,7 @@ def test_a_first_word_stands_in_no_settings(method: type[Method]) -> None:
     plain = method.fixed(4, 100.0)
     unsaid = {name: own for name, own in method.table.items() if own.unsaid}
     assert plain.keys() == method.table.keys() - unsaid.keys()
-    first = {name: own.words[0] for name, own in unsaid.items()}
+    first = {name: own.default for name, own in unsaid.items()}
     assert method.fixed(4, 100.0, None, first) == plain
     asked = method.fixed(4, 100.0, None, {"class_weight": "balanced"})
     assert asked == plain | {"class_weight": "balanced"}
