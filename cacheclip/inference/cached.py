@@ -122,7 +122,8 @@ def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]
         found: dict[str, NDArray[np.float32]] = {}
         for layer, store in stores.items():
             read = store.read_rows(good, normalize=layer == "image")
-            found |= {layer: read.features, f"{layer}{NORM}": read.norm[:, None]}
+            x = read.features.reshape(len(good), *store.shape)
+            found |= {layer: x, f"{layer}{NORM}": read.norm[:, None]}
         yield Part(
             ids=ids[part.start : part.stop],
             layers={name: found[name] for name in bundle.layers},

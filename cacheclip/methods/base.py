@@ -113,7 +113,8 @@ class Method(ABC):
     Class attributes:
         paper: arXiv number, or where the method comes from.
         version: raised whenever results change.
-        learns: what a fit learns from: `support`, then seeds and shots count, or `nothing`.
+        learns: what a fit learns from: `support`, then seeds and shots count; `held-out`, the
+            pictures that a search looks at, where a policy chooses; or `nothing`.
         setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
             set; `online`: on the pictures before it in the stream.
         transfers: whether `head` can serve classes that were not learned from.
@@ -129,7 +130,7 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    learns: ClassVar[Literal["support", "nothing"]] = "support"
+    learns: ClassVar[Literal["support", "held-out", "nothing"]] = "support"
     setting: ClassVar[Literal["inductive", "transductive", "online"]] = "inductive"
     transfers: ClassVar[bool] = False
     equivariant: ClassVar[bool] = True

@@ -179,8 +179,7 @@ def _entry(name: str) -> Entry:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Reads"
         for keyword in node.keywords
     }
-    nothing = "learns" in told and ast.literal_eval(told["learns"]) == "nothing"
-    pictures = "" if nothing else "pictures"
+    pictures = "" if "learns" in told else "pictures"  # it says so where it learns from none
     text = "text" if asked & {"text", "encoder"} else ""
     return Entry(
         name=name,

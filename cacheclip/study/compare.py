@@ -25,6 +25,7 @@ from cacheclip.study.plan import (
     Block,
     Cell,
     Stack,
+    depends_on_draws,
     blocks,
     parts,
     refuse_too_many,
@@ -254,7 +255,7 @@ def _asked(
     policy = _policy(request.select, data)
     able, refusals = _able(chosen, request.methods, choices, data)
     refuse_too_many(able, request.shots, request.seeds, policy, choices)
-    drawing = any(method.learns == "support" and method.name in request.methods for method in able)
+    drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in able)
     shots = request.shots if drawing else ()
     data.draws_are = sampling(request.draw, shots, request.seeds, data.features)
     able = [
@@ -370,7 +371,7 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
 
 
 def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:
-    if cell.seed is None or block.method.learns == "nothing":
+    if cell.seed is None or not block.drawn:
         return None
     try:
         draw = data.draw(block.shots, cell.seed, fewer)

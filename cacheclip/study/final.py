@@ -24,7 +24,7 @@ def refuse_final(block: Block) -> None:
         UsageError: it is such a method, or views of the pictures are asked for.
     """
     method = block.method
-    if method.learns == "nothing" or method.setting != "inductive":
+    if method.learns != "support" or method.setting != "inductive":
         raise UsageError(
             f"{method.name} has nothing to refit: it learns from no labelled picture",
             where="--final",

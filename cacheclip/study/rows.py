@@ -61,10 +61,10 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
         select=block.policy.name,
-        draw=data.draws_are if block.method.learns == "support" else RANKED,
+        draw=data.draws_are if block.drawn else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         **NOT_RUN,
-        n_train=len(drawn.support) if drawn else 0,
+        n_train=len(drawn.support) if drawn and block.method.learns == "support" else 0,
         n_failed=sum(data.failed(split) for split in splits),
         store_key=digest(stores)[:16],
         stores=stores,
@@ -182,7 +182,7 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
 
 def _splits_read(block: Block, data: SetData) -> list[str]:
     """The splits that the fit and the choice read."""
-    if block.method.learns == "nothing":
+    if not block.drawn:
         return []
     return ["train", "val"] if block.policy.selects and data.pool("val").ids else ["train"]
 
