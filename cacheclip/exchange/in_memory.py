@@ -164,7 +164,8 @@ class ArraySet:
             raise StoreError(
                 f"there are no {what} of split {split}",
                 where=f"data set {self.dataset}: arrays are the layer image of their splits",
-                fix="take another method, or encode the pictures: cacheclip extract --help",
+                fix=f"{'take another method' if views is None else 'leave views out'}, or encode "
+                "the pictures: cacheclip extract --help",
             )
         return self._stores[split]
 

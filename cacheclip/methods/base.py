@@ -149,14 +149,12 @@ class Method(ABC):
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
         named = {*cls.off}.union(*cls.recipes.values())
-        wrong = wrong_in(cls.table, named) if cls.paper else "no paper"
-        if wrong is not None:
+        if wrong := wrong_in(cls.table, named) if cls.paper else "no paper":
             raise TypeError(f"{cls.__name__}: {wrong}")
 
     def __init__(self, **static: Value) -> None:
-        table = self.table.items()
-        constants = {n: own.default for n, own in table if own.static and not own.unsaid}
-        self.settings: Settings = constants | static
+        said = {name: own for name, own in self.table.items() if own.static and not own.unsaid}
+        self.settings: Settings = {name: own.default for name, own in said.items()} | static
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -166,9 +164,7 @@ class Method(ABC):
     @classmethod
     def static_of(cls, settings: Settings) -> Settings:
         """What the variants of a stack share: shapes, words and all that is said by a word."""
-        static = {n: settings[n] for n, own in cls.table.items() if own.static and not own.unsaid}
-        said = {n: v for n, v in settings.items() if isinstance(v, str) or cls.table[n].unsaid}
-        return static | said
+        return {n: v for n, v in settings.items() if cls.table[n].static or isinstance(v, str)}
 
     @classmethod
     def numbers_of(
@@ -272,14 +268,13 @@ class Method(ABC):
 
     @property
     def views(self) -> int:
-        """How many views of each support picture it reads; of other pictures always the one."""
+        """Of each support picture that it reads; other pictures are read as they are."""
         return int(self.settings.get("views", 1))
 
     @property
     def searched(self) -> tuple[str, ...]:
         """The settings that `search` is to find; when to stop is found on the way."""
-        named = (name for name, value in self.settings.items() if value == SEARCH)
-        return tuple(name for name in named if name != "stop")
+        return tuple(n for n, value in self.settings.items() if value == SEARCH and n != "stop")
 
     @property
     def stops(self) -> bool:
@@ -328,8 +323,7 @@ class Online(Method, ABC):
 class Trained(Method, ABC):
     """A method that gradient steps fit.
 
-    Its settings of the steps are always called lr, epochs, batch_size, optimizer, weight_decay and
-    schedule.
+    Its settings of the steps are called as in `settings.steps`.
 
     Class attributes:
         drop_last: skip an epoch's partial batch where a full one exists.

@@ -19,7 +19,7 @@ TRIED = {
 
 
 class Calip(ClosedForm):
-    """Logits s (x T^T + beta2 x T_a^T + beta3 p T^T) (2209.14169, equations 4 to 8).
+    """Logits s (x T^T + beta2 x T_a^T + beta3 p T^T) (2209.14169).
 
     S are the unit features of a picture's M parts (49 of a ResNet, 16 of nano) and A = 2 S T^T.
     Text looks at the picture: T_a is the mean of S, for each class under the softmax of A over
@@ -59,17 +59,14 @@ class Calip(ClosedForm):
             return None
         plain, *others = _three(params, query)
         hits, log_p = [], []
-        points = list(product(*(TRIED[name] for name in searched)))
+        grid = product(*(TRIED[name] for name in searched))
+        points = plain.new_tensor(list(grid))  # [T, settings]
         for point in points:
-            own = {
-                name: torch.full_like(params[name], value)
-                for name, value in zip(searched, point, strict=True)
-            }
+            own = {n: x.expand_as(params[n]) for n, x in zip(searched, point, strict=True)}
             logits = _weighed(params | own, plain, *others)
             hits.append((logits.argmax(-1) == labels).sum(-1))
             log_p.append(label_log_p(logits, labels))
-        tried = params["weight"].new_tensor(points).T  # [settings, T]
-        settings = {n: x.expand(len(plain), -1) for n, x in zip(searched, tried, strict=True)}
+        settings = {n: x.expand(len(plain), -1) for n, x in zip(searched, points.T, strict=True)}
         return Found(settings, torch.stack(hits, 1), torch.stack(log_p, 1))
 
 

@@ -19,8 +19,8 @@ class Clap(Trained):
     epochs, a rate an epoch, the last step.
 
     An epoch is max(1, floor(N / 256)) steps, as released. There each of its batches is drawn from
-    all twenty views of all pictures; here an epoch takes one view of each of `views`, the next
-    epoch the next one, and it is the picture itself unless views=20.
+    all of twenty crops of all pictures; here an epoch takes the next of their `views`, by default
+    the picture itself.
     """
 
     paper = "2312.12730"

@@ -43,8 +43,8 @@ class ClipAdapter(Trained):
     schedule nor decay: epochs stay CoOp's, the others are the plainest. It chose the ratio for each
     data set and does not say on which images; here 0.2 stays unless a policy chooses.
 
-    An epoch takes one of `views` of each picture, the next epoch the next one: the release crops
-    anew each time, and here it is the picture itself unless views are asked for.
+    Each epoch of the release crops the pictures anew; here it takes the next of their `views`, by
+    default the picture itself.
 
     `precision` is that of the products of the image branch's steps: auto takes bf16 where the CPU
     has hardware for it and a batch is large enough to gain. Weights and logits stay fp32.

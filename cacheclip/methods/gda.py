@@ -20,7 +20,8 @@ class Gda(ClosedForm):
     unit prompts. A selecting policy tries the released decades of alpha, from 1e-4 to 100, and 0,
     zero-shot. The authors give no constant, for they always choose: here it is 1. With one picture
     a class and one view of it there is no covariance, w is 0 and the answer is zero-shot's: so it
-    is at one shot unless views=10, the number that the release pools.
+    is at one shot without `views`. The release pools ten crops; the more views, the less the
+    covariance is shrunk, and at alpha 1 the answer may fall below zero-shot.
     """
 
     paper = "2402.04087"

@@ -115,7 +115,8 @@ def steps(**own: Value) -> dict[str, Setting]:
 CLASS_WEIGHT = {"class_weight": Setting("none", words=("none", "balanced"), unsaid=True)}
 PRIOR = {"prior": Setting("support", words=("support", "uniform"), unsaid=True)}
 
-# How many views of each support picture are read, the picture itself the first of them.
+# How many views of each support picture are read: the picture itself, and crops of half of it or
+# more, as Tip-Adapter's. Unasked it is the picture alone, since a store of views has to be made.
 VIEWS = {"views": Setting(1, 1, 1000, shape=True, unsaid=True)}
 
 

@@ -12,10 +12,10 @@ class TipAdapter(ClosedForm):
     """Logits s x T^T + alpha exp(-beta (1 - x K^T)) Y (2111.03930, equations 4 and 5).
 
     Keys K are unit rows along the mean of the raw features of each support picture's `views`: one
-    by default, the picture itself, where the release takes ten. Values Y are their one-hot labels.
-    The constants are the paper's for ImageNet. A selecting policy searches 200 values of beta,
-    which span those of the released searches, and for each all alphas from 0, zero-shot, to 50, the
-    end of the widest of them; of alphas with equal hits the one nearest to 0 counts.
+    by default, the picture itself, where the release takes ten crops. Values Y are their labels,
+    one-hot. The constants are the paper's for ImageNet. A selecting policy searches 200 values of
+    beta, which span those of the released searches, and for each all alphas from 0, zero-shot, to
+    50, the end of the widest of them; of alphas with equal hits the one nearest to 0 counts.
     alpha counts in logits, whose spread is about the same at every logit scale, so it is not
     rescaled: at scale 16 the best alpha was larger than at 100, not smaller.
     """

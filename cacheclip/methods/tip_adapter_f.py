@@ -28,8 +28,9 @@ class TipAdapterF(Trained):
     with lr 1e-3, eps 1e-4 and decay 0.01, 20 epochs in batches of 256, a cosine per step. Alpha and
     beta are constants while the keys are trained; a selecting policy then searches them as for
     Tip-Adapter. The released code also keeps the epoch that is best on the test set: not here, the
-    last one counts. Of several `views` keys start along the mean of the raw features, as the
-    paper's do of ten, and each epoch takes the next one.
+    last one counts. Keys start along the mean of the raw features of `views` of each picture, and
+    each epoch takes the next one; by default it is the picture itself, in the release ten crops for
+    the keys and a new one an epoch.
     """
 
     paper = "2111.03930"

@@ -14,8 +14,8 @@ class ZsLp(Trained):
 
     T is the mean of each class's raw text. The recipe is CLAP's without its pull: SGD with momentum
     0.9, lr 0.1, no decay, batches of 256, 300 epochs, a rate an epoch, the last step. Nothing holds
-    the classes back, so that few shots may lead below zero-shot. Its twenty views are views=20,
-    one of them an epoch; by default pictures are as they are.
+    the classes back, so that few shots may lead below zero-shot. An epoch takes the next of the
+    pictures' `views`, by default the picture itself, where the release pools twenty crops.
     """
 
     paper = "2312.12730"

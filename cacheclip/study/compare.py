@@ -25,8 +25,8 @@ from cacheclip.study.plan import (
     Block,
     Cell,
     Stack,
-    depends_on_draws,
     blocks,
+    depends_on_draws,
     parts,
     refuse_too_many,
     sentence,
@@ -279,8 +279,7 @@ def _asked(
 
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
     """The norm that constants follow; text is not read where no method has such constants."""
-    follows = any(method().reads.raw_text for method in chosen)
-    return data.text_norm if follows else TEXT_NORM
+    return data.text_norm if any(own().reads.raw_text for own in chosen) else TEXT_NORM
 
 
 def _untestable(data: SetData) -> StoreError:
@@ -309,10 +308,9 @@ def _able(
     lacking: dict[str, StoreError] = {}
     for method in chosen:
         reads = method().reads
-        views = max(int(n) for n in choices[method.name].get("views", (1,)))
         if reads.text and features.text is None:
             why[method.name] = f"it needs text features, and {features.dataset} has none"
-        elif (error := data.lacking(reads, views)) is not None:
+        elif (error := data.lacking(reads, choices[method.name].get("views", (1,)))) is not None:
             why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
     able = [method for method in chosen if method.name not in why]
     if not any(method.name in asked for method in able):

@@ -16,7 +16,7 @@ from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import InputError, ProtocolError, StoreError
 from cacheclip.files.disk import digest
-from cacheclip.methods.base import TEXT_NORM, Method, Reads, Settings
+from cacheclip.methods.base import TEXT_NORM, Method, Reads, Settings, Value
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.features import VIEWED, VIEWS
 from cacheclip.store.source import About, Source, store_layer
@@ -242,16 +242,17 @@ class SetData:
         pool = {name: x.to(self.device) for name, x in pool.items()}
         return pool, self._index([[position[row] for row in rows] for rows in drawn])
 
-    def lacking(self, reads: Reads, views: int = 1) -> StoreError | None:
+    def lacking(self, reads: Reads, views: Iterable[Value] = (1,)) -> StoreError | None:
         """What is missing of what a method reads beside the layer that every set has; or None.
 
         Args:
             reads: what it reads.
-            views: of each support picture, at most.
+            views: counts of each support picture's; a store of the most serves the others too.
         """
+        most = max(int(count) for count in views)
         try:
             for split in self.labelled_splits:
-                own = _views_read(views, split)
+                own = _views_read(most, split)
                 there = {IMAGE} if own == 1 else set()
                 for layer in _layers_read(reads, split) - there:
                     self._layers.store(split, layer, own)

@@ -175,9 +175,9 @@ def blocks(
 
     A method that learns from no picture (zero-shot) is one cell, whatever the shots and seeds, or
     one a seed where that orders its stream: nothing is chosen, its constants stand. So do those of
-    one that learns from held-out pictures alone, unless the policy chooses. A method that does not know the recipe asked for runs
-    as it does unasked. Constants that depend on the shots are under `all` those of `per_class`
-    shots, the training images a class on average.
+    one that learns from held-out pictures alone, unless the policy chooses. A method that does not
+    know the recipe asked for runs as it does unasked. Constants that depend on the shots are under
+    `all` those of `per_class` shots, the training images a class on average.
 
     Raises:
         UsageError: no method knows the recipe, or a search has nothing to search on.
@@ -202,9 +202,7 @@ def blocks(
     return made
 
 
-def _seeds_of(
-    method: type[Method], policy: Policy, seeds: Sequence[int]
-) -> Sequence[int | None]:
+def _seeds_of(method: type[Method], policy: Policy, seeds: Sequence[int]) -> Sequence[int | None]:
     """The seeds where they change anything: a draw, or the order of a stream."""
     return seeds if depends_on_draws(method, policy) or method.setting == "online" else [None]
 

@@ -44,7 +44,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     rivals = [block.method.of(settings) for settings in cell.candidates]
     reads = rivals[0].reads
     views = sorted({rival.views for rival in rivals})
-    stores = {}
+    stores: dict[str, str] = {}
     for count in views:
         stores |= data.stores(reads, splits, count)
     chooses = block.policy.selects

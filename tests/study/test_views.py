@@ -107,9 +107,7 @@ def test_views_are_chosen_like_any_setting(viewed: Home) -> None:
 
 
 def test_a_word_that_goes_unsaid_may_be_one_of_several(home: Home) -> None:
-    request = asked(
-        "class_weight=none,balanced", methods=("linear-probe",), select="full-val"
-    )
+    request = asked("class_weight=none,balanced", methods=("linear-probe",), select="full-val")
     (row,) = [row for row in rows_of(home, request) if row.method == "linear-probe"]
     tried = {point["hparams"].get("class_weight", "none") for point in row.curve or ()}
     assert tried == {"none", "balanced"}
@@ -126,7 +124,9 @@ def test_views_that_are_not_there_are_an_error_that_makes_them(home: Home) -> No
     assert said.startswith("gda does not run: there are no 4 views of layer image of split train;")
     assert "--views 4" in said
     x = np.random.default_rng(0).normal(size=(8, 4))
-    arrays = Features.of(x, np.arange(8) // 4, split=["train", "test"] * 4, text=x[:2], logit_scale=9)
+    arrays = Features.of(
+        x, np.arange(8) // 4, split=["train", "test"] * 4, text=x[:2], logit_scale=9
+    )
     with pytest.raises(StoreError, match="no 2 views of layer image"):
         Comparison(asked("views=2"), arrays.source)
 
