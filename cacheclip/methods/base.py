@@ -113,8 +113,7 @@ class Method(ABC):
     Class attributes:
         paper: arXiv number, or where the method comes from.
         version: raised whenever results change.
-        learns: what a fit learns from: `support`, then seeds and shots count; `held-out`, the
-            pictures that a search looks at, where a policy chooses; or `nothing`.
+        learns: from `support` pictures, from the `held-out` ones of its search, or `nothing`.
         setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
             set; `online`: on the pictures before it in the stream.
         transfers: whether `head` can serve classes that were not learned from.
@@ -164,7 +163,8 @@ class Method(ABC):
     @classmethod
     def static_of(cls, settings: Settings) -> Settings:
         """What the variants of a stack share: shapes, words and all that is said by a word."""
-        return {n: v for n, v in settings.items() if cls.table[n].static or isinstance(v, str)}
+        static = {name for name, own in cls.table.items() if own.static}
+        return {n: v for n, v in settings.items() if n in static or isinstance(v, str)}
 
     @classmethod
     def numbers_of(

@@ -12,6 +12,7 @@ from cacheclip.task import Query, Task, unit
 
 PARTS = "patches"
 SHARPNESS = 2.0  # of both attentions
+AT_ONCE = 256  # pictures of a search: what attention holds is M (C + D) numbers for each
 TRIED = {
     "beta2": tuple(round(0.2 * k, 2) for k in range(11)),
     "beta3": tuple(round(0.02 * k, 2) for k in range(9)),
@@ -21,12 +22,11 @@ TRIED = {
 class Calip(ClosedForm):
     """Logits s (x T^T + beta2 x T_a^T + beta3 p T^T) (2209.14169).
 
-    S are the unit features of a picture's M parts (49 of a ResNet, 16 of nano) and A = 2 S T^T.
-    Text looks at the picture: T_a is the mean of S, for each class under the softmax of A over
-    parts. Parts look at the text: each is the mean of T under the softmax of A over classes, and p
-    is the mean of those means plus their maximum. Neither is normalised again. Of a vision
-    transformer the parts are its tokens through the last norm and projection, which no CLIP was
-    trained for.
+    S are the unit features of a picture's M parts (49 of a ResNet, 16 of nano; of a vision
+    transformer its tokens, which no CLIP was trained to project) and A = 2 S T^T. Text looks at the
+    picture: T_a is the mean of S, for each class under the softmax of A over parts. Parts look at
+    the text: each is the mean of T under the softmax of A over classes, and p is the mean of those
+    means plus their maximum. Neither is normalised again.
 
     The constants are those of the released run, ImageNet through RN101. The release searches 200
     values each of beta2 from 0.001 to 2 and of beta3 from 0.001 to 0.156 on the test pictures; a
@@ -57,7 +57,9 @@ class Calip(ClosedForm):
         searched = self.searched
         if not searched:
             return None
-        plain, *others = _three(params, query)
+        n = len(query)
+        some = [_three(params, query.part(k, min(n, k + AT_ONCE))) for k in range(0, n, AT_ONCE)]
+        plain, *others = (torch.cat(logits, 1) for logits in zip(*some, strict=True))
         hits, log_p = [], []
         grid = product(*(TRIED[name] for name in searched))
         points = plain.new_tensor(list(grid))  # [T, settings]
