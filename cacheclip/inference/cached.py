@@ -101,7 +101,9 @@ def cached_rows(bundle: Bundle, cached: Cached) -> Iterator[Part]:
 def learned_from(bundle: Bundle, features: FeatureSet, split: str) -> bool:
     """Whether the bundle's fit, or the choice of its settings, read rows of a split."""
     read = bundle.provenance.get("stores")
-    return isinstance(read, dict) and features.store(split).digest in read.values()
+    stores = (*features.images.items(), *features.views.items())
+    own = {store.digest for (at, *_), store in stores if at == split}
+    return isinstance(read, dict) and not own.isdisjoint(read.values())
 
 
 def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]:

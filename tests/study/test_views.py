@@ -8,8 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cacheclip.bundle import Bundle
 from cacheclip.errors import StoreError, UsageError
 from cacheclip.features import Features
+from cacheclip.inference.cached import cached_rows, find_cached, learned_from
+from cacheclip.inference.rows import predict_rows
 from cacheclip.methods.gda import Gda
 from cacheclip.methods.prolip import Prolip
 from cacheclip.methods.tip_adapter import TipAdapter
@@ -139,4 +142,11 @@ def test_what_learns_from_all_splits_has_no_views(viewed: Home) -> None:
 def test_a_bundle_of_views_answers_for_pictures_as_they_are(viewed: Home) -> None:
     fitted = fit(asked("views=3", methods=("tip-adapter-f",)), viewed.find(), viewed)
     assert fitted.bundle is not None
-    assert fitted.row.hparams["views"] == 3
+    bundle, found = Bundle.read(fitted.bundle), viewed.find()
+    assert bundle.static["views"] == 3
+    assert [learned_from(bundle, found, split) for split in ("train", "test")] == [True, False]
+    answers = list(
+        predict_rows(bundle, cached_rows(bundle, find_cached(bundle, viewed, "toys/test")), 1)
+    )
+    right = sum(a.top[0][0] == a.label for a in answers)
+    assert right / len(answers) == fitted.row.top1_test
