@@ -40,6 +40,8 @@ class Note:
         text_digest: digest of its key.
         failed: pictures that could not be read or encoded.
         truncated: prompts that were cut to the context length.
+        sentences: the text store of sentences, relative to the home; None without any.
+        sentences_digest: digest of its key.
     """
 
     model: str
@@ -52,6 +54,14 @@ class Note:
     text_digest: str
     failed: int
     truncated: int
+    sentences: str | None = None
+    sentences_digest: str | None = None
+
+    @property
+    def places(self) -> list[str]:
+        """All stores, relative to the home."""
+        sentences = [] if self.sentences is None else [self.sentences]
+        return [*self.stores, *self.parts, self.text, *sentences]
 
 
 @cache
@@ -95,6 +105,12 @@ def memo_digest(plan: Plan) -> str:
             "classnames": list(plan.prompts.classnames),
             "layers": sorted(plan.request.layers),
             "views": plan.request.views,
+            # Left out without any, so that older notes still hold.
+            **(
+                {"sentences": [plan.sentences.template, plan.sentences.digest]}
+                if plan.sentences
+                else {}
+            ),
             "versions": versions(),
         }
     )
@@ -111,6 +127,10 @@ def recall(home: Home, key: str, plan: Plan) -> Note | None:
             return None
         stores = [Store.open(home.root / place) for place in note.stores]
         text = TextStore.open(home.root / note.text)
+        if note.sentences is not None:
+            sentences = TextStore.open(home.root / note.sentences)
+            if not sentences.header.whole or sentences.digest != note.sentences_digest:
+                return None
         parts = [PartStore.open(home.root / place) for place in note.parts]
         if not _agrees(note, stores, text, parts):
             return None

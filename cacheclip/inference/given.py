@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cacheclip.bundle import Bundle
+from cacheclip.classifier import Classifier
 from cacheclip.errors import InputError
 from cacheclip.exchange.arrays import NORMS
 from cacheclip.exchange.features_file import FeaturesFile
@@ -50,9 +51,10 @@ def given_rows(bundle: Bundle, file: FeaturesFile) -> Iterator[Part]:
 
 def _refuse_unfit(bundle: Bundle, file: FeaturesFile) -> None:
     unknown = [name for name in bundle.layers if name not in KNOWN]
-    if unknown:
+    parts = [f"the encoder's {name}" for name in Classifier(bundle).method.reads.query_encoder]
+    if unknown or parts:
         raise InputError(
-            f"{bundle.method} reads {', '.join(unknown)} of a picture, which a file of features "
+            f"{bundle.method} reads {', '.join(unknown + parts)}, which a file of features "
             "does not have",
             where=str(file.path),
             fix="extract the data set, then: cacheclip predict BUNDLE --on SET",

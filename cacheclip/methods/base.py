@@ -59,14 +59,16 @@ class Reads:
     Attributes:
         support: layers of the support pictures, as `Query` names them.
         query: layers of the pictures that it answers for.
-        text: text ensembles, as `Task.class_text` names them.
+        text: text ensembles, as `Task.text` names them.
         encoder: frozen parts of the encoder that know no class, as `Task.encoder` names them.
+        query_encoder: those of them that its answers take too, not the fit alone.
     """
 
     support: tuple[str, ...] = ("image",)
     query: tuple[str, ...] = ("image",)
     text: tuple[str, ...] = ()
     encoder: tuple[str, ...] = ()
+    query_encoder: tuple[str, ...] = ()
 
     @property
     def raw_text(self) -> bool:

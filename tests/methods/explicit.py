@@ -70,11 +70,12 @@ def problem(
     pictures = normal(2 * N * views, width, seed=1)
     prompts = 4 * normal(C, 3, D, seed=2) + 1
     known = [name for name in made.reads.text if name not in (text or {})]
+    ensembles = class_text(prompts, [name.rpartition(":")[2] for name in known])
     task = Task(
         pool={layer: unit(pictures) if layer == "image" else pictures},
         rows=torch.stack([torch.arange(N), torch.arange(N, 2 * N).flip(0)]),
         labels=torch.stack([torch.arange(N) % C, torch.arange(N) // SHOTS]),
-        text={**class_text(prompts, known), **(text or {})},
+        text={name: ensembles[name.rpartition(":")[2]] for name in known} | dict(text or {}),
         settings=method.numbers_of(whole, dtype=torch.float64),
         logit_scale=scale,
         n_classes=C,
