@@ -63,7 +63,7 @@ def built(method: type[Method], **words: str) -> Method:
 
 @pytest.mark.parametrize("method", DRAWING, ids=lambda m: m.name)
 def test_unequal_classes_give_finite_logits_together_as_alone(method: type[Method]) -> None:
-    query = Query(layers(6, 3))
+    query = Query(layers(6, 3), frozen())
     made = built(method)
     two = made.logits(fitted(made, task_of(method, 2)), query)
     one = made.logits(fitted(made, task_of(method)), query)
