@@ -50,7 +50,9 @@ def test_architecture_can_be_read_in_one_sitting_and_names_every_room() -> None:
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 SHOWN = re.findall(r"^cacheclip .*$", README, re.MULTILINE)
 SHOWN += re.findall(r"`(cacheclip [^`]+)`", CONTRIBUTING)
-SHOWN += re.findall(r"^cacheclip .*$", (ROOT / "docs" / "views.md").read_text(), re.MULTILINE)
+for page in ("text", "views"):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    SHOWN += re.findall(r"^cacheclip .*$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("line", SHOWN)

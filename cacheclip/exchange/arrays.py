@@ -172,6 +172,8 @@ def _sentences(given: Given, text: NDArray[Any] | None, source: Source) -> NDArr
         raise source.fault(name, "they stand beside text_features, and there are none")
     x = given[name]
     source.expect(name, x, fits=x.ndim == 3 and (len(x), x.shape[-1]) == (len(text), text.shape[2]))
+    if x.dtype.kind != "f":
+        return _vectors(name, x, source, axes=(3,))  # which says so
     absent = ~(x != 0).any(-1)  # [C, S]
     if absent.all(1).any():
         raise source.fault(name, f"classes without any: {some(np.flatnonzero(absent.all(1)))}")

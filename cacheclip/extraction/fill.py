@@ -120,7 +120,7 @@ class Extraction:
             text=self._place(text.path),
             text_digest=text.digest,
             failed=sum(store.failed for store in stores if store.is_plain),
-            truncated=text.header.info.get("truncated", 0),
+            truncated=memo.truncated(text, sentences),
             sentences=None if sentences is None else self._place(sentences.path),
             sentences_digest=None if sentences is None else sentences.digest,
         )

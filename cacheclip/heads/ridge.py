@@ -34,7 +34,8 @@ class Ridge:
 
     def dual(self, lam: Tensor) -> Tensor:
         """The weights a [V, N, C] for lambda [V]; 0 stands for its limit, no weight at all."""
-        return (self._vectors @ (self._shrunk(lam).unsqueeze(-1) * self._rotated)).to(self._dtype)
+        weights: Tensor = self._vectors @ (self._shrunk(lam).unsqueeze(-1) * self._rotated)
+        return weights.to(self._dtype)
 
     def left_out(self, lam: Tensor) -> Tensor:
         """What f is at each row [V, N, C] as the others alone give it, without a fit for each.
@@ -44,10 +45,11 @@ class Ridge:
         shrunk = self._shrunk(lam)
         diagonal = torch.einsum("vnk,vk->vn", self._vectors.square(), shrunk)
         a = self._vectors @ (shrunk.unsqueeze(-1) * self._rotated)
-        own = self._targets - a / diagonal.unsqueeze(-1)
+        own: Tensor = self._targets - a / diagonal.unsqueeze(-1)
         return (lam.double()[:, None, None] * own).to(self._dtype)
 
     def _shrunk(self, lam: Tensor) -> Tensor:
         """Eigenvalues of (K / lambda + I)^-1, [V, N]."""
         lam = lam.double()[:, None]
-        return lam / (self._values + lam).clamp_min(torch.finfo(torch.float64).tiny)
+        shrunk: Tensor = lam / (self._values + lam).clamp_min(torch.finfo(torch.float64).tiny)
+        return shrunk

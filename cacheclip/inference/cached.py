@@ -111,9 +111,9 @@ def learned_from(bundle: Bundle, features: FeatureSet, split: str) -> bool:
 
 def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]:
     layers = {store_layer(name) for name in bundle.layers}
+    stores = {layer: features.store(split, layer) for layer in sorted(layers)}
     taken = Classifier(bundle).method.reads.query_encoder
     encoder = {name: _tensors(features.part(name), name) for name in taken}
-    stores = {layer: features.store(split, layer) for layer in sorted(layers)}
     failures = features.failures(split)
     record, names = features.labels.splits[split], features.labels.classnames
     labels = [names[label] if label >= 0 else None for label in record.labels]

@@ -31,13 +31,13 @@ class CrossModal(Trained):
     in the paper. A selecting policy searches it.
 
     12,800 steps of AdamW with a line up over 50 steps and a cosine, a hundred of them an epoch, so
-    that stop=search looks where the release does. That chooses lr, decay and batch among twelve by
-    few held-out pictures and names no constants: here they are those of its sweep that the linear
-    head and the adapter share. A study gives the plain view, where the release has its mirror too.
+    that stop=search looks where the release does. The release names no constants: a few held-out
+    pictures choose among twelve triples of lr, decay and batch. Here the constants are of that
+    sweep, the lr that both heads have in it. Its mirrored pictures are left to a task with views.
     """
 
     paper = "2301.06267"
-    reads = Reads(text=("per-prompt", "raw-mean"))
+    reads = Reads(text=("per-prompt",))
     equivariant = False  # prompts are drawn by the number of their class
     table = {
         "head": Setting("linear", words=("linear", "adapter")),
@@ -84,7 +84,7 @@ class CrossModal(Trained):
 
     def init(self, task: Task, random: Generators) -> Params:
         """The class text, and the adapter as torch's Linear starts it."""
-        text = unit(task.class_text("raw-mean"))
+        text = unit(task.class_text("per-prompt").sum(2))  # their mean's direction
         V, _, D = text.shape
         scale = text.new_full((V,), task.logit_scale)
         params = {"weight": text, "text": text, "logit_scale": scale, "wise": task.settings["wise"]}

@@ -336,7 +336,8 @@ class Home:
         log = self.extractions()
         for line in log:
             own = texts.setdefault(line["set"], [])
-            own += [*([line["sentences"]] if "sentences" in line else []), line["text"]]
+            sentences = line.get("sentences")
+            own += [*([sentences] if isinstance(sentences, str) else []), line["text"]]
         found: list[Candidate] = []
         for dataset in datasets:
             folder = self.dataset_folder(dataset)

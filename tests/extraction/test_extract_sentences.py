@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def written(tmp_path: Path, name: str = "mine.json", **content: list[str]) -> str:
+def written(tmp_path: Path, content: dict[str, list[str]], name: str = "mine.json") -> str:
     (tmp_path / name).write_text(json.dumps(content))
     return str(tmp_path / name)
 
@@ -39,16 +39,18 @@ def test_sentences_are_kept_beside_the_templates(
     assert caught.value.fix.startswith("write FILE.json, {class: list of sentences}, then: ")
     assert caught.value.fix.endswith(" --sentences FILE.json")
 
-    told = {"cat": ["A cat."], "dog": ["A hound.", "One {}."]}
-    report = run(asked(pets, sentences=written(tmp_path, **told)), home)
+    long = "Cats " + "and cats " * 20
+    told = {"cat": ["A cat.", long], "dog": ["A hound.", "One {}."]}
+    report = run(asked(pets, sentences=written(tmp_path, told)), home)
     assert report.encoded == 0
-    assert "mine.json: read as sentences by class, 1 to 2 a class" in report.notices
+    assert "mine.json: read as sentences by class, 2 a class" in report.notices
+    assert "1 prompts were cut to the encoder's context length" in report.notices
     found = home.find()
     assert found.text is not None
     assert found.sentences is not None
     assert found.text.template == "picture"
     assert found.text.path in plain.stores  # it is the one that was there
-    assert found.sentences.prompts == [["A cat."], ["A hound.", "One dog."]]
+    assert found.sentences.prompts == [["A cat.", long.strip()], ["A hound.", "One dog."]]
     raw, _ = load(EncoderSpec(f"local-dir:{tower}", device="cpu")).encode_texts(["A hound."])
     np.testing.assert_allclose(found.sentences.load()[1, 0], raw[0], rtol=2e-3, atol=1e-3)
     assert "sentences" in {entry.layer for entry in inventory(home)}
@@ -59,7 +61,10 @@ def test_sentences_are_kept_beside_the_templates(
 def test_the_sentences_extracted_last_count_and_stay_where_none_are_asked_for(
     asked: Asked, home: Home, pets: Path, tmp_path: Path
 ) -> None:
-    both = [written(tmp_path, f"{k}.json", cat=[f"Cat {k}."], dog=[f"Dog {k}."]) for k in range(2)]
+    both = [
+        written(tmp_path, {"cat": [f"Cat {k}."], "dog": [f"Dog {k}."]}, f"{k}.json")
+        for k in range(2)
+    ]
     for file in (*both, both[0]):
         run(asked(pets, sentences=file), home)
     again = run(asked(pets, sentences=both[0]), home)
@@ -93,7 +98,7 @@ def test_damaged_sentences_are_said_and_no_older_ones_take_their_place(
     asked: Asked, home: Home, pets: Path, tmp_path: Path
 ) -> None:
     for k in range(2):
-        run(asked(pets, sentences=written(tmp_path, cat=[f"A {k}."], dog=["A."])), home)
+        run(asked(pets, sentences=written(tmp_path, {"cat": [f"A {k}."], "dog": ["A."]})), home)
     store = home.find().sentences
     assert store is not None
     (store.path / "done.json").write_text("{}")

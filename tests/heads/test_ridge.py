@@ -15,7 +15,9 @@ K = rbf(X, X, BETA)
 
 
 def dual(kernel: Tensor, targets: Tensor, lam: Tensor) -> Tensor:
-    return torch.linalg.solve(kernel / lam + torch.eye(len(kernel), dtype=kernel.dtype), targets)
+    shifted = kernel / lam + torch.eye(len(kernel), dtype=kernel.dtype)
+    weights: Tensor = torch.linalg.solve(shifted, targets)
+    return weights
 
 
 def test_the_kernel_is_a_gaussian_of_the_distance() -> None:

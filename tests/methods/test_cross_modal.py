@@ -81,7 +81,7 @@ def test_it_is_the_recipe_written_out(head: str) -> None:
 def test_all_wise_is_zero_shot(head: str) -> None:
     own = {**OWN, "epochs": 1, "head": head, "wise": 1.0}
     both = made(own, own)
-    expected = 100 * X @ unit(both.task.text["raw-mean"]).T
+    expected = 100 * X @ unit(both.task.text["per-prompt"].mean(1)).T
     torch.testing.assert_close(both.logits({"image": X})[0], expected, rtol=0, atol=1e-10)
 
 
@@ -106,7 +106,7 @@ def test_a_prompt_said_twice_counts_twice_in_the_sum() -> None:
         held = method.data(own)
         every = batch_of(held)
         sums.append(method.loss(method.init(task, randoms(task)), every) * every.labels.shape[1])
-    text = unit(task.text["raw-mean"])
+    text = unit(task.text["per-prompt"].mean(1))
     again = functional.cross_entropy(100 * unit(prompts[:, 0]) @ text.T, torch.arange(C))
     torch.testing.assert_close(sums[1] - sums[0], (again * C).expand(2), rtol=0, atol=1e-8)
 
@@ -147,3 +147,8 @@ def test_constants_are_of_the_released_sweep() -> None:
         "head": "linear", "wise": 0.0, "lr": 1e-4, "epochs": 128, "batch_size": 8,
         "optimizer": "adamw", "weight_decay": 1e-2, "schedule": "warm-cosine",
     }  # fmt: skip
+
+
+def test_the_norm_of_the_text_does_not_count() -> None:
+    """Only directions are read, so that constants are the same for unit text."""
+    assert CrossModal.fixed(4, 20.0, text_norm=1.0) == CrossModal.fixed(4, 20.0)

@@ -17,7 +17,8 @@ def explicit(x: Tensor, labels: Tensor, text: Tensor, beta: float, lam: float) -
     near = torch.exp(-beta * (1 - X @ x.T))
     kernel = torch.exp(-beta * (1 - x @ x.T)) + lam * torch.eye(len(x), dtype=x.dtype)
     left = torch.nn.functional.one_hot(labels, C) - x @ text.T
-    return 100 * (X @ text.T + lam * near @ torch.linalg.inv(kernel) @ left)
+    logits: Tensor = 100 * (X @ text.T + lam * near @ torch.linalg.inv(kernel) @ left)
+    return logits
 
 
 def test_it_is_the_formula_written_out_with_every_view_a_row() -> None:

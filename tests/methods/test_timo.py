@@ -20,7 +20,7 @@ OWN = [unit(x[(x != 0).any(-1)])[:3] for x in PROMPTS]
 TEXT = {"all:per-prompt": PROMPTS}
 
 
-def explicit(x: Tensor, labels: Tensor, alpha: float, gamma: float, n: int) -> Tensor:
+def explicit(x: Tensor, labels: Tensor, n: int, alpha: float, gamma: float) -> Tensor:
     words, rows, classes = [], [x], [labels]
     for c in range(C):
         mean = unit(x[labels == c].mean(0))
@@ -45,7 +45,8 @@ def test_both_are_their_equations_written_out() -> None:
     ):
         logits = made.logits({"image": X})
         for v, own in enumerate(told):
-            plain = explicit(*made.variant(v), n=n, **own)
+            x, labels = made.variant(v)
+            plain = explicit(x, labels, n, own["alpha"], own["gamma"])
             torch.testing.assert_close(logits[v], plain, rtol=0, atol=1e-9, msg=method.name)
 
 

@@ -1,11 +1,13 @@
 """Families of class text: what a study hands to methods that read sentences, or all prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from cacheclip.errors import InputError, StoreError
 from cacheclip.exchange.import_npz import import_npz
@@ -15,6 +17,8 @@ from cacheclip.store.home import Home
 from cacheclip.study.data import SetData
 from cacheclip.study.texts import Texts
 from cacheclip.task import unit
+
+Array = NDArray[Any]
 
 C, D, ROWS = 3, 6, 24
 RANDOM = np.random.default_rng(3)
@@ -26,17 +30,17 @@ X = RANDOM.normal(size=(ROWS, D)).astype(np.float32)
 Y, SPLIT = np.arange(ROWS) % C, np.array(["train", "test"])[np.arange(ROWS) // C % 2]
 
 
-def features(sentences: np.ndarray | None = SENTENCES) -> Features:
+def features(sentences: Array | None = SENTENCES) -> Features:
     return Features.of(
         X, Y, split=SPLIT, text=TEMPLATES, logit_scale=50, sentences=sentences, name="toys"
     )
 
 
-def texts(sentences: np.ndarray | None = SENTENCES) -> Texts:
+def texts(sentences: Array | None = SENTENCES) -> Texts:
     return Texts(features(sentences).source, torch.device("cpu"))
 
 
-def ensembles(own: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+def ensembles(own: Iterable[Array]) -> dict[str, torch.Tensor]:
     """Both means of each class's own prompts, without any that is not there."""
     there = [torch.from_numpy(x[(x != 0).any(-1)]) for x in own]
     return {
@@ -47,7 +51,8 @@ def ensembles(own: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
 
 def test_each_class_s_own_prompts_weigh_the_same_in_every_family() -> None:
     both = [np.concatenate([TEMPLATES[c], SENTENCES[c]]) for c in range(C)]
-    for family, own in (("", TEMPLATES), ("cupl:", SENTENCES), ("all:", both)):
+    families: dict[str, Iterable[Array]] = {"": TEMPLATES, "cupl:": SENTENCES, "all:": both}
+    for family, own in families.items():
         for name, mean in ensembles(own).items():
             torch.testing.assert_close(texts().of(family + name), mean)
 
@@ -106,8 +111,9 @@ def test_an_import_gives_the_same_text_and_the_same_keys(tmp_path: Path) -> None
         (SENTENCES[..., :4], "its shape is"),
         (np.where(np.arange(C)[:, None, None] == 2, 0, SENTENCES), "classes without any: 2"),
         (SENTENCES * np.nan, "not finite"),
+        (SENTENCES.astype(complex), "and not floats"),
     ],
 )
-def test_misfits_are_said_by_the_name_that_was_given(sentences: np.ndarray, says: str) -> None:
+def test_misfits_are_said_by_the_name_that_was_given(sentences: Array, says: str) -> None:
     with pytest.raises(InputError, match=f"sentences: .*{says}"):
         features(sentences)
