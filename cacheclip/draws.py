@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import InputError, StoreError, argument
 from cacheclip.files.disk import digest, publish_json, read_json, seal_agrees, sealed
 
 FORMAT = 1  # of a record of a draw
@@ -118,7 +118,7 @@ def keep_draw(folder: Path, draw: Draw, dataset: str) -> bool:
     there = file.exists()
     if there and _holds(file, draw):
         return False
-    publish_json(file, sealed({"dataset": dataset} | draw.record()), option="--results")
+    publish_json(file, sealed({"dataset": dataset} | draw.record()), option=argument("results"))
     return there
 
 
@@ -166,7 +166,7 @@ def few_shot(
         InputError: a class has fewer than `shots` training images, or none.
     """
     if shots != ALL and shots < 1:
-        raise InputError(f"{shots} shots", where=where, fix="use --shots 1 or more")
+        raise InputError(f"{shots} shots", where=where, fix=f"use {argument('shots', 1)} or more")
     by_class = train.ranked(0 if shots == ALL else seed, len(classnames))
     wanted = len(train.ids) if shots == ALL else shots
     sizes = list(zip(classnames, map(len, by_class), strict=True))
@@ -229,7 +229,7 @@ def given(
         raise InputError(
             f"the given draw of seed {seed} and {shots} shots does not fit: {what} not there",
             where=where,
-            fix="use --draw ranked, or import the arrays with other draws",
+            fix=f"use {argument('draw', 'ranked')}, or give the arrays with other draws",
         )
     return _draw(train, there, val, _validation(val, len(classnames), shots, seed), shots, seed)
 
@@ -263,5 +263,6 @@ def _too_few(short: list[tuple[str, int]], n_classes: int, shots: int, where: st
     return InputError(
         f"{len(short)} of {n_classes} classes have fewer than {shots} training images",
         where=f"{where}, split train ({in_words(short)})",
-        fix=f"use --shots {most} or fewer, --fewer keep to take what they have, or add images",
+        fix=f"use {argument('shots', most)} or fewer, {argument('fewer', 'keep')} to take what "
+        "they have, or add images",
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from cacheclip.answers import Classes, class_type
 from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
 from cacheclip.engine.stack import logits_in_parts
-from cacheclip.errors import InputError, ProtocolError, StoreError
+from cacheclip.errors import InputError, ProtocolError, StoreError, argument
 from cacheclip.files.disk import digest
 from cacheclip.methods.base import Method, Reads, Settings, Value
 from cacheclip.methods.zero_shot import ZeroShot
@@ -158,7 +158,7 @@ class SetData:
         where = f"data set {self.features.dataset}"
         if not isinstance(shots, int) or (seed, shots) not in there:
             what = f"no draw of seed {seed} and {shots} shots came with this set"
-            raise InputError(what, where=where, fix="use --draw ranked")
+            raise InputError(what, where=where, fix=f"use {argument('draw', RANKED)}")
         pools = self.pool("train"), self.pool("val")
         rows = there[seed, shots]
         return given(*pools, self.classnames, rows, shots, seed, where=where)

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from cacheclip.draws import Draw, Shots
-from cacheclip.errors import InputError, UsageError
+from cacheclip.errors import InputError, UsageError, argument
 from cacheclip.store.given import common_seeds
 from cacheclip.store.source import About
 from cacheclip.study.data import GIVEN, RANKED, SetData
@@ -26,8 +26,8 @@ def sampling(
         InputError: a draw of these shots and seeds did not come with the set.
     """
     if asked not in (None, RANKED, GIVEN):
-        fix = f"use --draw {RANKED} or --draw {GIVEN}"
-        raise UsageError(f"there is no --draw {asked}", where="--draw", fix=fix)
+        fix = f"use {argument('draw', RANKED)} or {argument('draw', GIVEN)}"
+        raise UsageError(f"there is no {argument('draw', asked)}", where=argument("draw"), fix=fix)
     there = {} if asked == RANKED else features.given_draws
     if asked != GIVEN and not there:
         return RANKED
@@ -54,7 +54,7 @@ def _listed(there: Sequence[tuple[int, int]]) -> str:
 
 
 def _fix(features: About, there: Sequence[tuple[int, int]]) -> str:
-    own = f"add --draw {RANKED} for other draws"
+    own = f"add {argument('draw', RANKED)} for other draws"
     shots, seeds = common_seeds(there)
     if not seeds:
         return own
@@ -71,7 +71,8 @@ def notices(draws: Sequence[Draw], data: SetData) -> list[str]:
     """
     lines = _same_pictures(draws)
     if draws and data.draws_are == GIVEN:
-        lines.append(f"draws as given with {data.features.dataset}; others with --draw {RANKED}")
+        others = argument("draw", RANKED)
+        lines.append(f"draws as given with {data.features.dataset}; others with {others}")
     return lines
 
 
@@ -87,6 +88,4 @@ def _same_pictures(draws: Sequence[Draw]) -> list[str]:
             rest = "starts" if len(val) == 1 else "starts and validation pictures"
             said = f"are the same pictures: these {len(own)} seeds differ in {rest} alone"
             lines.setdefault(said, []).append(shots)
-    return [
-        f"all draws of --shots {','.join(map(str, shots))} {said}" for said, shots in lines.items()
-    ]
+    return [f"all draws of {argument('shots', *shots)} {said}" for said, shots in lines.items()]

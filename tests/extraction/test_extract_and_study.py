@@ -16,6 +16,7 @@ from cacheclip.inference.rows import predict_rows
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.fit import fit
+from cacheclip.study.settings import Given
 from tests.reliability.world import run_command
 
 Asked = Callable[..., ExtractRequest]
@@ -26,10 +27,10 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home", f" --home {shlex.quote(str(tmp_path / 'home'))}")
 
 
-def study(home: Home, *methods: str, select: str = "full-val", set_: tuple[str, ...] = ()) -> None:
-    comparison = Comparison(Request(methods, (2,), (1, 2), select, set_), home.find(), home)
-    rows = [row for _, row in comparison.run()]
-    assert set(methods) <= {row.method for row in rows}
+def study(home: Home, method: str, settings: Given) -> None:
+    request = Request((method,), (2,), (1, 2), "full-val", settings)
+    rows = [row for _, row in Comparison(request, home.find(), home).run()]
+    assert method in {row.method for row in rows}
     assert [row.error for row in rows] == [None] * len(rows)
 
 
@@ -37,11 +38,11 @@ def test_what_a_study_lacks_is_made_by_the_command_that_it_names(
     asked: Asked, home: Home, pets: Path
 ) -> None:
     run(asked(pets), home)
-    for methods, set_ in ((("calip",), ()), (("gda",), ("views=3",))):
+    for method, settings in (("calip", {}), ("gda", {"views": 3})):
         with pytest.raises(StoreError, match="there are no") as caught:
-            study(home, *methods, set_=set_)
+            study(home, method, settings)
         run_command(shlex.split(caught.value.fix)[1:])
-        study(home, *methods, set_=set_)
+        study(home, method, settings)
 
 
 def test_a_bundle_of_parts_answers_for_pictures_as_for_the_cached_set(

@@ -84,7 +84,7 @@ def test_tower_and_tokens_reach_the_task_and_stand_in_the_row(home: Home) -> Non
 
 @pytest.mark.parametrize("method", ["coop", "kgcoop", "cocoop"])
 def test_a_method_of_the_text_tower_runs_from_the_stores(home: Home, method: str) -> None:
-    asked = Request((method,), (2,), (1,), "fixed", ("epochs=2",))
+    asked = Request((method,), (2,), (1,), "fixed", {"epochs": 2})
     comparison = Comparison(asked, with_tower(home))
     rows = [row for _, row in comparison.run() if row.method == method]
     assert [row.error for row in rows] == [None]
@@ -93,7 +93,7 @@ def test_a_method_of_the_text_tower_runs_from_the_stores(home: Home, method: str
 
 def test_the_text_twin_runs_from_the_last_map_of_the_text_tower(home: Home) -> None:
     keep(home, ENCODER, {"text-projection": normal((DIM, DIM), 6, torch.float32).numpy()})
-    asked = Request(("prolip-text",), (2,), (1,), "fixed", ("epochs=2",))
+    asked = Request(("prolip-text",), (2,), (1,), "fixed", {"epochs": 2})
     comparison = Comparison(asked, home.find())
     rows = [row for _, row in comparison.run() if row.method == "prolip-text"]
     assert [row.error for row in rows] == [None]
@@ -102,7 +102,7 @@ def test_the_text_twin_runs_from_the_last_map_of_the_text_tower(home: Home) -> N
 
 def test_a_step_is_chosen_where_the_release_looks(home: Home) -> None:
     """Among held-out pictures after each hundred steps, here three times."""
-    asked = Request(("cross-modal",), (2,), (1,), "fewshot-val", ("epochs=3", "stop=search"))
+    asked = Request(("cross-modal",), (2,), (1,), "fewshot-val", {"epochs": 3, "stop": "search"})
     comparison = Comparison(asked, home.find())
     (row,) = (row for _, row in comparison.run() if row.method == "cross-modal")
     assert row.error is None

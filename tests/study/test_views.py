@@ -21,6 +21,7 @@ from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.data import SetData
 from cacheclip.study.fit import fit
+from cacheclip.study.settings import Given
 from cacheclip.task import unit
 from tests.makers import CLASSES, DIM, PER_CLASS, add_store
 
@@ -44,8 +45,10 @@ def data_of(home: Home) -> SetData:
     return SetData(home.find(), torch.device("cpu"), 10**9)
 
 
-def asked(*set_: str, methods: tuple[str, ...] = ("gda",), **more: Any) -> Request:
-    return Request(methods, (2,), (1,), set=set_, **{"select": "fixed", **more})
+def asked(
+    settings: Given, methods: tuple[str, ...] = ("gda",), select: str = "fixed", **more: Any
+) -> Request:
+    return Request(methods, (2,), (1,), select, settings, **more)
 
 
 def rows_of(home: Home, request: Request) -> list[Row]:
@@ -84,25 +87,25 @@ def test_layers_other_than_the_image_keep_their_lengths(viewed: Home) -> None:
 
 
 def test_a_row_says_its_views_and_the_store_that_they_came_from(viewed: Home) -> None:
-    plain, two = rows_of(viewed, asked("views=1,2"))[-2:]
+    plain, two = rows_of(viewed, asked({"views": [1, 2]}))[-2:]
     assert (plain.views, two.views) == (None, "2")
     assert "views" not in plain.hparams
     assert two.hparams["views"] == 2
     assert {"train/image", "test/image", "text"} == set(plain.stores)
     assert {"train/image/views", "test/image", "text"} == set(two.stores)
     assert two.n_train == plain.n_train == 2 * CLASSES
-    assert rows_of(viewed, asked("views=2", on_existing="redo"))[-1].row_id == two.row_id
+    assert rows_of(viewed, asked({"views": 2}, on_existing="redo"))[-1].row_id == two.row_id
 
 
 def test_one_view_is_the_row_it_always_was(viewed: Home, tmp_path: Path) -> None:
-    (*_, unasked) = rows_of(viewed, asked())
-    (*_, one) = rows_of(viewed, asked("views=1", on_existing="redo"))
+    (*_, unasked) = rows_of(viewed, asked({}))
+    (*_, one) = rows_of(viewed, asked({"views": 1}, on_existing="redo"))
     assert one.row_id == unasked.row_id
     assert one.top1_test == unasked.top1_test
 
 
 def test_views_are_chosen_like_any_setting(viewed: Home) -> None:
-    (row,) = [r for r in rows_of(viewed, asked("views=1,3", select="fewshot-val")) if r.candidates]
+    (row,) = rows_of(viewed, asked({"views": [1, 3]}, select="fewshot-val"))
     assert row.views == "1,3"
     assert {"train/image", "train/image/views"} <= set(row.stores)
     tried = {point["hparams"].get("views", 1) for point in row.curve or ()}
@@ -110,7 +113,7 @@ def test_views_are_chosen_like_any_setting(viewed: Home) -> None:
 
 
 def test_a_word_that_goes_unsaid_may_be_one_of_several(home: Home) -> None:
-    request = asked("class_weight=none,balanced", methods=("linear-probe",), select="full-val")
+    request = asked({"class_weight": ["none", "balanced"]}, ("linear-probe",), "full-val")
     (row,) = [row for row in rows_of(home, request) if row.method == "linear-probe"]
     tried = {point["hparams"].get("class_weight", "none") for point in row.curve or ()}
     assert tried == {"none", "balanced"}
@@ -118,9 +121,9 @@ def test_a_word_that_goes_unsaid_may_be_one_of_several(home: Home) -> None:
 
 def test_views_that_are_not_there_are_an_error_that_makes_them(home: Home) -> None:
     with pytest.raises(StoreError, match="gda: there are no 4 views of layer image") as error:
-        Comparison(asked("views=4"), home.find())
+        Comparison(asked({"views": 4}), home.find())
     assert "--views 4" in error.value.fix
-    request = asked("gda.views=4", methods=("tip-adapter", "gda"))
+    request = asked({"gda": {"views": 4}}, ("tip-adapter", "gda"))
     comparison = Comparison(request, home.find())
     assert "tip-adapter" in {block.method.name for block in comparison.blocks}
     (said,) = comparison.refusals
@@ -131,16 +134,16 @@ def test_views_that_are_not_there_are_an_error_that_makes_them(home: Home) -> No
         x, np.arange(8) // 4, split=["train", "test"] * 4, text=x[:2], logit_scale=9
     )
     with pytest.raises(StoreError, match="no 2 views of layer image"):
-        Comparison(asked("views=2"), arrays.source)
+        Comparison(asked({"views": 2}), arrays.source)
 
 
 def test_what_learns_from_all_splits_has_no_views(viewed: Home) -> None:
     with pytest.raises(UsageError, match="views of train alone"):
-        fit(asked("views=2"), viewed.find(), viewed, final=True)
+        fit(asked({"views": 2}), viewed.find(), viewed, final=True)
 
 
 def test_a_bundle_of_views_answers_for_pictures_as_they_are(viewed: Home) -> None:
-    fitted = fit(asked("views=3", methods=("tip-adapter-f",)), viewed.find(), viewed)
+    fitted = fit(asked({"views": 3}, ("tip-adapter-f",)), viewed.find(), viewed)
     assert fitted.bundle is not None
     bundle, found = Bundle.read(fitted.bundle), viewed.find()
     assert bundle.static["views"] == 3
