@@ -323,9 +323,7 @@ class Online(Method, ABC):
 
 
 class Trained(Method, ABC):
-    """A method that gradient steps fit.
-
-    Its settings of the steps are called as in `settings.steps`.
+    """A method that gradient steps fit; the settings of its steps are those of `settings.steps`.
 
     Class attributes:
         drop_last: skip an epoch's partial batch where a full one exists.
