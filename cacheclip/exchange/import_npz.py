@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip import __version__
 from cacheclip.errors import InputError
 from cacheclip.exchange.arrays import Arrays, checked
 from cacheclip.exchange.keys import (
@@ -51,6 +50,7 @@ from cacheclip.store.labels import labels_there
 from cacheclip.store.schema import IMPORTED
 from cacheclip.store.text import TextStore, write_text_store
 from cacheclip.store.writer import ImageStoreWriter
+from cacheclip.version import __version__
 
 Progress = Callable[[str, int, int], None]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from cacheclip import __version__
 from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
 from cacheclip.engine.watch import STOPPED
@@ -23,6 +22,7 @@ from cacheclip.study.heads import Heads
 from cacheclip.study.plan import Block, Cell
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
+from cacheclip.version import __version__
 
 # What a row says of its run before there was one.
 NOT_RUN: Mapping[str, Any] = {
