@@ -42,7 +42,10 @@ class Row:
     draw: Annotated[str, "sampling procedure of the support set"]
     draw_id: Annotated[str | None, "hash of the ordered support and validation ids"]
     test_id: Annotated[str, "hash of the ordered test ids"]
-    views: Annotated[str | None, "views read beside the plain one"]
+    views: Annotated[
+        str | None,
+        "how many views of each support image were read, the plain one first; null: that alone",
+    ]
     keys: Annotated[str | None, "views that a key/value cache is made of"]
     n_classes: Annotated[int, "classes", COUNT]
     n_train: Annotated[int, "support images", COUNT]

@@ -84,15 +84,15 @@ from cacheclip.cli import options, output
     metavar="NAME[,NAME]",
     callback=lambda ctx, param, value: _layers(value),
     help="Keep more: text-tower, which methods that learn prompts read (0.1 to 0.5 GB; nano 2 MB); "
-    "patches, the features of the parts of each picture (0.1 to 0.4 MB a picture), which no method "
-    "of this version reads yet.",
+    "patches, the features of the parts of each picture (0.1 to 0.4 MB a picture), which calip "
+    "reads.",
 )
 @click.option(
     "--views",
     type=click.IntRange(2, 1000),
     metavar="N",
-    help="Of each training picture, features of N views, cropped and mirrored at random; no method "
-    "of this version reads them yet.",
+    help="Of each training picture, features of N views: itself, and random crops, half of them "
+    "mirrored. Methods with a setting views read them.",
 )
 @options.home
 @options.as_json

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cacheclip.encoders import open_clip_
 from cacheclip.store.home import Home, Labels, SplitLabels
@@ -100,6 +101,18 @@ def build_home(
         root=None,
     )
     return home
+
+
+def add_store(home: Home, split: str, layer: str, x: NDArray[np.float32], views: int = 0) -> None:
+    """More of the pictures of a split: their parts [n, P, D], or views [n, W, D] of a layer."""
+    plain = home.find().store(split)
+    key = {**plain.key, "layer": layer, "views": {"n": views} if views else None}
+    path = home.store_path(plain.key["data"]["id"], split, layer, key_digest(key))
+    ids, rows = plain.ids(), x.reshape(len(x), -1)
+    with ImageStoreWriter(path, key, ids=ids, encode_batch=4, info={}) as writer:
+        for shard in writer.missing:
+            writer.write(shard, rows[shard.first : shard.first + shard.rows], [])
+        writer.finish()
 
 
 def save_tower(name: str, config: Mapping[str, Any], file: Path, seed: int) -> Any:

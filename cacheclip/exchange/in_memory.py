@@ -42,9 +42,9 @@ class ArrayStore:
         return len(self.vectors)
 
     @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return int(self.vectors.shape[1])
+    def shape(self) -> tuple[int, ...]:
+        """Of a row: [D]."""
+        return tuple(self.vectors.shape[1:])
 
     def ids(self) -> list[str]:
         """The sample ids, in row order."""
@@ -166,17 +166,19 @@ class ArraySet:
             made[split] = ArrayStore(key_digest(key), self.arrays.features[rows], ids)
         return made
 
-    def store(self, split: str, layer: str = IMAGE) -> ArrayStore:
+    def store(self, split: str, layer: str = IMAGE, views: int | None = None) -> ArrayStore:
         """The vectors of a split.
 
         Raises:
-            StoreError: these arrays have no such layer or split.
+            StoreError: these arrays have no such layer or split, or views of a picture are wanted.
         """
-        if layer != IMAGE or split not in self._stores:
+        if layer != IMAGE or views is not None or split not in self._stores:
+            what = f"{layer} features" if views is None else f"{views} views of layer {layer}"
             raise StoreError(
-                f"there are no {layer} features of split {split}",
+                f"there are no {what} of split {split}",
                 where=f"data set {self.dataset}: arrays are the layer image of their splits",
-                fix="take another method, or encode the pictures: cacheclip extract --help",
+                fix=f"{'take another method' if views is None else 'leave views out'}, or encode "
+                "the pictures: cacheclip extract --help",
             )
         return self._stores[split]
 

@@ -108,7 +108,9 @@ def cached_rows(bundle: Bundle, cached: Cached) -> Iterator[Part]:
 def learned_from(bundle: Bundle, features: FeatureSet, split: str) -> bool:
     """Whether the bundle's fit, or the choice of its settings, read rows of a split."""
     read = bundle.provenance.get("stores")
-    return isinstance(read, dict) and features.store(split).digest in read.values()
+    stores = (*features.images.items(), *features.views.items())
+    own = {store.digest for (at, *_), store in stores if at == split}
+    return isinstance(read, dict) and not own.isdisjoint(read.values())
 
 
 def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]:
@@ -131,7 +133,8 @@ def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]
         found: dict[str, NDArray[np.float32]] = {}
         for layer, store in stores.items():
             read = store.read_rows(good, normalize=layer == "image")
-            found |= {layer: read.features, f"{layer}{NORM}": read.norm[:, None]}
+            x = read.features.reshape(len(good), *store.shape)
+            found |= {layer: x, f"{layer}{NORM}": read.norm[:, None]}
         yield Part(
             ids=ids[part.start : part.stop],
             layers={name: found[name] for name in bundle.layers},

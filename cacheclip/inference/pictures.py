@@ -15,7 +15,7 @@ from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
 from cacheclip.errors import InputError, MachineError
 from cacheclip.inference.answer import Answer
 from cacheclip.inference.identity import other_encoder, refuse_other
-from cacheclip.store.schema import IMPORTED
+from cacheclip.store.schema import IMPORTED, PATCHES
 from cacheclip.task import Query, image_layers
 
 BATCH = 32
@@ -131,6 +131,8 @@ def _layers(bundle: Bundle, encoder: Encoder, pixels: Tensor) -> dict[str, Tenso
     """The layers that the bundle's method reads, of pixels [B, 3, H, W]."""
     layers = {name: torch.from_numpy(x) for name, x in encoder.encode_images(pixels).items()}
     layers |= image_layers(layers["image"])
+    if PATCHES in bundle.layers and (parts := encoder.encode_patches(pixels)) is not None:
+        layers[PATCHES] = torch.from_numpy(parts)
     return {name: layers[name] for name in bundle.layers}
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from cacheclip.heads.cache import Cache, cache_logits, zero_shot_of
 from cacheclip.heads.cache_search import RANGES, tune
 from cacheclip.heads.channels import telling
-from cacheclip.methods.base import ClosedForm, Found, Params, Reads, Setting, from_zero
+from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Setting, from_zero
 from cacheclip.task import Query, Task, unit
 
 LEAST = 1e-6  # is added to probabilities before they are compared
@@ -21,17 +21,18 @@ class Ape(ClosedForm):
     templates and sentences alike. `channels` is a share of them, 500 of 1,024 on ImageNet, as is
     `variance`; alpha and beta are Tip-Adapter's, found in the same way by a selecting policy. The
     release tries 20 values of gamma by data set, here five. Classes weigh the same in S however
-    many shots they have.
+    many shots they have. Keys are made of `views` as Tip-Adapter's.
     """
 
     paper = "2304.01195"
-    reads = Reads(text=("all:norm-mean",))
+    reads = Reads(support=("image", "image-norm"), text=("all:norm-mean",))
     table = {
         "alpha": from_zero(1.0, RANGES["alpha"]),
         "beta": from_zero(5.5, RANGES["beta"]),
         "gamma": Setting(0.1, 0.0, 10.0, grid=(0.0, 0.1, 0.3, 0.6, 1.0), zero_shot="low"),
         "channels": Setting(500 / 1024, 1e-6, 1.0, shape=True),
         "variance": Setting(0.3, 0.0, 1.0),
+        **VIEWS,
     }
     off = {"alpha": 0.0}
 

@@ -9,7 +9,7 @@ from cacheclip.heads.channels import telling
 from cacheclip.heads.cosine import mean_cross_entropy
 from cacheclip.heads.linear import residual
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Found, Params, Reads, Setting, Trained, from_zero, steps
+from cacheclip.methods.base import VIEWS, Found, Params, Reads, Setting, Trained, from_zero, steps
 from cacheclip.task import Batch, Generators, Query, Task
 
 
@@ -22,11 +22,11 @@ class ApeT(Trained):
     sentences alike. Constants are the released ones for ImageNet: 500 of 1,024 channels, AdamW with
     lr 1e-4, eps 1e-3 and decay 0.1, 20 epochs in batches of 256, a cosine per step, alpha 2; beta,
     which nobody names, is Tip-Adapter's. A selecting policy searches both after the last step. The
-    release has other numbers for each other set.
+    release has other numbers for each other set. `views` count as for Tip-Adapter-F.
     """
 
     paper = "2304.01195"
-    reads = Reads(text=("all:norm-mean",))
+    reads = Reads(support=("image", "image-norm"), text=("all:norm-mean",))
     trainable = ("residual", "values")
     eps = 1e-3
     table = {
@@ -35,6 +35,7 @@ class ApeT(Trained):
         "channels": Setting(500 / 1024, 1e-6, 1.0, shape=True),
         "variance": Setting(0.8, 0.0, 1.0),
         **steps(lr=1e-4, epochs=20, weight_decay=0.1),
+        **VIEWS,
     }
 
     def init(self, task: Task, random: Generators) -> Params:

@@ -36,6 +36,7 @@ from cacheclip.methods.settings import (
     SEARCH as SEARCH,
     STEP_WORDS as STEP_WORDS,
     TEXT_NORM as TEXT_NORM,
+    VIEWS as VIEWS,
     Setting as Setting,
     Settings as Settings,
     Value as Value,
@@ -59,7 +60,6 @@ class Reads:
         text: text ensembles, as `Task.text` names them.
         encoder: frozen parts of the encoder that know no class, as `Task.encoder` names them.
         query_encoder: those of them that its answers take too, not the fit alone.
-        query_views: whether it answers for a picture from several views of it.
     """
 
     support: tuple[str, ...] = ("image",)
@@ -67,7 +67,6 @@ class Reads:
     text: tuple[str, ...] = ()
     encoder: tuple[str, ...] = ()
     query_encoder: tuple[str, ...] = ()
-    query_views: bool = False
 
     @property
     def raw_text(self) -> bool:
@@ -114,7 +113,7 @@ class Method(ABC):
     Class attributes:
         paper: arXiv number, or where the method comes from.
         version: raised whenever results change.
-        learns: what a fit learns from: `support`, then seeds and shots count, or `nothing`.
+        learns: from `support` pictures, from the `held-out` ones of its search, or `nothing`.
         setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
             set; `online`: on the pictures before it in the stream.
         transfers: whether `head` can serve classes that were not learned from.
@@ -130,7 +129,7 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    learns: ClassVar[Literal["support", "nothing"]] = "support"
+    learns: ClassVar[Literal["support", "held-out", "nothing"]] = "support"
     setting: ClassVar[Literal["inductive", "transductive", "online"]] = "inductive"
     transfers: ClassVar[bool] = False
     equivariant: ClassVar[bool] = True
@@ -149,14 +148,12 @@ class Method(ABC):
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
         named = {*cls.off}.union(*cls.recipes.values())
-        wrong = wrong_in(cls.table, named) if cls.paper else "no paper"
-        if wrong is not None:
+        if wrong := wrong_in(cls.table, named) if cls.paper else "no paper":
             raise TypeError(f"{cls.__name__}: {wrong}")
 
     def __init__(self, **static: Value) -> None:
-        table = self.table.items()
-        constants = {n: own.default for n, own in table if own.static and not own.unsaid}
-        self.settings: Settings = constants | static
+        said = {name: own for name, own in self.table.items() if own.static and not own.unsaid}
+        self.settings: Settings = {name: own.default for name, own in said.items()} | static
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -166,8 +163,8 @@ class Method(ABC):
     @classmethod
     def static_of(cls, settings: Settings) -> Settings:
         """What the variants of a stack share: shapes, words and all that is said by a word."""
-        static = {n: settings[n] for n, own in cls.table.items() if own.static and not own.unsaid}
-        return static | {n: v for n, v in settings.items() if isinstance(v, str)}
+        static = {name for name, own in cls.table.items() if own.static}
+        return {n: v for n, v in settings.items() if n in static or isinstance(v, str)}
 
     @classmethod
     def numbers_of(
@@ -215,7 +212,7 @@ class Method(ABC):
             given: settings that are chosen already; constants may depend on them.
             text_norm: mean norm of the classes' raw text.
         """
-        unsaid = {name: own.words[0] for name, own in cls.table.items() if own.unsaid}
+        unsaid = {name: own.default for name, own in cls.table.items() if own.unsaid}
         constants = {name: own.default for name, own in cls.table.items() if name not in unsaid}
         own = constants | cls.by_shots(shots) | dict(cls.recipes.get(recipe or "", {}))
         asked = {name: value for name, value in given.items() if unsaid.get(name) != value}
@@ -270,10 +267,14 @@ class Method(ABC):
         return {}
 
     @property
+    def views(self) -> int:
+        """Of each support picture that it reads; other pictures are read as they are."""
+        return int(self.settings.get("views", 1))
+
+    @property
     def searched(self) -> tuple[str, ...]:
         """The settings that `search` is to find; when to stop is found on the way."""
-        named = (name for name, value in self.settings.items() if value == SEARCH)
-        return tuple(name for name in named if name != "stop")
+        return tuple(n for n, value in self.settings.items() if value == SEARCH and n != "stop")
 
     @property
     def stops(self) -> bool:
@@ -320,10 +321,7 @@ class Online(Method, ABC):
 
 
 class Trained(Method, ABC):
-    """A method that gradient steps fit.
-
-    Its settings of the steps are always called lr, epochs, batch_size, optimizer, weight_decay and
-    schedule.
+    """A method that gradient steps fit; the settings of its steps are those of `settings.steps`.
 
     Class attributes:
         drop_last: skip an epoch's partial batch where a full one exists.

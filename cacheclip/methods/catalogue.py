@@ -185,8 +185,7 @@ def _entry(name: str) -> Entry:
         for keyword in node.keywords
     }
     setting = ast.literal_eval(told["setting"]) if "setting" in told else INDUCTIVE
-    nothing = "learns" in told and ast.literal_eval(told["learns"]) == "nothing"
-    pictures = "" if nothing else "pictures"
+    pictures = "" if "learns" in told else "pictures"  # it says so where it learns from none
     text = "text" if asked & {"text", "encoder"} else ""
     return Entry(
         name=name,

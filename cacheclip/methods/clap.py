@@ -5,7 +5,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import cosine_grad, pulled
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Params, Reads, Setting, Trained, steps
+from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -19,8 +19,8 @@ class Clap(Trained):
     epochs, a rate an epoch, the last step.
 
     An epoch is max(1, floor(N / 256)) steps, as released. There each of its batches is drawn from
-    all views of all pictures; here an epoch takes one view of each, the next epoch the next one; a
-    study gives the plain view, where the release has twenty.
+    all of twenty crops of all pictures; here an epoch takes the next of their `views`, by default
+    the picture itself.
     """
 
     paper = "2312.12730"
@@ -30,6 +30,7 @@ class Clap(Trained):
     table = {
         "strength": Setting(1.0, 0.0, 1e6, power=2.0, zero_shot="high"),
         **steps(lr=0.1, epochs=300, optimizer="sgd", schedule="dassl"),
+        **VIEWS,
     }
 
     def init(self, task: Task, random: Generators) -> Params:

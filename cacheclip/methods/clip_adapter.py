@@ -11,6 +11,7 @@ from cacheclip.methods.base import (
     CLASS_WEIGHT,
     PRECISIONS,
     PRIOR,
+    VIEWS,
     Params,
     Reads,
     Setting,
@@ -42,6 +43,9 @@ class ClipAdapter(Trained):
     schedule nor decay: epochs stay CoOp's, the others are the plainest. It chose the ratio for each
     data set and does not say on which images; here 0.2 stays unless a policy chooses.
 
+    Each epoch of the release crops the pictures anew; here it takes the next of their `views`, by
+    default the picture itself.
+
     `precision` is that of the products of the image branch's steps: auto takes bf16 where the CPU
     has hardware for it and a batch is large enough to gain. Weights and logits stay fp32.
     """
@@ -67,6 +71,7 @@ class ClipAdapter(Trained):
         "precision": Setting("auto", words=PRECISIONS),
         **CLASS_WEIGHT,
         **PRIOR,
+        **VIEWS,
     }
     off = {"alpha": 0.0}
     recipes = {

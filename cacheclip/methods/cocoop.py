@@ -8,7 +8,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import mean_cross_entropy
 from cacheclip.heads.prompts import class_features
 from cacheclip.heads.text_transformer import TextTransformer
-from cacheclip.methods.base import Params, Reads, Setting, Trained, steps
+from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 REDUCTION, LEAST = 16, 8  # hidden units between picture and words
@@ -22,7 +22,8 @@ class CoCoop(Trained):
     tower runs over all classes for each picture, in answers as in steps. The recipe is the released
     one: SGD with momentum 0.9, lr 2e-3, decay 5e-4 of every weight, one picture a step, 10 epochs,
     a rate an epoch, the last step. Here it is float32, and h has 8 hidden units at least: features
-    of fewer than 128 numbers would leave it so few that all of them may start dead.
+    of fewer than 128 numbers would leave it so few that all of them may start dead. `views` count
+    as for CoOp.
     """
 
     paper = "2203.05557"
@@ -34,6 +35,7 @@ class CoCoop(Trained):
     table = {
         **steps(epochs=10, batch_size=1, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
+        **VIEWS,
     }
 
     def init(self, task: Task, random: Generators) -> Params:

@@ -5,7 +5,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.prompts import class_features
 from cacheclip.heads.text_transformer import TextTransformer
-from cacheclip.methods.base import Params, Reads, Setting, Settings, Trained, steps
+from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Settings, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -17,8 +17,9 @@ class Coop(Trained):
     embeddings of "a photo of a". The recipe is the released one: SGD with momentum 0.9, lr 2e-3,
     decay 5e-4, batches of 32, 50 epochs at one shot, 100 at two and four, 200 above, a rate an
     epoch, the last step. The release computes in fp16 and takes 50 epochs for ImageNet at any
-    shots; here it is float32, and epochs go by shots alone. Vectors of each class's own (its CSC)
-    are not here: they could not serve classes that were not learned from.
+    shots; here it is float32, and epochs go by shots alone. Each of its epochs crops the pictures
+    anew; here it takes the next of their `views`, by default the picture itself. Vectors of each
+    class's own (its CSC) are not here: they could not serve classes that were not learned from.
     """
 
     paper = "2109.01134"
@@ -31,6 +32,7 @@ class Coop(Trained):
         "context": Setting(16, 1, 64, words=("words",), shape=True),
         **steps(epochs=200, batch_size=32, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
+        **VIEWS,
     }
 
     @classmethod

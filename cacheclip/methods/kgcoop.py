@@ -5,7 +5,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.prompts import class_features
 from cacheclip.heads.text_transformer import TextTransformer
-from cacheclip.methods.base import Params, Reads, Setting, Trained, steps
+from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -16,7 +16,7 @@ class KgCoop(Trained):
     all classes; w_c is the unit text of class c that they come to. The recipe is the released one:
     SGD with momentum 0.9, lr 2e-3, decay 5e-4, batches of 128, 100 epochs, a rate an epoch, the
     last step. Here it is float32, and t is the mean of all of the set's templates, where the
-    release has one.
+    release has one. `views` count as for CoOp.
 
     Recipes. as-code: the cosine distance above, strength 8. as-paper: 8 |w_c - t_c|^2, which of
     unit rows is twice that distance, so strength 16.
@@ -32,6 +32,7 @@ class KgCoop(Trained):
         "strength": Setting(8.0, 0.0, 1e6, power=2.0, zero_shot="high"),
         **steps(batch_size=128, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
+        **VIEWS,
     }
     recipes = {"as-code": {}, "as-paper": {"strength": 16.0}}
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import of_map, pulled
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Params, Reads, Setting, Settings, Trained, steps
+from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Settings, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -15,9 +15,9 @@ class LinearAdapter(Trained):
 
     It is ProLIP for features whose projection nobody kept: the map comes after it. The penalty is
     the sum over all entries. The recipe is ProLIP's without validation pictures: Adam with eps
-    1e-4, 300 steps on all support pictures, another view of each in each step where a task has
-    several, a cosine to 0, strength 1 / K for K shots. Of the authors' rates, 1e-5 to 1e-2, it is
-    1e-4: from there on the steps come to rest and the rate no longer counts.
+    1e-4, 300 steps on all support pictures, the next of their `views` in each step, a cosine to 0,
+    strength 1 / K for K shots. Of the authors' rates, 1e-5 to 1e-2, it is 1e-4: from there on the
+    steps come to rest and the rate no longer counts.
     """
 
     paper = "2410.05270"
@@ -28,6 +28,7 @@ class LinearAdapter(Trained):
     table = {
         "strength": Setting(1.0, 0.0, 1e6, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high"),
         **steps(lr=1e-4, epochs=300, batch_size=10**6, optimizer="adam"),
+        **VIEWS,
     }
 
     @classmethod

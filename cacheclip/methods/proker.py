@@ -6,7 +6,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.heads.ridge import Ridge, rbf
 from cacheclip.heads.temperature import label_log_p
-from cacheclip.methods.base import ClosedForm, Found, Params, Reads, Settings, from_zero
+from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Settings, from_zero
 from cacheclip.metrics import hits
 from cacheclip.task import Query, Task
 
@@ -18,11 +18,12 @@ TRANSFERRED = {1: (3.0, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 
 class Proker(ClosedForm):
     """Logits s (x T^T + k(x, S) a), a = (k(S, S) / lam + I)^-1 (Y - S T^T) (2501.11175).
 
-    S are the unit support features, all views of them, Y their one-hot labels and k(u, v) =
+    S are the unit support features, all `views` of them, Y their one-hot labels and k(u, v) =
     exp(-beta (1 - u v)). As released the regression counts lam-fold, so that lam is ridge and
-    weight at once and lam = 0 is zero-shot. The release has no s, which moves no answer. The
-    constants are those that it carries over from ImageNet, by shots. A selecting policy tries the
-    span of the released grids, in fewer steps of beta and wider ones of lam.
+    weight at once and lam = 0 is zero-shot. The release has no s, which moves no answer, and ten
+    views, where one is the default here. The constants are those that it carries over from
+    ImageNet, by shots. A selecting policy tries the span of the released grids, in fewer steps of
+    beta and wider ones of lam.
     """
 
     paper = "2501.11175"
@@ -30,6 +31,7 @@ class Proker(ClosedForm):
     table = {
         "beta": from_zero(1.7, (BETAS[0], BETAS[-1])),
         "lam": from_zero(0.1, (LAMS[0], LAMS[-1])),
+        **VIEWS,
     }
     off = {"lam": 0.0}
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import of_map, pulled
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Params, Reads, Setting, Settings, Trained, steps
+from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Settings, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 PICTURES = "pre-projection"
@@ -16,11 +16,10 @@ class Prolip(Trained):
 
     v [E] is the feature before the encoder's projection P0 [E, D], whose bias b (of ResNets) stays;
     the penalty is the sum over all entries. Adam with eps 1e-4, 300 steps on all support pictures,
-    a new view of each in each step where a task has several (a study gives the plain one), a
-    cosine to 0. Constants are those of the
-    runs that the authors make without validation pictures: strength 1 / K for K shots, lr 1e-5.
-    Their search tries 49 pairs, lr from 1e-2 to 1e-8 and strength from 10 to 0; the grid here is
-    its middle.
+    a cosine to 0. Each step of the release takes a new crop of each picture; here it takes the next
+    of their `views`, by default the picture itself. Constants are those of the runs that the
+    authors make without validation pictures: strength 1 / K for K shots, lr 1e-5. Their search
+    tries 49 pairs, lr from 1e-2 to 1e-8 and strength from 10 to 0; the grid here is its middle.
     """
 
     paper = "2410.05270"
@@ -36,6 +35,7 @@ class Prolip(Trained):
     table = {
         "strength": Setting(1.0, 0.0, 1e6, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high"),
         **steps(lr=1e-5, epochs=300, batch_size=10**6, optimizer="adam"),
+        **VIEWS,
     }
 
     @classmethod

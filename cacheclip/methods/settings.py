@@ -46,8 +46,8 @@ class Setting:
             that; see `Method.rescaled`.
         zero_shot: which end of it leads to zero-shot, or holds back most.
         search: least and greatest number that a search looks at.
-        unsaid: the first word holds unasked and stands in no settings, so that a row that does
-            without it is the row it always was.
+        unsaid: the default holds unasked and stands in no settings, so that a row that does without
+            it is the row it always was.
     """
 
     default: Value
@@ -115,6 +115,10 @@ def steps(**own: Value) -> dict[str, Setting]:
 CLASS_WEIGHT = {"class_weight": Setting("none", words=("none", "balanced"), unsaid=True)}
 PRIOR = {"prior": Setting("support", words=("support", "uniform"), unsaid=True)}
 
+# How many views of each support picture are read: the picture itself, and crops of half of it or
+# more, as Tip-Adapter's. Unasked it is the picture alone, since a store of views has to be made.
+VIEWS = {"views": Setting(1, 1, 1000, shape=True, unsaid=True)}
+
 
 def wrong_in(table: Mapping[str, Setting], named: Collection[str]) -> str | None:
     """What is wrong in a method's table; None where nothing is.
@@ -130,6 +134,6 @@ def wrong_in(table: Mapping[str, Setting], named: Collection[str]) -> str | None
             return f"{name} may not be its default, or a value of its grid"
         if own.shape and not (own.words or -inf < own.low <= own.high < inf):
             return f"{name} changes shapes, and has no least or no greatest value"
-        if own.unsaid and own.default != own.words[0]:
+        if own.unsaid and own.words and own.default != own.words[0]:
             return f"{name} goes unsaid, and its first word is not its default"
     return None

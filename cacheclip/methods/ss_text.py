@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
-from cacheclip.methods.base import ClosedForm, Params, Reads, Setting
+from cacheclip.methods.base import VIEWS, ClosedForm, Params, Reads, Setting
 from cacheclip.task import Query, Task
 
 
@@ -13,16 +13,17 @@ class SsText(ClosedForm):
     That is where the pull |w_c - t_c|^2 / (2 strength) holds the gain s sum_i x_i w_c: one closed
     form for any number of pictures a class, and nothing is tuned. The constant 1 stands for the
     paper's lambda of 1 / N; 0 is zero-shot, and a selecting policy tries what lies between. The
-    mean of a picture's views is its x. w is not made unit again. The paper's second form, with a
+    mean of a picture's `views` is its x. w is not made unit again. The paper's second form, with a
     lambda for each class, is not here.
     """
 
     paper = "2506.17500"
-    reads = Reads(text=("norm-mean",))
+    reads = Reads(support=("image", "image-norm"), text=("norm-mean",))
     table = {
         "strength": Setting(
             1.0, 0.0, 1e6, grid=(0.0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.1, 1.0), zero_shot="low"
         ),
+        **VIEWS,
     }
     off = {"strength": 0.0}
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import cosine_grad, of_residual
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Params, Reads, Setting, Settings, Trained, steps
+from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Settings, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -16,7 +16,9 @@ class TaskRes(Trained):
     rows. The recipe is the released one: Adam with its decay of 5e-4 in the gradient, lr 2e-3,
     batches of 256, 100 epochs up to four shots and 200 above, a rate an epoch, the last step. The
     release takes lr 2e-4 for ImageNet and alpha 1 for Flowers102: here both are the user's to give.
-    This is its regular base; the enhanced one, whose text projection is tuned first, is not here.
+    Each of its epochs crops the pictures anew; here it takes the next of their `views`, by default
+    the picture itself. This is its regular base; the enhanced one, whose text projection is tuned
+    first, is not here.
     """
 
     paper = "2211.10277"
@@ -26,6 +28,7 @@ class TaskRes(Trained):
     table = {
         "alpha": Setting(0.5, 0.0, 1e6, grid=(0.0, 0.1, 0.5, 1.0), zero_shot="low"),
         **steps(lr=2e-3, optimizer="adam", weight_decay=5e-4, schedule="dassl"),
+        **VIEWS,
     }
     off = {"alpha": 0.0}
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cacheclip.heads.gaussian import beside_text, weigh
 from cacheclip.heads.guided import ALPHAS, guided
-from cacheclip.methods.base import ClosedForm, Found, Params, Reads, Setting, from_zero
+from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Setting, from_zero
 from cacheclip.task import Query, Task
 
 
@@ -14,15 +14,17 @@ class Timo(ClosedForm):
     T_c are the class's prompts, weighed by how well each fits the mean of its pictures, sharper
     with gamma; w and b are GDA's, of pictures and prompts as rows of one class, a prompt times its
     fit. Prompts are all there are, templates and sentences, cut to the count of the class with the
-    fewest. The release weighs T by alpha and tries 1e-4 to 1e4 of it: the same ratios are tried
-    here. It gives no constant, and gamma is 50 but for two data sets; here they are 1 and 50.
+    fewest; of pictures all `views` are rows. The release weighs T by alpha and tries 1e-4 to 1e4 of
+    it: the same ratios are tried here. It gives no constant, and gamma is 50 but for two data sets;
+    here they are 1 and 50.
     """
 
     paper = "2412.11375"
-    reads = Reads(text=("all:per-prompt",))
+    reads = Reads(support=("image", "image-norm"), text=("all:per-prompt",))
     table = {
         "alpha": from_zero(1.0, (ALPHAS[0], ALPHAS[-1])),
         "gamma": Setting(50.0, 0.0, 1e4, zero_shot="low"),
+        **VIEWS,
     }
 
     def solve(self, task: Task) -> Params:

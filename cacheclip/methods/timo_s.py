@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cacheclip.heads.gaussian import beside_text, weigh
 from cacheclip.heads.guided import ALPHAS, guided
-from cacheclip.methods.base import ClosedForm, Found, Params, Reads, Setting, from_zero
+from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Setting, from_zero
 from cacheclip.task import Query, Task
 
 GAMMAS = tuple(5.0 * k for k in range(1, 21))
@@ -21,11 +21,12 @@ class TimoS(ClosedForm):
     """
 
     paper = "2412.11375"
-    reads = Reads(text=("all:per-prompt",))
+    reads = Reads(support=("image", "image-norm"), text=("all:per-prompt",))
     table = {
         "alpha": from_zero(1.0, (ALPHAS[0], ALPHAS[-1])),
         "gamma": Setting(50.0, 0.0, 1e4, grid=GAMMAS, zero_shot="low"),
         "share": Setting(1.0, 1e-6, 100.0, grid=SHARES, shape=True),
+        **VIEWS,
     }
 
     def solve(self, task: Task) -> Params:

@@ -4,26 +4,28 @@ from torch import Tensor
 
 from cacheclip.heads.cache import Cache, cache_logits, cache_of, zero_shot_of
 from cacheclip.heads.cache_search import RANGES, tune
-from cacheclip.methods.base import ClosedForm, Found, Params, Reads, from_zero
+from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, from_zero
 from cacheclip.task import Query, Task
 
 
 class TipAdapter(ClosedForm):
     """Logits s x T^T + alpha exp(-beta (1 - x K^T)) Y (2111.03930, equations 4 and 5).
 
-    Keys K are the unit support features of the plain view, values Y their one-hot labels. The
-    constants are the paper's for ImageNet. A selecting policy searches 200 values of beta, which
-    span those of the released searches, and for each all alphas from 0, zero-shot, to 50, the end
-    of the widest of them; of alphas with equal hits the one nearest to 0 counts.
+    Keys K are unit rows along the mean of the raw features of each support picture's `views`: one
+    by default, the picture itself, where the release takes ten crops. Values Y are their labels,
+    one-hot. The constants are the paper's for ImageNet. A selecting policy searches 200 values of
+    beta, which span those of the released searches, and for each all alphas from 0, zero-shot, to
+    50, the end of the widest of them; of alphas with equal hits the one nearest to 0 counts.
     alpha counts in logits, whose spread is about the same at every logit scale, so it is not
     rescaled: at scale 16 the best alpha was larger than at 100, not smaller.
     """
 
     paper = "2111.03930"
-    reads = Reads(text=("norm-mean",))
+    reads = Reads(support=("image", "image-norm"), text=("norm-mean",))
     table = {
         "alpha": from_zero(1.0, RANGES["alpha"]),
         "beta": from_zero(5.5, RANGES["beta"]),
+        **VIEWS,
     }
     off = {"alpha": 0.0}
 

@@ -9,6 +9,7 @@ from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods.base import (
     CLASS_WEIGHT,
     PRIOR,
+    VIEWS,
     Found,
     Params,
     Reads,
@@ -27,12 +28,13 @@ class TipAdapterF(Trained):
     with lr 1e-3, eps 1e-4 and decay 0.01, 20 epochs in batches of 256, a cosine per step. Alpha and
     beta are constants while the keys are trained; a selecting policy then searches them as for
     Tip-Adapter. The released code also keeps the epoch that is best on the test set: not here, the
-    last one counts. Keys start at the plain view alone: the mean of ten augmented views, at which
-    the paper's start, needs a store of views, and so does a fresh view an epoch.
+    last one counts. Keys start along the mean of the raw features of `views` of each picture, and
+    each epoch takes the next one; by default it is the picture itself, in the release ten crops for
+    the keys and a new one an epoch.
     """
 
     paper = "2111.03930"
-    reads = Reads(text=("norm-mean",))
+    reads = Reads(support=("image", "image-norm"), text=("norm-mean",))
     eps = 1e-4
     table = {
         "alpha": from_zero(1.0, RANGES["alpha"]),
@@ -47,6 +49,7 @@ class TipAdapterF(Trained):
         "lr": Setting(1e-3, low=0.0),  # votes do not grow with the logit scale
         **CLASS_WEIGHT,
         **PRIOR,
+        **VIEWS,
     }
     off = {"alpha": 0.0}
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import cosine_grad
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Params, Reads, Trained, steps
+from cacheclip.methods.base import VIEWS, Params, Reads, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -14,14 +14,15 @@ class ZsLp(Trained):
 
     T is the mean of each class's raw text. The recipe is CLAP's without its pull: SGD with momentum
     0.9, lr 0.1, no decay, batches of 256, 300 epochs, a rate an epoch, the last step. Nothing holds
-    the classes back, so that few shots may lead below zero-shot.
+    the classes back, so that few shots may lead below zero-shot. An epoch takes the next of the
+    pictures' `views`, by default the picture itself, where the release pools twenty crops.
     """
 
     paper = "2312.12730"
     reads = Reads(text=("raw-mean",))
     trainable = ("weight",)
     drop_last = True
-    table = steps(lr=0.1, epochs=300, optimizer="sgd", schedule="dassl")
+    table = {**steps(lr=0.1, epochs=300, optimizer="sgd", schedule="dassl"), **VIEWS}
 
     def init(self, task: Task, random: Generators) -> Params:
         """The class text."""

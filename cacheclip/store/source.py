@@ -33,8 +33,8 @@ class Layer(Protocol):
         """Rows, failed ones included."""
 
     @property
-    def dim(self) -> int:
-        """Length of a vector."""
+    def shape(self) -> tuple[int, ...]:
+        """Of what a row holds: [D], [W, D] of W views, [P, D] of P parts."""
 
     def ids(self) -> list[str]:
         """The sample ids, in row order."""
@@ -130,8 +130,8 @@ class Source(About, Protocol):
     def labels(self) -> Labels:
         """Labels and class names."""
 
-    def store(self, split: str, layer: str = "image") -> Layer:
-        """The vectors of a split and layer."""
+    def store(self, split: str, layer: str = "image", views: int | None = None) -> Layer:
+        """The vectors of a split and layer; of at least so many views of each picture."""
 
     def part_store(self, name: str) -> Part:
         """Where a frozen part of the encoder lies."""

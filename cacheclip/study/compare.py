@@ -24,6 +24,7 @@ from cacheclip.study.plan import (
     Cell,
     Stack,
     blocks,
+    depends_on_draws,
     parts,
     refuse_too_many,
     sentence,
@@ -253,9 +254,9 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
     chosen = [methods.get(name) for name in names]
     given = choices(request.settings, chosen)
     policy = policy_for(request.select, data)
-    able, refusals = _able(chosen, request.methods, data)
+    able, refusals = _able(chosen, request.methods, given, data)
     refuse_too_many(able, request.shots, request.seeds, policy, given)
-    drawing = any(method.learns == "support" and method.name in request.methods for method in able)
+    drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in able)
     shots = request.shots if drawing else ()
     sampled(data, request.draw, shots, request.seeds)
     able = [
@@ -279,8 +280,7 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
 
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
     """The norm that constants follow; text is not read where no method has such constants."""
-    follows = any(method().reads.raw_text for method in chosen)
-    return data.texts.norm if follows else TEXT_NORM
+    return data.texts.norm if any(own().reads.raw_text for own in chosen) else TEXT_NORM
 
 
 def _untestable(data: SetData) -> StoreError:
@@ -294,7 +294,10 @@ def _untestable(data: SetData) -> StoreError:
 
 
 def _able(
-    chosen: Sequence[type[Method]], asked: Sequence[str], data: SetData
+    chosen: Sequence[type[Method]],
+    asked: Sequence[str],
+    given: Mapping[str, Choices],
+    data: SetData,
 ) -> tuple[list[type[Method]], list[str]]:
     """The methods that the set has all features for, and why each other one does not run.
 
@@ -308,7 +311,7 @@ def _able(
         reads = method().reads
         if reads.text and features.text is None:
             why[method.name] = f"it needs text features, and {features.dataset} has none"
-        elif (error := data.lacking(reads)) is not None:
+        elif (error := data.lacking(reads, given[method.name].get("views", (1,)))) is not None:
             why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
     able = [method for method in chosen if method.name not in why]
     if not any(method.name in asked for method in able):
@@ -367,7 +370,7 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
 
 
 def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:
-    if cell.seed is None or block.method.learns == "nothing":
+    if cell.seed is None or not block.drawn:
         return None
     try:
         draw = data.draw(block.shots, cell.seed, fewer)

@@ -16,15 +16,16 @@ from cacheclip.draws import Draw, Fewer, Pool, Shots
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import ProtocolError, StoreError
 from cacheclip.files.disk import digest
-from cacheclip.methods.base import Method, Reads, Settings
+from cacheclip.methods.base import Method, Reads, Settings, Value
 from cacheclip.methods.zero_shot import ZeroShot
+from cacheclip.store.features import VIEWED, VIEWS
 from cacheclip.store.source import About, Source, store_layer
-from cacheclip.study.layers import Layers
+from cacheclip.study.layers import IMAGE, Layers
 from cacheclip.study.supports import Supports
 from cacheclip.study.texts import TOKENS, Texts
 from cacheclip.task import Query, Task
 
-TEST, IMAGE = "test", "image"
+TEST = "test"
 
 
 class SetData:
@@ -157,7 +158,7 @@ class SetData:
         if not any(draw.val for draw in draws):
             return None
         reads = method.reads
-        pool, rows = self._pooled("val", reads.query, [draw.val for draw in draws])
+        pool, rows = self._pooled("val", reads.query, [draw.val for draw in draws], 1)
         return Task(
             pool=pool,
             rows=rows,
@@ -173,9 +174,10 @@ class SetData:
         self, method: type[Method], draws: Sequence[Draw | None], settings: Sequence[Settings]
     ) -> Task:
         """The support sets of V variants; a draw of None is an empty support set."""
-        reads = method.of(settings[0]).reads
+        built = method.of(settings[0])
+        reads = built.reads
         supports = [d.support if d else () for d in draws]
-        pool, rows = self._pooled("train", reads.support, supports)
+        pool, rows = self._pooled("train", reads.support, supports, built.views)
         return Task(
             pool=pool,
             rows=rows,
@@ -184,24 +186,36 @@ class SetData:
             settings=method.numbers_of(settings, self.device),
             logit_scale=self.logit_scale,
             n_classes=len(self.classnames),
+            views=built.views,
             encoder=self._encoder(reads),
         )
 
     def _pooled(
-        self, split: str, layers: Sequence[str], drawn: Sequence[Sequence[int]]
+        self, split: str, layers: Sequence[str], drawn: Sequence[Sequence[int]], views: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Layers [R, ...] of the rows that are drawn, and V draws as rows of those [V, n]."""
+        """Layers [R W, ...] of R rows that are drawn, and V draws as numbers of those [V, n]."""
         used = sorted({row for rows in drawn for row in rows})
         position = {row: k for k, row in enumerate(used)}
-        pool = {name: self._layers.rows(split, name, used).to(self.device) for name in layers}
+        pool = {name: self._layers.rows(split, name, used, views) for name in layers}
+        if views > 1:
+            pool = {name: x.flatten(0, 1) for name, x in pool.items()}
+        pool = {name: x.to(self.device) for name, x in pool.items()}
         return pool, self._index([[position[row] for row in rows] for rows in drawn])
 
-    def lacking(self, reads: Reads) -> StoreError | None:
-        """What is missing of what a method reads beside the layer that every set has; or None."""
+    def lacking(self, reads: Reads, views: Iterable[Value] = (1,)) -> StoreError | None:
+        """What is missing of what a method reads beside the layer that every set has; or None.
+
+        Args:
+            reads: what it reads.
+            views: counts of each support picture's; a store of the most serves the others too.
+        """
+        most = max(int(count) for count in views)
         try:
             for split in self.labelled_splits:
-                for layer in {store_layer(name) for name in _layers_read(reads, split)} - {IMAGE}:
-                    self._source.store(split, layer)
+                own = _views_read(most, split)
+                there = {IMAGE} if own == 1 else set()
+                for layer in _layers_read(reads, split) - there:
+                    self._layers.store(split, layer, own)
             for part in _parts_read(reads):
                 self._source.part_store(part)
         except StoreError as error:
@@ -270,13 +284,20 @@ class SetData:
         layers = {name: self._test[name] for name in method.reads.query}
         return Query(layers, self._encoder(method.reads))
 
-    def stores(self, reads: Reads, splits: Sequence[str]) -> dict[str, str]:
-        """The key digests of what a row reads: `split/layer` -> digest."""
-        read = {
-            f"{split}/{layer}": self._source.store(split, layer).digest
-            for split in sorted(splits)
-            for layer in sorted({store_layer(name) for name in _layers_read(reads, split)})
-        }
+    def stores(self, reads: Reads, splits: Sequence[str], views: int = 1) -> dict[str, str]:
+        """The key digests of what a row reads: `split/layer` or `train/layer/views` -> digest.
+
+        Args:
+            reads: what it reads.
+            splits: of these.
+            views: of each support picture.
+        """
+        read = {}
+        for split in sorted(splits):
+            own = _views_read(views, split)
+            for layer in sorted(_layers_read(reads, split)):
+                place = f"{split}/{layer}{VIEWS if own > 1 else ''}"
+                read[place] = self._layers.store(split, layer, own).digest
         read |= self.texts.stores(reads)
         return read | {name: self._source.part_store(name).digest for name in _parts_read(reads)}
 
@@ -308,9 +329,14 @@ class SetData:
         return shaped.to(self.device)
 
 
-def _layers_read(reads: Reads, split: str) -> tuple[str, ...]:
-    """What is read of a split: a support is of `train`, the others are answered for."""
-    return reads.support if split == "train" else reads.query
+def _layers_read(reads: Reads, split: str) -> set[str]:
+    """The store layers that are read of a split: a support is of `train`, the others queries."""
+    return {store_layer(name) for name in (reads.support if split == VIEWED else reads.query)}
+
+
+def _views_read(views: int, split: str) -> int:
+    """How many views of each picture of a split are read: of what is answered for the one."""
+    return views if split == VIEWED else 1
 
 
 def _parts_read(reads: Reads) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from cacheclip.bundle import Bundle
 from cacheclip.engine import stack as engine
 from cacheclip.engine.watch import STOPPED
 from cacheclip.errors import FitError, UsageError
-from cacheclip.methods.base import Method
 from cacheclip.study import rows
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads
@@ -19,17 +18,24 @@ from cacheclip.study.plan import Block
 from cacheclip.study.run import Outcome
 
 
-def refuse_final(method: type[Method]) -> None:
-    """Refuse a method that learns nothing from labels, or leaves no bundle.
+def refuse_final(block: Block) -> None:
+    """Refuse a method that learns nothing from labels or leaves no bundle, and views.
 
     Raises:
-        UsageError: it is such a method.
+        UsageError: it is such a method, or views of the pictures are asked for.
     """
-    if method.learns == "nothing" or method.setting != "inductive":
+    method = block.method
+    if method.learns != "support" or method.setting != "inductive":
         raise UsageError(
             f"{method.name} has nothing to refit: it learns from no labelled picture",
             where="--final",
             fix=f"cacheclip fit --method {method.name}, without --final",
+        )
+    if any(method.of(own).views > 1 for cell in block.cells for own in cell.candidates):
+        raise UsageError(
+            "--final learns from the pictures of all splits, and there are views of train alone",
+            where=f"--set {method.name}.views",
+            fix="leave --final out, or --set views",
         )
 
 

@@ -83,7 +83,7 @@ def fit(
         refuse_place(out, "--out", (SUFFIX, ""), is_bundle)
     comparison = Comparison(replace(request, **ONE_FIT), features, results)
     if final:
-        refuse_final(comparison.blocks[0].method)
+        refuse_final(comparison.blocks[0])
     outcome, winner, row = one_cell(comparison, progress, notice)
     path, learned_from = None, None
     if winner.method.setting == "inductive":

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cacheclip.store.source import NORM, Layer, Source, store_layer
+from cacheclip.task import unit
+
+IMAGE = "image"
 
 
 @dataclass
@@ -17,8 +20,9 @@ class _Held:
 
     Attributes:
         place: [rows of the store] where each row is held, -1 where it is not.
-        vectors: [k, D], unit vectors of the layer `image`, raw ones of any other.
-        norm: [k, 1], what the stored vectors had for a norm.
+        vectors: [k, D], [k, W, D] of W views, [k, P, D] of P parts; unit vectors of the layer
+            `image`, raw ones of any other.
+        norm: [k, 1] or [k, W, 1], what the vectors of layer `image` had for a norm.
     """
 
     place: NDArray[np.int32]
@@ -32,41 +36,64 @@ class Layers:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._expected: dict[str, set[int]] = {}
-        self._held: dict[tuple[str, str], _Held] = {}
+        self._held: dict[tuple[str, str, int], _Held] = {}
 
     def expect(self, split: str, rows: Iterable[int]) -> None:
         """Say that these rows will be wanted, so that the first that wants any reads them all."""
         self._expected.setdefault(split, set()).update(rows)
 
-    def rows(self, split: str, name: str, rows: Sequence[int]) -> Tensor:
-        """Some rows of one layer of a split, [k, ...] in the order given; not to be written to."""
-        layer = store_layer(name)
-        store = self._source.store(split, layer)
-        if (split, layer) not in self._held:
-            self._held[split, layer] = _nothing_of(store)
-        held = self._held[split, layer]
+    def rows(self, split: str, name: str, rows: Sequence[int], views: int = 1) -> Tensor:
+        """Some rows of one layer of a split, in the order given; not to be written to.
+
+        Args:
+            split: of the data set.
+            name: as `Query` names it.
+            rows: k of them.
+            views: W, how many views of each picture.
+
+        Returns:
+            [k, ...], or [k, W, ...] where W is above 1.
+        """
+        store = self.store(split, name, views)
+        own = split, store.layer, views
+        if own not in self._held:
+            self._held[own] = _nothing_of(store)
+        held = self._held[own]
         wanted = np.asarray(rows, np.int64)
         if (held.place[wanted] < 0).any():
             expected = np.array(sorted(self._expected.get(split, ())), np.int64)
             asked = np.union1d(wanted, expected)
-            _read(store, asked[held.place[asked] < 0], held)
+            _read(store, asked[held.place[asked] < 0], held, views)
         x = held.norm if name.endswith(NORM) else held.vectors
         place = held.place[wanted]
         if np.array_equal(place, np.arange(len(x))):
             return x  # all there is, as it lies there: no copy
         return x[torch.from_numpy(place)]
 
+    def store(self, split: str, name: str, views: int = 1) -> Layer:
+        """Where these rows lie: one view is the picture as it is.
+
+        Raises:
+            StoreError: there is no such store.
+        """
+        return self._source.store(split, store_layer(name), views if views > 1 else None)
+
 
 def _nothing_of(store: Layer) -> _Held:
     place = np.full(store.rows, -1, np.int32)
-    return _Held(place, torch.empty(0, store.dim), torch.empty(0, 1))
+    return _Held(place, torch.empty(0, *store.shape), torch.empty(0, *store.shape[:-1], 1))
 
 
-def _read(store: Layer, rows: NDArray[np.int64], held: _Held) -> None:
+def _read(store: Layer, rows: NDArray[np.int64], held: _Held, views: int) -> None:
     """Read rows of which none is held yet, and hold them too."""
-    read = store.read_rows(rows, normalize=store.layer == "image")
+    read = store.read_rows(rows, normalize=store.layer == IMAGE and views == 1)
     first = len(held.vectors)
     held.place[rows] = np.arange(first, first + len(rows), dtype=np.int32)
-    vectors, norm = torch.from_numpy(read.features), torch.from_numpy(read.norm)[:, None]
+    vectors = torch.from_numpy(read.features).view(len(rows), *store.shape)
+    norm = torch.from_numpy(read.norm)[:, None]
+    if views > 1:  # a store may have more of them
+        vectors = vectors[:, :views].contiguous()
+        norm = vectors.norm(dim=-1, keepdim=True)
+        vectors = unit(vectors) if store.layer == IMAGE else vectors
     held.vectors = torch.cat([held.vectors, vectors]) if first else vectors
     held.norm = torch.cat([held.norm, norm]) if first else norm

@@ -118,9 +118,19 @@ class Block:
         ]
 
     @property
+    def drawn(self) -> bool:
+        """Whether its cells depend on draws."""
+        return depends_on_draws(self.method, self.policy)
+
+    @property
     def runs(self) -> int:
         """How many settings compete in all cells together."""
         return sum(len(cell.candidates) for cell in self.cells)
+
+
+def depends_on_draws(method: type[Method], policy: Policy) -> bool:
+    """Whether seeds and shots count: it learns from a support set, or is chosen on what is held."""
+    return method.learns == "support" or (method.learns == "held-out" and policy.selects)
 
 
 def refuse_too_many(
@@ -137,10 +147,10 @@ def refuse_too_many(
     """
     runs = 0
     for method in chosen:
-        own = policy if method.learns == "support" else FIXED
+        own = FIXED if method.learns == "nothing" else policy
         settings = prod(len(x) for x in own.axes(method, choices[method.name]).values())
-        draws = len(shots) if method.learns == "support" else 1
-        runs += settings * draws * len(_seeds_of(method, seeds))
+        draws = len(shots) if depends_on_draws(method, own) else 1
+        runs += settings * draws * len(_seeds_of(method, own, seeds))
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
@@ -164,11 +174,11 @@ def blocks(
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
-    A method that learns from no support picture (zero-shot) is one cell, whatever the shots and
-    seeds, or one a seed where that orders its stream; no pictures are held out for it either:
-    nothing is chosen, its constants stand. A method that does not know the recipe asked for runs
-    as it does unasked. Constants that depend on the shots are under `all` those of `per_class`
-    shots, the training images a class on average.
+    A method that learns from no picture (zero-shot) is one cell, whatever the shots and seeds, or
+    one a seed where that orders its stream: nothing is chosen, its constants stand. So do those of
+    one that learns from held-out pictures alone, unless the policy chooses. A method that does not
+    know the recipe asked for runs as it does unasked. Constants that depend on the shots are under
+    `all` those of `per_class` shots, the training images a class on average.
 
     Raises:
         UsageError: no method knows the recipe, or a search has nothing to search on.
@@ -178,24 +188,24 @@ def blocks(
     made = []
     for method in chosen:
         own, given = method.recipe(recipe), choices[method.name]
-        policy = asked_policy if method.learns == "support" else FIXED
+        policy = FIXED if method.learns == "nothing" else asked_policy
         pinned = {name: values[0] for name, values in given.items() if len(values) == 1}
-        for k in shots if method.learns == "support" else [0]:
+        for k in shots if depends_on_draws(method, policy) else [0]:
             of = per_class if k == ALL else k
             candidates = policy.candidates(method, given, of, logit_scale, own, text_norm)
             if not policy.selects:
                 _refuse_search(method, candidates)
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
-            asked = ((seed, tuple(c)) for seed in _seeds_of(method, seeds) for c in rivals)
+            asked = ((seed, tuple(c)) for seed in _seeds_of(method, policy, seeds) for c in rivals)
             cells = tuple(Cell(seed, group, constant) for seed, group in asked)
             made.append(Block(method, k, policy, cells, own))
     return made
 
 
-def _seeds_of(method: type[Method], seeds: Sequence[int]) -> Sequence[int | None]:
-    """The seeds where they change anything: a support set, or the order of a stream."""
-    return seeds if method.learns == "support" or method.setting == "online" else [None]
+def _seeds_of(method: type[Method], policy: Policy, seeds: Sequence[int]) -> Sequence[int | None]:
+    """The seeds where they change anything: a draw, or the order of a stream."""
+    return seeds if depends_on_draws(method, policy) or method.setting == "online" else [None]
 
 
 def _refuse_unknown(recipe: str, chosen: Sequence[type[Method]]) -> None:
@@ -256,14 +266,14 @@ def sentence(plan: Sequence[Block]) -> str:
     said: dict[tuple[int, str], list[str]] = {}  # runs and settings -> the methods that have them
     for name, own in by_method.items():
         said.setdefault(_size(own), []).append(name)
-    drawn = next((own for own in by_method.values() if own[0].method.learns == "support"), [])
+    drawn = next((own for own in by_method.values() if own[0].drawn), [])
     shots = ",".join(str(block.shots) for block in drawn)
     grid = f"shots {shots} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
     parts = []
     for (each_runs, settings), names in said.items():
         each = " each" if len(names) > 1 else ""
         product = ""
-        if by_method[names[0]][0].method.learns == "support":
+        if by_method[names[0]][0].drawn:
             product = " ".join(filter(None, [grid, settings]))
             grid = ""  # said once
         elif (streams := _seeds(by_method[names[0]])) > 1:

@@ -106,12 +106,13 @@ class Race:
             return []
         found = []
         for name, value in winner.settings.items():
-            tried = (point.settings[name] for point in self.points)
+            own = winner.method.table[name]
+            tried = (point.settings.get(name, own.default) for point in self.points)
             values = {float(v) for v in tried if not isinstance(v, str)}
-            if isinstance(value, str) or len(values) < 2 or value == self.cell.constant[name]:
+            constant = self.cell.constant.get(name, own.default)
+            if isinstance(value, str) or len(values) < 2 or value == constant:
                 continue
             low, high = min(values), max(values)
-            own = winner.method.table[name]
             if name in winner.method.searched and own.search is not None:
                 low, high = own.search
             if value in (own.low, own.high):

@@ -43,11 +43,16 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     """The row of a cell before it runs: all that decides its result, and so its row_id."""
     drawn = cell.draw if isinstance(cell.draw, Draw) else None
     splits = [*_splits_read(block, data), *(["test"] if data.tested else [])]
-    reads = block.method.of(cell.candidates[0]).reads
-    stores = data.stores(reads, splits)
+    rivals = [block.method.of(settings) for settings in cell.candidates]
+    reads = rivals[0].reads
+    views = sorted({rival.views for rival in rivals})
+    stores: dict[str, str] = {}
+    for count in views:
+        stores |= data.stores(reads, splits, count)
     chooses = block.policy.selects
     return Row(
         **_of_data(data),
+        views=None if views == [1] else ",".join(map(str, views)),
         template=data.texts.template(reads),
         method=block.method.name,
         method_version=block.method.version,
@@ -58,10 +63,10 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
         select=block.policy.name,
-        draw=data.supports.procedure if block.method.learns == "support" else RANKED,
+        draw=data.supports.procedure if block.drawn else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         **NOT_RUN,
-        n_train=len(drawn.support) if drawn else 0,
+        n_train=len(drawn.support) if drawn and block.method.learns == "support" else 0,
         n_failed=sum(data.failed(split) for split in splits),
         store_key=digest(stores)[:16],
         stores=stores,
@@ -84,7 +89,6 @@ def _of_data(data: SetData) -> dict[str, Any]:
         "model": features.encoder["name"],
         "pretrained": features.encoder["pretrained"],
         "encoders": [features.name],
-        "views": None,
         "keys": None,
         "test_id": data.test_id,
         "n_classes": len(data.classnames),
@@ -168,7 +172,9 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
             "init_seed": outcome.cell.seed if issubclass(block.method, Trained) else None,
             "select": block.policy.name,
             "draw_id": draw.draw_id if draw else None,
-            "stores": data.stores(winner.method.reads, _splits_read(block, data)),
+            "stores": data.stores(
+                winner.method.reads, _splits_read(block, data), winner.method.views
+            ),
             "version": __version__,
         },
         head={n: x[0].cpu().numpy() for n, x in winner.params.items() if n != STOPPED},
@@ -179,7 +185,7 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
 
 def _splits_read(block: Block, data: SetData) -> list[str]:
     """The splits that the fit and the choice read."""
-    if block.method.learns == "nothing":
+    if not block.drawn:
         return []
     return ["train", "val"] if block.policy.selects and data.pool("val").ids else ["train"]
 

@@ -31,7 +31,7 @@ def unit_rows(n: int, seed: int) -> Tensor:
 
 
 def layers(n: int, seed: int) -> dict[str, Tensor]:
-    return {"image": unit_rows(n, seed), "pre-projection": pictures(n, seed)["pre-projection"]}
+    return pictures(n, seed) | {"image": unit_rows(n, seed)}
 
 
 def task_of(method: type[Method], variants: int = 1, order: list[int] | None = None) -> Task:
@@ -63,7 +63,7 @@ def built(method: type[Method], **words: str) -> Method:
 
 @pytest.mark.parametrize("method", DRAWING, ids=lambda m: m.name)
 def test_unequal_classes_give_finite_logits_together_as_alone(method: type[Method]) -> None:
-    query = Query(layers(6, 3))
+    query = Query(layers(6, 3), frozen())
     made = built(method)
     two = made.logits(fitted(made, task_of(method, 2)), query)
     one = made.logits(fitted(made, task_of(method)), query)
@@ -113,7 +113,7 @@ def test_a_first_word_stands_in_no_settings(method: type[Method]) -> None:
     plain = method.fixed(4, 100.0)
     unsaid = {name: own for name, own in method.table.items() if own.unsaid}
     assert plain.keys() == method.table.keys() - unsaid.keys()
-    first = {name: own.words[0] for name, own in unsaid.items()}
+    first = {name: own.default for name, own in unsaid.items()}
     assert method.fixed(4, 100.0, None, first) == plain
     asked = method.fixed(4, 100.0, None, {"class_weight": "balanced"})
     assert asked == plain | {"class_weight": "balanced"}

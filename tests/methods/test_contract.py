@@ -147,7 +147,7 @@ def test_a_head_that_transfers_serves_the_classes_that_it_is_given(method: Metho
     torch.testing.assert_close(part, plain[..., 1:4], rtol=0, atol=1e-9)
 
 
-@every
+@named([m for m in METHODS if m().reads.support])
 def test_equal_views_are_one_view_or_as_many_pictures(method: Method) -> None:
     """Pictures are counted, not rows of the pool: with views between them these differ."""
     task, query = three(method), query_of(method, 6)

@@ -11,7 +11,8 @@ import cacheclip
 from cacheclip.methods import base
 
 HOUSE = Path(cacheclip.__file__).parent
-SHARED = {*base.steps(), *base.CLASS_WEIGHT, *base.PRIOR, "precision"}  # the engine acts on these
+# The engine acts on these, and a study reads views.
+SHARED = {*base.steps(), *base.CLASS_WEIGHT, *base.PRIOR, *base.VIEWS, "precision"}
 MAY_NAME = {"table", "recipes", "off", "trainable"}  # its settings, some of them, or params
 
 
