@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from cacheclip.metrics import Z95, hits, macro, per_class, true_rank, wilson
+from cacheclip.metrics import (
+    Z95,
+    calibration_error,
+    calibration_interval,
+    hits,
+    macro,
+    per_class,
+    true_rank,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +53,34 @@ def test_macro_is_the_mean_recall_of_the_classes_that_have_pictures() -> None:
     right = np.array([True, True, True, False, False, True])
     assert per_class(right, labels, 4).tolist() == [[4, 3], [0, 0], [2, 1], [0, 0]]
     assert macro(right, labels) == (3 / 4 + 1 / 2) / 2
+
+
+def test_the_calibration_error_is_the_debiased_sum_over_bins() -> None:
+    random = np.random.default_rng(0)
+    p = random.uniform(0.1, 1, (2, 97))
+    right = random.random((2, 97)) < p**2
+    for v, found in enumerate(calibration_error(p, right)):
+        sizes = [(k + 1) * 97 // 9 - k * 97 // 9 for k in range(9)]
+        bins = np.split(np.argsort(p[v]), np.cumsum(sizes)[:-1])
+        squared = 0.0
+        for rows in bins:
+            s = right[v, rows].mean()
+            gap = p[v, rows].mean() - s
+            squared += len(rows) / 97 * (gap**2 - s * (1 - s) / (len(rows) - 1))
+        assert found == pytest.approx(np.sqrt(max(0, squared)), abs=1e-12)
+        low, high = calibration_interval(p[v], right[v])
+        assert low <= found <= high
+
+
+@pytest.mark.parametrize(("boast", "holds"), [(1.0, 0.975), (0.8, 0.9)])
+def test_the_interval_of_the_calibration_error_holds_the_true_one(
+    boast: float, holds: float
+) -> None:
+    random = np.random.default_rng(0)
+    inside = []
+    for _ in range(200):
+        p = random.uniform(0.1, 1, 500)
+        right = random.random(500) < boast * p
+        low, high = calibration_interval(p, right)
+        inside.append(low <= (1 - boast) * np.sqrt((p**2).mean()) <= high)
+    assert np.mean(inside) >= holds

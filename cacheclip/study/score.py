@@ -120,13 +120,13 @@ def score(
     told = _Told.cat([_Told.of(x, labels[first:last], T) for first, last, x in parts])
     right = told.predicted == labels  # [W, n]
     kind = class_type(len(data.classnames))
-    ece = torch.stack([calibration_error(p, right) for p in told.top_p], 1)
+    ece = [calibration_error(p, right.cpu()) for p in told.top_p.cpu()]
     return Scores(
         top1=right.sum(1).double().div(len(labels)).cpu().numpy(),
         predicted=told.predicted.cpu().numpy().astype(kind),
         true_log_p=told.true_log_p[1].clamp_min(LEAST).cpu().numpy().astype(np.float16),
         top_p=told.top_p[1].cpu().numpy().astype(np.float16),
-        ece=ece.cpu().numpy(),
+        ece=np.stack(ece, 1),
         nll=-told.true_log_p.double().mean(2).mT.cpu().numpy(),
         true_rank=told.true_rank.cpu().numpy().astype(kind),
         label=labels.cpu().numpy().astype(kind),
