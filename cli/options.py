@@ -1,5 +1,6 @@
 """Options that several commands share, each defined once."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from cacheclip.errors import UsageError
 
 if TYPE_CHECKING:
     from cacheclip.draws import Shots
+    from cacheclip.store.home import Home
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -103,6 +105,39 @@ per_class: Decorator = click.option(
 verbose: Decorator = click.option(
     "-v", "--verbose", is_flag=True, help="Say how many variants run at once."
 )
+
+
+of_datasets: Decorator = click.option(
+    "--dataset",
+    "datasets",
+    metavar="NAME[,NAME]",
+    callback=lambda ctx, param, value: names_of(value),
+    help="Results on these data sets. [default: all]",
+)
+of_shots: Decorator = click.option(
+    "--shots",
+    metavar="K[,K]",
+    callback=lambda ctx, param, value: shot_counts(ctx, param, value) if value else (),
+    help="Results at these shots. [default: all]",
+)
+of_model: Decorator = click.option(
+    "--model",
+    metavar="NAME",
+    help="Results by this encoder, NAME or NAME@TAG. [default: that of the row logged last]",
+)
+results_read: Decorator = click.option(
+    "--results",
+    type=FilePath(file_okay=False),
+    metavar="DIR",
+    help="Folder of the results log. [default: the home]",
+)
+
+
+def log_of(home: "Home", results: Path | None) -> tuple[Path, str]:
+    """The folder of the results log, and what a command line adds to read and write there."""
+    if results is None:
+        return home.root, home.option
+    return results, f"{home.option} --results {shlex.quote(str(results))}"
 
 
 def _bytes(value: str | None) -> int | None:

@@ -68,6 +68,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         fewer="keep" if drawn and drawn.short else "error",
         choice_version=policies.VERSION if chooses else 1,
         text_norm=data.text_norm if reads.raw_text else None,
+        constants=None if chooses else cell.untouched,
     )
 
 
