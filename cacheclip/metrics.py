@@ -67,7 +67,8 @@ def calibration_error(top_p: ArrayLike, right: ArrayLike, bins: int = 15) -> NDA
         [V].
     """
     weight, gap, by_chance = _calibration_bins(np.asarray(top_p), np.asarray(right), bins)
-    return np.sqrt(np.clip((weight * (gap**2 - by_chance)).sum(1), 0, None))
+    squared: NDArray[np.float64] = (weight * (gap**2 - by_chance)).sum(1)
+    return np.sqrt(squared.clip(0))
 
 
 def calibration_interval(top_p: ArrayLike, right: ArrayLike, bins: int = 15) -> tuple[float, float]:
@@ -80,7 +81,7 @@ def calibration_interval(top_p: ArrayLike, right: ArrayLike, bins: int = 15) -> 
     top_p, right = np.asarray(top_p)[None], np.asarray(right)[None]
     weight, gap, by_chance = _calibration_bins(top_p, right, bins)
     squared = gap**2 - by_chance
-    variance = 4 * np.clip(squared, 0, None) * by_chance + 2 * by_chance**2
+    variance = 4 * squared.clip(0) * by_chance + 2 * by_chance**2
     half = Z95 * np.sqrt((weight**2 * variance).sum())
     low, high = np.sqrt(np.clip((weight * squared).sum() + half * np.array([-1, 1]), 0, 1))
     return float(low), float(high)

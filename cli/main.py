@@ -16,7 +16,7 @@ from cacheclip.files import refusals
 
 SECTIONS = {
     "Work": ("extract", "fit", "compare", "predict"),
-    "Results": ("stats", "honesty"),
+    "Results": ("stats", "honesty", "row"),
     "Catalogue": ("methods",),
     "Exchange": ("import",),
     "Cache": ("ls", "info", "rm", "prune"),

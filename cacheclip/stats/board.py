@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from cacheclip.errors import CacheclipError, StoreError, UsageError, instead, some
 from cacheclip.methods import names as method_names
-from cacheclip.results import LOG, Row
-from cacheclip.results import rows as rows_of
+from cacheclip.results import LOG, Row, rows as rows_of
 from cacheclip.study.table import by_number, exact
 
 
@@ -167,7 +166,10 @@ def _counting(rows: Sequence[Row], wanted: Wanted) -> list[Row]:
     return [
         row
         for row in rows
-        if (not wanted.datasets or {row.dataset, row.dataset.rpartition("/")[2]} & {*wanted.datasets})
+        if (
+            not wanted.datasets
+            or {row.dataset, row.dataset.rpartition("/")[2]} & {*wanted.datasets}
+        )
         and (not wanted.shots or not row.shots or row.shots in wanted.shots)
         and name in ("", row.model)
         and weights in ("", row.pretrained)
@@ -189,7 +191,11 @@ def _comparable(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
             lambda row: (row.dataset, row.classes, row.shots == 0),
             lambda row: row.draw,
         ),
-        ("of other versions of their methods", lambda row: row.method, lambda row: row.method_version),
+        (
+            "of other versions of their methods",
+            lambda row: row.method,
+            lambda row: row.method_version,
+        ),
         (
             "chosen by other versions of their policies",
             lambda row: (row.method, row.select),

@@ -32,7 +32,7 @@ def sign_p(wins: int, losses: int) -> float:
     for k in range(1, min(wins, losses) + 1):
         ways = ways * (n - k + 1) // k
         tail += ways
-    return min(1.0, 2 * tail / 2**n)
+    return float(min(1.0, 2 * tail / 2**n))
 
 
 def wilcoxon_p(differences: Sequence[float]) -> float:
@@ -48,4 +48,5 @@ def wilcoxon_p(differences: Sequence[float]) -> float:
     for rank in twice:
         chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
     positive = int(twice[d > 0].sum())
-    return min(1.0, 2 * float(min(chance[: positive + 1].sum(), chance[positive:].sum())))
+    tail = min(chance[: positive + 1].sum(), chance[positive:].sum())
+    return float(min(1.0, 2 * tail))

@@ -21,6 +21,7 @@ class Pair:
     """One trial: accuracies as fractions, and how the pictures fell."""
 
     trial: Trial
+    row_ids: tuple[str, str]
     first: float
     second: float
     pictures: McNemar | None
@@ -114,7 +115,9 @@ def compared(board: Board, notice: Callable[[str], None] = lambda text: None) ->
     for trial in trials:
         pictures = _pictures(board, trial)
         lost += pictures is None
-        pairs.append(Pair(trial, board.top1(first, trial), board.top1(second, trial), pictures))
+        ids = (board.rows[first][trial].row_id, board.rows[second][trial].row_id)
+        accuracies = (board.top1(first, trial), board.top1(second, trial))
+        pairs.append(Pair(trial, ids, *accuracies, pictures))
     if lost:
         notice(f"no picture by picture test of {lost} of {len(pairs)} trials: predictions lack")
     shots = list(dict.fromkeys(pair.trial.shots for pair in pairs))
@@ -136,6 +139,7 @@ def pair_json(pair: Pair) -> dict[str, Any]:
     pictures = pair.pictures
     return {
         **pair.trial._asdict(),
+        "row_ids": list(pair.row_ids),
         "first": pair.first,
         "second": pair.second,
         "mcnemar": asdict(pictures) | {"p": pictures.p} if pictures else None,

@@ -7,7 +7,6 @@ of. That one is no result of a method: it read the answers.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from statistics import mean
 from typing import Any
 
@@ -144,7 +143,7 @@ def grid_of(rows: Sequence[Row]) -> list[str]:
 
 
 def _evenly(values: list[Any], n: int) -> list[Any]:
-    """At most n of the values, the first and the last among them; numbers rising, words as tried."""
+    """At most n of the values, with the first and the last; numbers rising, words as tried."""
     if all(isinstance(value, int | float) for value in values):
         values = sorted(values)
     if len(values) <= n:

@@ -109,7 +109,7 @@ def ranked(board: Board) -> Ranks | None:
 
 def ranks(found: Ranks, board: Board) -> Table:
     """Methods by mean rank; those that share a letter are not told apart."""
-    letters = {k: "" for k in range(len(board.names))}
+    letters = dict.fromkeys(range(len(board.names)), "")
     for run, letter in zip(found.groups, _letters(), strict=False):
         for k in run:
             letters[k] += letter
