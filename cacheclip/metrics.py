@@ -67,8 +67,8 @@ def calibration_error(top_p: ArrayLike, right: ArrayLike, bins: int = 15) -> NDA
         [V].
     """
     weight, gap, by_chance = _calibration_bins(np.asarray(top_p), np.asarray(right), bins)
-    squared: NDArray[np.float64] = (weight * (gap**2 - by_chance)).sum(1)
-    return np.sqrt(squared.clip(0))
+    found: NDArray[np.float64] = np.sqrt((weight * (gap**2 - by_chance)).sum(1).clip(0))
+    return found
 
 
 def calibration_interval(top_p: ArrayLike, right: ArrayLike, bins: int = 15) -> tuple[float, float]:

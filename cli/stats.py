@@ -70,4 +70,6 @@ def command(
     if ranks:
         output.table(*tables.ranks(ranks, found), "ranks over the trials that all of them have")
         output.talk(*tables.rank_notes(ranks, found))
+    elif len(found.names) > 2:
+        output.talk("no ranks: all of them met in fewer than two data sets or seeds")
     output.talk(*(f"missing: {line}" for line in (found.lacking() if methods else ())))

@@ -273,15 +273,16 @@ def _trials(by_name: Mapping[str, Sequence[Row]]) -> dict[str, dict[Trial, Row]]
     of_set: dict[str, set[Trial]] = {}
     for row in (row for own in by_name.values() for row in own):
         of_set.setdefault(row.dataset, set()).add(_trial(row))
+    met: dict[str, list[Trial]] = {}
     for dataset, trials in of_set.items():
         drawn = {trial for trial in trials if trial.shots}
         seeded = {trial for trial in trials if trial.seed is not None}
-        of_set[dataset] = drawn or seeded or trials
+        met[dataset] = sorted(drawn or seeded or trials, key=lambda trial: trial.order)
     found: dict[str, dict[Trial, Row]] = {}
     for name, own in by_name.items():
         found[name] = {}
         for row in own:
-            everywhere = [t for t in of_set[row.dataset] if row.seed in (None, t.seed)]
+            everywhere = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
             found[name] |= dict.fromkeys([_trial(row)] if row.shots else everywhere, row)
     return found
 

@@ -1,0 +1,125 @@
+"""The three commands that read the log, on rows that comparisons made, and the lines of the docs."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cacheclip.results import LOG
+from cacheclip.store.home import Home
+from cacheclip.study.compare import Comparison, Request
+from tests.makers import Said, build_home, cacheclip
+
+DOC = Path(__file__).resolve().parents[2] / "docs" / "statistics.md"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A log of three methods, one of them under two policies and a grid."""
+    found = build_home(tmp_path_factory.mktemp("stats"))
+    asked = [
+        Request(("gda", "nearest-mean"), (1, 2), (1, 2), "fixed", floor=("zero-shot",)),
+        Request(("gda",), (1, 2), (1, 2), "fixed", set=("alpha=0.1,10",)),
+        Request(("gda",), (1, 2), (1, 2), "fewshot-val"),
+    ]
+    for request in asked:
+        for _ in Comparison(request, found.find(), found).run():
+            pass
+    return found
+
+
+def run(home: Home, *words: str) -> Said:
+    return cacheclip(*words, "--home", str(home.root))
+
+
+def asked(home: Home, *words: str) -> Any:
+    done = run(home, *words, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_two_methods_are_compared_from_the_log(home: Home) -> None:
+    found = asked(home, "stats", "gda@fixed", "nearest-mean")
+    assert [own["shots"] for own in found["paired"]] == [1, 2, None]
+    rows = {line["row_id"]: line for line in map(json.loads, log_of(home))}
+    for trial in found["trials"]:
+        first, second = (rows[row_id] for row_id in trial["row_ids"])
+        assert (first["method"], first["constants"]) == ("gda", True)
+        test = trial["mcnemar"]
+        gap = (test["first_only"] - test["second_only"]) / first["n_test"]
+        assert gap == pytest.approx(first["top1_test"] - second["top1_test"])
+    said = run(home, "stats", "gda@fixed", "nearest-mean", "-v")
+    assert "trial by trial" in said.out
+    assert "over 4 trials" in said.err
+
+
+def log_of(home: Home) -> list[str]:
+    return (home.root / LOG).read_text().splitlines()
+
+
+def test_many_methods_are_ranked_and_listed_as_they_were_run(home: Home) -> None:
+    found = asked(home, "stats")
+    names = [own["name"] for own in found["methods"]]
+    assert names[:2] == ["zero-shot", "gda@fixed"]
+    assert {"gda@fixed@alpha=10", "gda@fewshot-val"} < set(names)
+    assert set(found["friedman"]["mean_ranks"]) == set(names)
+    assert "Friedman over 2 seeds" in run(home, "stats").err
+
+
+def test_the_price_of_tuning_on_test_is_printed_without_a_comparison(home: Home) -> None:
+    before = log_of(home)
+    lines = asked(home, "honesty", "gda")["lines"]
+    assert [line["shots"] for line in lines] == [1, 2]
+    for line in lines:
+        assert set(line["policies"]) == {"fixed", "fewshot-val"}
+        assert min(own["price"] for own in line["policies"].values()) >= 0
+        assert line["n_settings"] >= 3
+    assert "no result" in run(home, "honesty").err
+    assert log_of(home) == before
+
+
+def test_a_row_is_shown_whole_and_agrees_with_what_the_log_says(home: Home) -> None:
+    last = json.loads(log_of(home)[-1])
+    found = asked(home, "row")
+    assert found["row"]["row_id"] == last["row_id"]
+    assert found == asked(home, "row", last["row_id"][:9])
+    right = sum(one["right"] for one in found["per_class"])
+    assert right / last["n_test"] == found["measures"]["top1"]["value"] == last["top1_test"]
+    low, high = found["measures"]["ece"]["ci95"]
+    assert low <= last["ece_test"] + 1e-3 and last["ece_test"] - 1e-3 <= high
+    assert found["measures"]["top5"]["value"] == 1.0  # of four classes
+    said = run(home, "row")
+    assert "top-5 accuracy" in said.out and last["row_id"] in said.err
+
+
+def test_a_row_of_features_that_are_gone_has_classes_by_number(home: Home, tmp_path: Path) -> None:
+    for part in ("predictions", "tests"):
+        shutil.copytree(home.root / part, tmp_path / part)
+    shutil.copy(home.root / LOG, tmp_path / LOG)
+    done = cacheclip("row", "--home", str(tmp_path))
+    assert "by their numbers" in done.err
+    assert done.code == 0
+    assert cacheclip("row", "beef", "--home", str(tmp_path)).code == 4
+
+
+@pytest.mark.parametrize("name", ["stats", "honesty", "row"])
+def test_a_log_that_is_not_there_is_answered_with_a_command(name: str, tmp_path: Path) -> None:
+    done = cacheclip(name, "--home", str(tmp_path))
+    assert done.code == 4
+    assert f"fix: cacheclip compare --home {tmp_path}" in done.err
+
+
+def test_the_commands_of_the_page_run_and_print_what_it_shows(tmp_path: Path) -> None:
+    """On the log of `tests/reliability`, which every command of the page can read."""
+    golden = Path(__file__).resolve().parents[1] / "reliability" / "home-golden"
+    text = DOC.read_text()
+    lines = re.findall(r"^cacheclip (?:stats|honesty|row).*$", text, re.MULTILINE)
+    assert len(lines) >= 5
+    for line in lines:
+        done = cacheclip(*shlex.split(line.split("#")[0])[1:], "--home", str(golden))
+        assert done.code == 0, (line, done.err)
+        assert done.out
