@@ -29,10 +29,10 @@ def hits(logits: "Tensor", labels: "Tensor") -> "Tensor":
     return (logits.argmax(-1) == labels).sum(-1)
 
 
-def true_log_probability(logits: "Tensor", labels: "Tensor") -> "Tensor":
-    """The log of the softmax probability of each row's label; logits [V, n, C] -> [V, n]."""
-    index = labels.expand(logits.shape[:-1]).unsqueeze(-1)  # [V, n, 1]
-    return logits.float().log_softmax(-1).gather(-1, index).squeeze(-1)
+def at_label(values: "Tensor", labels: "Tensor") -> "Tensor":
+    """Each row's value of the class that its label names; values [V, n, C] -> [V, n]."""
+    index = labels.expand(values.shape[:-1]).unsqueeze(-1)  # [V, n, 1]
+    return values.gather(-1, index).squeeze(-1)
 
 
 def true_rank(logits: "Tensor", labels: "Tensor") -> "Tensor":
@@ -45,11 +45,32 @@ def true_rank(logits: "Tensor", labels: "Tensor") -> "Tensor":
     Returns:
         [V, n] int64, 0 where the label has the largest logit.
     """
-    index = labels.expand(logits.shape[:-1]).unsqueeze(-1)  # [V, n, 1]
-    own = logits.gather(-1, index)
+    index = labels.unsqueeze(-1)  # [V, n, 1] or [n, 1]
+    own = at_label(logits, labels).unsqueeze(-1)  # [V, n, 1]
     classes = index.new_ones(logits.shape[-1]).cumsum(0) - 1  # [C], 0 to C - 1
     lower = classes < index  # [V, n, C]
     return ((logits > own) | ((logits == own) & lower)).sum(-1)
+
+
+def first_classes(logits: "Tensor", most: int) -> "Tensor":
+    """The classes of the largest logits, falling: the first is what `hits` takes for the answer.
+
+    Of equal logits the lowest class stands first; which of those that are equal to the last are
+    left out is not said.
+
+    Args:
+        logits: [V, n, C].
+        most: classes, if there are so many.
+
+    Returns:
+        [V, n, k] int64.
+    """
+    k = min(most, logits.shape[-1])
+    answer = logits.argmax(-1, keepdim=True)
+    ahead = logits.scatter(-1, answer, float("inf"))  # for any of many equal ones may be taken
+    found = ahead.topk(k, -1).indices.sort(-1).values
+    order = ahead.gather(-1, found).sort(dim=-1, descending=True, stable=True).indices
+    return found.gather(-1, order)
 
 
 def calibration_error(top_p: ArrayLike, right: ArrayLike, bins: int = 15) -> NDArray[np.float64]:

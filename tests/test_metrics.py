@@ -6,6 +6,7 @@ from cacheclip.metrics import (
     Z95,
     calibration_error,
     calibration_interval,
+    first_classes,
     hits,
     macro,
     per_class,
@@ -46,6 +47,21 @@ def test_the_rank_is_0_exactly_where_the_prediction_is_right_ties_included() -> 
         dim=-1, descending=True, stable=True
     ).indices  # of equals the lowest first
     assert torch.equal(ranks, (ordered == labels[:, None]).int().argmax(-1))
+
+
+@pytest.mark.parametrize("C", [1, 5, 40])
+def test_the_first_classes_are_those_of_the_largest_logits_the_answer_before_all(C: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 50, C, generator=random)
+    ordered = logits.sort(dim=-1, descending=True, stable=True).indices
+    assert torch.equal(first_classes(logits, 10), ordered[..., :10])
+    few = torch.randint(0, 3, (2, 50, C), generator=random).float()  # many ties
+    for tied in (few, torch.zeros(2, 50, C)):
+        found = first_classes(tied, 10)
+        assert torch.equal(found[..., 0], tied.argmax(-1))
+        values = tied.gather(-1, found)
+        assert torch.equal(values, tied.sort(dim=-1, descending=True).values[..., :10])
+        assert ((values.diff() < 0) | (found.diff() > 0)).all()
 
 
 def test_macro_is_the_mean_recall_of_the_classes_that_have_pictures() -> None:

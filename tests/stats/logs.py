@@ -82,6 +82,8 @@ def answered(root: Path, made: Row, predicted: NDArray[Any], label: NDArray[Any]
         true_log_p=-random.random(n).astype(np.float16),
         top_p=random.random(n).astype(np.float16),
         true_rank=(predicted != label).astype(np.uint16),
+        top=predicted[:, None].astype(np.uint16),
+        top_log_p=-random.random((n, 1)).astype(np.float16),
         ids=[f"{k}.png" for k in range(n)],
     )
     whole = row(**{**made.__dict__, "top1_test": float((predicted == label).mean()), "n_test": n})

@@ -1,4 +1,4 @@
-"""The three commands that read the log, on rows that comparisons made, and the lines of the docs."""
+"""The commands that read the log, on rows that comparisons made, and the lines of the page."""
 
 import json
 import re
