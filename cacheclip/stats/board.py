@@ -215,57 +215,40 @@ def _rows(n: int) -> str:
     return "1 row" if n == 1 else f"{n} rows"
 
 
-class _Run(NamedTuple):
-    """How a method was run, part by part as a contender's name has it."""
-
-    method: str
-    select: str
-    recipe: str
-    settings: tuple[str, ...]
-
-
 def _names(rows: Sequence[Row]) -> dict[str, str]:
     """Each row's contender, by row_id: the method with the parts in which its rows differ."""
-    runs = {row.row_id: _run(row, own) for own in _peers(rows) for row in own}
     policies: dict[str, set[str]] = {}
-    recipes: dict[str, set[str]] = {}
-    for run in runs.values():
-        policies.setdefault(run.method, set()).add(run.select)
-        recipes.setdefault(run.method, set()).add(run.recipe)
-    return {
-        row_id: "@".join(
-            [
-                run.method,
-                *([run.select] if len(policies[run.method]) > 1 else []),
-                *([run.recipe] if len(recipes[run.method]) > 1 else []),
-                *run.settings,
-            ]
-        )
-        for row_id, run in runs.items()
-    }
-
-
-def _peers(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that differ in settings and seeds at most."""
-    peers: dict[tuple[object, ...], list[Row]] = {}
+    recipes: dict[str, set[str | None]] = {}
+    peers: dict[tuple[object, ...], list[Row]] = {}  # they differ in settings and seeds at most
     for row in rows:
+        policies.setdefault(row.method, set()).add(row.select)
+        recipes.setdefault(row.method, set()).add(row.recipe)
         key = (row.dataset, row.method, row.select, row.recipe, row.shots)
         peers.setdefault(key, []).append(row)
-    return list(peers.values())
+    names = {}
+    for own in peers.values():
+        varied = _varied(own) if own[0].select == "fixed" else []
+        for row in own:
+            parts = [row.method]
+            if len(policies[row.method]) > 1:
+                parts.append(row.select)
+            if len(recipes[row.method]) > 1 and row.recipe:
+                parts.append(row.recipe)
+            if not row.constants:
+                parts += [f"{n}={exact(row.hparams[n])}" for n in varied if n in row.hparams]
+            names[row.row_id] = "@".join(parts)
+    return names
 
 
-def _run(row: Row, peers: Sequence[Row]) -> _Run:
-    """How a row was run; of the settings those in which its peers under `fixed` differ."""
-    varied = dict.fromkeys(name for peer in peers for name in peer.hparams)
-    settings = [
-        f"{name}={exact(row.hparams[name])}"
-        for name in varied
-        if name in row.hparams
-        and row.select == "fixed"
-        and not row.constants
-        and len({peer.hparams.get(name) for peer in peers}) > 1
-    ]
-    return _Run(row.method, row.select, row.recipe or "", tuple(settings))
+def _varied(peers: Sequence[Row]) -> list[str]:
+    """The settings in which rows differ."""
+    values: dict[str, set[object]] = {}
+    for row in peers:
+        for name in row.hparams:
+            values.setdefault(name, set())
+    for name, found in values.items():
+        found |= {row.hparams.get(name) for row in peers}
+    return [name for name, found in values.items() if len(found) > 1]
 
 
 def _trials(by_name: Mapping[str, Sequence[Row]]) -> dict[str, dict[Trial, Row]]:
@@ -282,8 +265,10 @@ def _trials(by_name: Mapping[str, Sequence[Row]]) -> dict[str, dict[Trial, Row]]
     for name, own in by_name.items():
         found[name] = {}
         for row in own:
-            everywhere = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
-            found[name] |= dict.fromkeys([_trial(row)] if row.shots else everywhere, row)
+            trials = [_trial(row)]
+            if not row.shots:
+                trials = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
+            found[name] |= dict.fromkeys(trials, row)
     return found
 
 

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from cacheclip.answers import predictions
 from cacheclip.results import LOG
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
@@ -94,6 +96,18 @@ def test_a_row_is_shown_whole_and_agrees_with_what_the_log_says(home: Home) -> N
     assert found["measures"]["top5"]["value"] == 1.0  # of four classes
     said = run(home, "row")
     assert "top-5 accuracy" in said.out and last["row_id"] in said.err
+
+
+def test_what_was_answered_holds_the_runners_up_of_each_picture(home: Home) -> None:
+    for line in map(json.loads, log_of(home)):
+        found = predictions(home, line["row_id"])
+        np.testing.assert_array_equal(found.top[:, 0], found.predicted)
+        np.testing.assert_array_equal(np.sort(found.top), np.tile(np.arange(4), (40, 1)))
+        place = found.true_rank[:, None].astype(int)  # equal logits aside, of which there are none
+        np.testing.assert_array_equal(np.take_along_axis(found.top, place, 1)[:, 0], found.label)
+        kept = np.take_along_axis(found.top_log_p, place, 1)[:, 0]
+        np.testing.assert_array_equal(kept, found.true_log_p)
+        np.testing.assert_allclose(np.exp(found.top_log_p.astype(float)).sum(1), 1, atol=5e-3)
 
 
 def test_a_row_of_features_that_are_gone_has_classes_by_number(home: Home, tmp_path: Path) -> None:
