@@ -16,7 +16,7 @@ from typing import NamedTuple
 from cacheclip.errors import CacheclipError, StoreError, UsageError, instead, some
 from cacheclip.methods import names as method_names
 from cacheclip.results import LOG, Row, rows as rows_of
-from cacheclip.study.table import by_number, exact
+from cacheclip.study.table import Value, by_number, exact
 
 
 class Trial(NamedTuple):
@@ -133,7 +133,13 @@ def board(
         by_name.setdefault(names[row.row_id], []).append(row)
     if asked:
         by_name = {own: by_name[own] for own in (_meant(a, by_name, root, option) for a in asked)}
-    return Board(root, option, _trials(by_name), notices)
+    trials, doubled = _trials(by_name)
+    if doubled:
+        notices = (
+            *notices,
+            f"{_rows(doubled)} of one name and trial left out: the last logged count",
+        )
+    return Board(root, option, trials, notices)
 
 
 def compare_command(
@@ -227,32 +233,42 @@ def _names(rows: Sequence[Row]) -> dict[str, str]:
         peers.setdefault(key, []).append(row)
     names = {}
     for own in peers.values():
-        varied = _varied(own) if own[0].select == "fixed" else []
+        told = _settings_told(own)
         for row in own:
             parts = [row.method]
             if len(policies[row.method]) > 1:
                 parts.append(row.select)
             if len(recipes[row.method]) > 1 and row.recipe:
                 parts.append(row.recipe)
-            if not row.constants:
-                parts += [f"{n}={exact(row.hparams[n])}" for n in varied if n in row.hparams]
-            names[row.row_id] = "@".join(parts)
+            names[row.row_id] = "@".join([*parts, *told[row.row_id]])
     return names
 
 
-def _varied(peers: Sequence[Row]) -> list[str]:
-    """The settings in which rows differ."""
-    values: dict[str, set[object]] = {}
+def _settings_told(peers: Sequence[Row]) -> dict[str, list[str]]:
+    """NAME=VALUE of the settings in which rows were asked to differ, by row_id.
+
+    Under `fixed` the method's constants need none. Where a policy chose, those count that competed
+    with no other value: they were given.
+    """
+    given: dict[str, dict[str, Value]] = {}
     for row in peers:
-        for name in row.hparams:
-            values.setdefault(name, set())
-    for name, found in values.items():
-        found |= {row.hparams.get(name) for row in peers}
-    return [name for name, found in values.items() if len(found) > 1]
+        points = [point["hparams"] for point in row.curve or ()]
+        free = {n for n in row.hparams if len({point.get(n) for point in points}) > 1}
+        given[row.row_id] = {n: value for n, value in row.hparams.items() if n not in free}
+    names = dict.fromkeys(name for own in given.values() for name in own)
+    varied = [n for n in names if len({own.get(n) for own in given.values()}) > 1]
+    return {
+        row.row_id: [
+            f"{name}={exact(row.hparams[name])}"
+            for name in varied
+            if name in given[row.row_id] and not row.constants
+        ]
+        for row in peers
+    }
 
 
-def _trials(by_name: Mapping[str, Sequence[Row]]) -> dict[str, dict[Trial, Row]]:
-    """The row of each contender in each trial; of several the one logged last."""
+def _trials(by_name: Mapping[str, Sequence[Row]]) -> tuple[dict[str, dict[Trial, Row]], int]:
+    """The row of each contender in each trial, and how many rows a later one stands for."""
     of_set: dict[str, set[Trial]] = {}
     for row in (row for own in by_name.values() for row in own):
         of_set.setdefault(row.dataset, set()).add(_trial(row))
@@ -262,14 +278,14 @@ def _trials(by_name: Mapping[str, Sequence[Row]]) -> dict[str, dict[Trial, Row]]
         seeded = {trial for trial in trials if trial.seed is not None}
         met[dataset] = sorted(drawn or seeded or trials, key=lambda trial: trial.order)
     found: dict[str, dict[Trial, Row]] = {}
+    doubled = 0
     for name, own in by_name.items():
         found[name] = {}
         for row in own:
-            trials = [_trial(row)]
-            if not row.shots:
-                trials = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
-            found[name] |= dict.fromkeys(trials, row)
-    return found
+            everywhere = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
+            found[name] |= dict.fromkeys([_trial(row)] if row.shots else everywhere, row)
+        doubled += len(own) - len({row.row_id for row in found[name].values()})
+    return found, doubled
 
 
 def _trial(row: Row) -> Trial:
@@ -299,7 +315,7 @@ def _meant(asked: str, by_name: Mapping[str, Sequence[Row]], root: Path, option:
         raise StoreError(
             f"the log has no rows of {asked}", where=str(root / LOG), fix=instead(asked, known)
         )
-    raise absent(method, Board(root, option, _trials(by_name)))
+    raise absent(method, Board(root, option, _trials(by_name)[0]))
 
 
 def absent(method: str, board: Board) -> CacheclipError:

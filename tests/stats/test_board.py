@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cacheclip.errors import StoreError, UsageError
+from cacheclip.results import Row
 from cacheclip.stats.averages import by_dataset, over_datasets
 from cacheclip.stats.board import Trial, Wanted, board
 from tests.stats.logs import log, row, zero_shot
@@ -51,6 +52,22 @@ def test_names_hold_what_tells_contenders_apart_and_nothing_else(tmp_path: Path)
     with pytest.raises(StoreError, match="gda means 3") as error:
         board(tmp_path, ["gda"])
     assert "gda@fewshot-val" in error.value.fix
+
+
+def test_settings_that_were_given_to_a_choice_tell_its_rows_apart(tmp_path: Path) -> None:
+    def chosen(views: int, alpha: float) -> Row:
+        tried = [{"hparams": {"views": views, "alpha": a}, "top1_val": 0.5} for a in (0.1, 1.0)]
+        return row(select="fewshot-val", hparams={"views": views, "alpha": alpha}, curve=tried)
+
+    log(tmp_path, [chosen(1, 0.1), chosen(10, 1.0)])
+    assert board(tmp_path).names == ["gda@views=1", "gda@views=10"]
+
+
+def test_of_rows_that_nothing_tells_apart_the_last_counts_and_it_is_said(tmp_path: Path) -> None:
+    log(tmp_path, [row(store_key="a", stores={"a": "1"}, top1_test=0.2), row(top1_test=0.3)])
+    found = board(tmp_path)
+    assert found.top1("gda", Trial("birds", 4, 1)) == 0.3
+    assert found.notices == ("1 row of one name and trial left out: the last logged count",)
 
 
 def test_the_shortest_name_by_the_constants_needs_no_settings(tmp_path: Path) -> None:
