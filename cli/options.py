@@ -135,9 +135,12 @@ results_read: Decorator = click.option(
 
 def log_of(home: "Home", results: Path | None) -> tuple[Path, str]:
     """The folder of the results log, and what a command line adds to read and write there."""
+    from cacheclip.files.regular import expanded
+
     if results is None:
         return home.root, home.option
-    return results, f"{home.option} --results {shlex.quote(str(results))}"
+    root = expanded(results).absolute()
+    return root, f"{home.option} --results {shlex.quote(str(root))}"
 
 
 def _bytes(value: str | None) -> int | None:

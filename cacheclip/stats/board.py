@@ -121,7 +121,7 @@ def board(
 
     Raises:
         StoreError: the log has no such rows, or a name means several contenders.
-        UsageError: a name means no method.
+        UsageError: a name means no method, or two mean the same contender.
     """
     logged = [row for row in rows_of(root, notice=notice).values() if row.top1_test is not None]
     found, notices = _comparable(_counting(logged, wanted))
@@ -132,7 +132,14 @@ def board(
     for row in found:
         by_name.setdefault(names[row.row_id], []).append(row)
     if asked:
-        by_name = {own: by_name[own] for own in (_meant(a, by_name, root, option) for a in asked)}
+        meant = [_meant(one, by_name, root, option) for one in asked]
+        if len(set(meant)) < len(meant):
+            raise UsageError(
+                f"{' and '.join(asked)} are not all different",
+                where=", ".join(meant),
+                fix="name each contender once",
+            )
+        by_name = {name: by_name[name] for name in meant}
     trials, doubled = _trials(by_name)
     if doubled:
         notices = (

@@ -10,7 +10,7 @@ from functools import partial
 from statistics import mean
 from typing import Any
 
-from cacheclip.errors import StoreError
+from cacheclip.errors import StoreError, UsageError
 from cacheclip.results import LOG, Row
 from cacheclip.stats.averages import over_seeds
 from cacheclip.stats.board import Board, Trial, absent, compare_command
@@ -156,14 +156,22 @@ def _by_method(board: Board, methods: Sequence[str]) -> dict[str, dict[Trial, li
 
     Raises:
         StoreError: the log has no rows of a method.
+        UsageError: it is none, or one that draws nothing.
     """
     found: dict[str, dict[Trial, list[Row]]] = {}
+    unchosen = {row.method for own in board.rows.values() for row in own.values() if not row.shots}
     for own in board.rows.values():
         for trial, row in own.items():
             name = f"{row.method}@{row.recipe}" if row.recipe else row.method
             if row.shots and (not methods or row.method in methods):
                 found.setdefault(name, {}).setdefault(trial, []).append(row)
     for method in methods:
+        if method in unchosen:
+            raise UsageError(
+                f"{method} draws nothing, so nothing is chosen for it",
+                where=str(board.root / LOG),
+                fix="name methods that learn from support pictures, or none for all",
+            )
         if method not in {name.partition("@")[0] for name in found}:
             raise absent(method, board)
     return found

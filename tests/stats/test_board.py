@@ -70,6 +70,11 @@ def test_of_rows_that_nothing_tells_apart_the_last_counts_and_it_is_said(tmp_pat
     assert found.notices == ("1 row of one name and trial left out: the last logged count",)
 
 
+def test_a_contender_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not all different"):
+        board(log(tmp_path, [row()]), ["gda", "gda@fixed"])
+
+
 def test_the_shortest_name_by_the_constants_needs_no_settings(tmp_path: Path) -> None:
     log(tmp_path, [row(hparams={"alpha": a}, constants=a == 1) for a in (0.1, 1.0)])
     assert board(tmp_path, ["gda"]).names == ["gda"]

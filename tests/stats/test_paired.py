@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cacheclip.errors import StoreError
+from cacheclip.errors import StoreError, UsageError
 from cacheclip.stats.board import board
 from cacheclip.stats.paired import compared
 from cacheclip.stats.policies import honesty, lacking
@@ -144,6 +144,8 @@ def test_the_price_of_tuning_on_test_is_what_the_best_setting_has_over_a_policy(
     assert found["policies"]["fewshot-val"]["price"] == pytest.approx(0.55 - 0.45)
     assert (found["n_settings"], found["trials"]) == (2, 2)
     assert lacking(board(tmp_path), ["gda"]) == []
+    with pytest.raises(UsageError, match="zero-shot draws nothing"):
+        honesty(board(tmp_path), ["zero-shot"])
 
 
 def test_policies_are_compared_on_the_trials_that_all_of_them_have(tmp_path: Path) -> None:
