@@ -87,15 +87,15 @@ class _Told:
     def of(cls, logits: Tensor, labels: Tensor, temperatures: Tensor) -> "_Told":
         """From logits [W, n, C], labels [n] and temperatures [W]."""
         raw = logits.float()
-        both = (raw, raw / temperatures[:, None, None])
-        log_p = [x.log_softmax(-1) for x in both]
         top = first_classes(logits, RUNNERS_UP)
+        top_p, true_log_p = [], []
+        for x in (raw, raw / temperatures[:, None, None]):
+            top_p.append(x.softmax(-1).amax(-1))
+            log_p = x.log_softmax(-1)
+            true_log_p.append(at_label(log_p, labels))
+        top_log_p = log_p.gather(-1, top)  # at the temperature, which came last
         return cls(
-            top,
-            log_p[1].gather(-1, top),
-            true_rank(logits, labels),
-            torch.stack([x.softmax(-1).amax(-1) for x in both]),
-            torch.stack([at_label(own, labels) for own in log_p]),
+            top, top_log_p, true_rank(logits, labels), torch.stack(top_p), torch.stack(true_log_p)
         )
 
     @classmethod
