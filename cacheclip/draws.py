@@ -2,7 +2,8 @@
 
 Within a class the sample ids are ranked by sha256(seed, id) and the first K are taken. So a draw
 depends on nothing but the seed and the ids, the K-shot draw lies within the 2K-shot draw of the
-same seed, and no library's generator can change it.
+same seed, and no library's generator can change it. Beside these draws there are CoOp's, and those
+that somebody gives: with the arrays, or as a file of ids.
 """
 
 import hashlib
@@ -10,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import InputError, StoreError, some
 from cacheclip.files.disk import digest, publish_json, read_json, seal_agrees, sealed
 
 FORMAT = 1  # of a record of a draw
@@ -55,6 +57,14 @@ class Pool:
     def _known(self) -> NDArray[np.int64]:
         """The positions that have a label: -1 marks an unlabelled image."""
         return np.flatnonzero(np.asarray(self.labels, np.int64) >= 0)
+
+    @cached_property
+    def as_seen(self) -> dict[int, list[int]]:
+        """Label -> positions, labels as they are first seen."""
+        found: dict[int, list[int]] = {}
+        for k in self._known.tolist():
+            found.setdefault(self.labels[k], []).append(k)
+        return found
 
     @cached_property
     def held(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]]:
@@ -165,19 +175,77 @@ def few_shot(
     Raises:
         InputError: a class has fewer than `shots` training images, or none.
     """
-    if shots != ALL and shots < 1:
-        raise InputError(f"{shots} shots", where=where, fix="use --shots 1 or more")
     by_class = train.ranked(0 if shots == ALL else seed, len(classnames))
     wanted = len(train.ids) if shots == ALL else shots
-    sizes = list(zip(classnames, map(len, by_class), strict=True))
-    if empty := [(name, n) for name, n in sizes if not n]:
-        raise _none_at_all(empty, len(classnames), where)
-    short = [] if shots == ALL else [(name, n) for name, n in sizes if n < wanted]
-    if short and fewer == "error":
-        raise _too_few(short, len(classnames), wanted, where)
+    short = _short(list(map(len, by_class)), classnames, shots, where, fewer)
     support = [k for ranked in by_class for k in ranked[:wanted].tolist()]
     chosen = _validation(val, len(classnames), wanted, seed)
-    return replace(_draw(train, support, val, chosen, shots, seed), short=tuple(short))
+    return replace(_draw(train, support, val, chosen, shots, seed), short=short)
+
+
+def coop(
+    train: Pool,
+    val: Pool,
+    classnames: Sequence[str],
+    shots: Shots,
+    seed: int,
+    *,
+    where: str,
+    fewer: Fewer = "error",
+) -> Draw:
+    """The draw that CoOp's code makes of that seed (2109.01134).
+
+    Classes come as they are first seen, and one stream of Python's generator samples K images of
+    each class of `train`, then min(K, 4) of each of `val`; a class with fewer gives them all and
+    draws nothing. So it depends on the order of the pools, which must be the split file's own, with
+    the images in it that could not be encoded. Arguments and errors are those of `few_shot`.
+
+    Raises:
+        InputError: `shots` is `all`.
+    """
+    if shots == ALL:
+        raise InputError(
+            "CoOp's code draws a number of shots, and here are all",
+            where=where,
+            fix="use --draw ranked",
+        )
+    random = Random(seed)
+    by_class = train.as_seen
+    sizes = [len(by_class.get(label, ())) for label in range(len(classnames))]
+    short = _short(sizes, classnames, shots, where, fewer)
+    support = [k for own in by_class.values() for k in _sampled(own, shots, random)]
+    few = min(shots, VAL_SHOTS)
+    chosen = [k for own in val.as_seen.values() for k in _sampled(own, few, random)]
+    if len(val.as_seen) < len(classnames):
+        chosen = []
+    return replace(_draw(train, support, val, chosen, shots, seed), short=short)
+
+
+def _sampled(positions: Sequence[int], n: int, random: Random) -> Sequence[int]:
+    return random.sample(positions, n) if len(positions) >= n else positions
+
+
+def _short(
+    sizes: Sequence[int], classnames: Sequence[str], shots: Shots, where: str, fewer: Fewer
+) -> tuple[tuple[str, int], ...]:
+    """The classes that have fewer training images than `shots`; refused unless they may.
+
+    Args:
+        sizes: training images of each class.
+        classnames: one name a label.
+        shots: asked for.
+        where: the data set, for the message.
+        fewer: what was asked for.
+    """
+    if shots != ALL and shots < 1:
+        raise InputError(f"{shots} shots", where=where, fix="use --shots 1 or more")
+    named = list(zip(classnames, sizes, strict=True))
+    if empty := [(name, n) for name, n in named if not n]:
+        raise _none_at_all(empty, len(classnames), where)
+    short = () if shots == ALL else tuple((name, n) for name, n in named if n < shots)
+    if short and shots != ALL and fewer == "error":
+        raise _too_few(short, len(classnames), shots, where)
+    return short
 
 
 def in_words(short: Sequence[tuple[str, int]]) -> str:
@@ -234,6 +302,67 @@ def given(
     return _draw(train, there, val, _validation(val, len(classnames), shots, seed), shots, seed)
 
 
+def listed(
+    train: Pool,
+    val: Pool,
+    classnames: Sequence[str],
+    ids: Sequence[str],
+    val_ids: Sequence[str],
+    shots: int,
+    seed: int,
+    *,
+    where: str,
+) -> Draw:
+    """The draw that a file lists by its ids, in their order.
+
+    Args:
+        train: what support images may come from.
+        val: what validation images may come from; may be empty.
+        classnames: one name a label, for the message.
+        ids: of the support images.
+        val_ids: of the validation images; of none they are ranked.
+        shots: what it goes by; it may have more or fewer images of a class.
+        seed: the draw's seed.
+        where: the data set, for the message.
+
+    Raises:
+        InputError: an image is not there or stands twice, or a class has none.
+    """
+    support = _positions(train, ids, "train", where)
+    lost = sorted(set(range(len(classnames))) - {train.labels[k] for k in support})
+    if lost:
+        raise InputError(
+            f"the file's draw of seed {seed} and {shots} shots has no image of {len(lost)} of "
+            f"{len(classnames)} classes: {some([classnames[label] for label in lost])}",
+            where=where,
+            fix="add ids of these classes to its `support`, or use --draw ranked",
+        )
+    chosen = _positions(val, val_ids, "val", where)
+    if not val_ids:
+        chosen = _validation(val, len(classnames), shots, seed)
+    return _draw(train, support, val, chosen, shots, seed)
+
+
+def _positions(pool: Pool, ids: Sequence[str], split: str, where: str) -> list[int]:
+    """Where ids stand in a pool."""
+    wanted = set(ids)
+    place = {own: k for k, own in enumerate(pool.ids) if own in wanted and pool.labels[k] >= 0}
+    if absent := [own for own in ids if own not in place]:
+        raise InputError(
+            f"the file's draw names images that have no features or no label here: {some(absent)}",
+            where=f"{where}, split {split}",
+            fix="name images by the ids of this set, as its own draws/*.json do, or use --draw "
+            "ranked",
+        )
+    if len(wanted) < len(ids):
+        raise InputError(
+            "the file's draw names an image more than once",
+            where=f"{where}, split {split}",
+            fix="name each image once, or use --draw ranked",
+        )
+    return [place[own] for own in ids]
+
+
 def _draw(
     train: Pool, support: Sequence[int], val: Pool, chosen: Sequence[int], shots: Shots, seed: int
 ) -> Draw:
@@ -258,7 +387,9 @@ def _validation(val: Pool, n_classes: int, shots: int, seed: int) -> list[int]:
     return [k for ranked in by_class for k in ranked[: min(shots, VAL_SHOTS)].tolist()]
 
 
-def _too_few(short: list[tuple[str, int]], n_classes: int, shots: int, where: str) -> InputError:
+def _too_few(
+    short: Sequence[tuple[str, int]], n_classes: int, shots: int, where: str
+) -> InputError:
     most = min(n for _, n in short)
     return InputError(
         f"{len(short)} of {n_classes} classes have fewer than {shots} training images",

@@ -120,6 +120,11 @@ class Row:
     text_norm: Annotated[
         float | None, "mean norm of the class text, where the method's constants follow it", COUNT
     ] = None
+    setting: Annotated[
+        str | None,
+        "what an answer depends on: inductive, its picture alone; transductive, the whole test "
+        "set; online, the pictures before it",
+    ] = None
     constants: Annotated[
         bool | None, "whether hparams are the method's own constants; null where a policy chose"
     ] = None

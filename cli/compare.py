@@ -1,5 +1,6 @@
 """`cacheclip compare`: a fair table of methods x settings x shots x seeds from the cache."""
 
+import shlex
 import sys
 from collections import Counter
 from functools import partial
@@ -151,7 +152,7 @@ def command(
         printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]
         if best:
             step = next_step.command(best, comparison.choices)
-            drawn = f" --draw {draw}" if draw else ""
+            drawn = f" --draw {shlex.quote(draw)}" if draw else ""
             steps += [next_step.why(best), f"next: {step}{drawn}{written.option}"]
     if as_json:
         output.data(printed)

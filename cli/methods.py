@@ -23,7 +23,8 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         if as_json:
             output.data([entry.as_json() for entry in found])
             return
-        output.table(["method", "fit by", "reads", "paper"], [entry.as_cells() for entry in found])
+        headers = ["method", "fit by", "answers", "reads", "paper"]
+        output.table(headers, [entry.as_cells() for entry in found])
         output.talk(f"next: cacheclip methods {found[0].name}")
         return
     described = [catalogue.described(name) for name in names]
@@ -31,6 +32,11 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         output.data([method.as_json() for method in described])
         return
     for method in described:
-        output.say(f"{method.name} ({method.paper}, {method.fitted})", "", *method.text, "")
+        output.say(
+            f"{method.name} ({method.paper}, {method.fitted}, {method.setting})",
+            "",
+            *method.text,
+            "",
+        )
         output.table(["setting", "default", "may be", "grid"], method.as_cells())
         output.say(*method.recipes_told, "")

@@ -65,9 +65,10 @@ select: Decorator = click.option(
 )
 draw: Decorator = click.option(
     "--draw",
-    metavar="NAME",
-    help="Support sets: given (they came with the arrays) or ranked (ours). [default: given if "
-    "any are, else ranked]",
+    metavar="NAME|FILE",
+    help="Support sets: ranked (ours), coop (CoOp's of that seed), given (they came with the "
+    "arrays), or a file of ids such as RESULTS/draws/ID.json. [default: given if any are, else "
+    "ranked]",
 )
 recipe: Decorator = click.option(
     "--recipe",

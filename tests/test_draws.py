@@ -1,8 +1,12 @@
+import hashlib
+import json
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cacheclip.draws import Fewer, Pool, Shots, few_shot
+from cacheclip.draws import Draw, Fewer, Pool, Shots, coop, few_shot, listed
 from cacheclip.errors import InputError
 
 NAMES = ["ant", "bee", "cow"]
@@ -109,3 +113,81 @@ def test_a_class_without_training_images_is_an_error_whatever_is_asked(
 def test_unlabelled_images_are_never_drawn() -> None:
     train = Pool(["x", "a", "b", "c"], [-1, 0, 1, 2], [0, 1, 2, 3])
     assert few_shot(train, pool([], "v"), NAMES, 1, 1, where="set").support == (1, 2, 3)
+
+
+PUBLISHED = json.loads((Path(__file__).parent / "coop_draws.json").read_text())
+
+
+def published(name: str, split: str) -> Pool:
+    """A split in the order of its file; a row is its place there."""
+    labels = [label for label, n in PUBLISHED["sets"][name][split] for _ in range(n)]
+    return Pool([f"{split}/{k}" for k in range(len(labels))], labels, range(len(labels)))
+
+
+def as_published(draw: Draw) -> str:
+    lists = json.dumps([list(draw.support), list(draw.val)])
+    return hashlib.sha256(lists.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", PUBLISHED["sets"])
+def test_coop_draws_are_the_published_index_lists(name: str) -> None:
+    """Five shot counts and three seeds of six data sets, in their order."""
+    train, val = published(name, "train"), published(name, "val")
+    names = [str(label) for label in sorted(set(train.labels))]
+    for of, digest in PUBLISHED["sets"][name]["lists"].items():
+        shots, seed = (int(part.split("_")[1]) for part in of.split("-"))
+        draw = coop(train, val, names, shots, seed, where="set")
+        assert as_published(draw) == digest, of
+        assert all(
+            train.labels[k] == c for k, c in zip(draw.support, draw.support_labels, strict=True)
+        )
+
+
+def test_a_published_list_stands_here_whole() -> None:
+    train, val = published("oxford_pets", "train"), published("oxford_pets", "val")
+    draw = coop(train, val, [str(c) for c in range(37)], 2, 1, where="set")
+    whole: dict[str, Any] = PUBLISHED["oxford_pets shot_2-seed_1"]
+    assert [list(draw.support), list(draw.val)] == [whole["train"], whole["val"]]
+
+
+def test_coop_takes_all_of_a_small_class_and_its_stream_goes_on() -> None:
+    train, val = pool([9, 2, 5], "a"), pool([4, 4, 4], "v")
+    with pytest.raises(InputError, match="1 of 3 classes have fewer than 4"):
+        coop(train, val, NAMES, 4, 1, where="set")
+    kept = coop(train, val, NAMES, 4, 1, where="set", fewer="keep")
+    assert kept.short == (("bee", 2),)
+    stream = random.Random(1)
+    assert list(kept.support[:4]) == [train.rows[k] for k in stream.sample(range(9), 4)]
+    assert list(kept.support[4:6]) == [109, 110]
+    assert list(kept.support[6:]) == [train.rows[k] for k in stream.sample(range(11, 16), 4)]
+    without = coop(train, pool([4, 4], "v"), NAMES, 2, 1, where="set")
+    assert (len(without.support), without.val) == (6, ())
+    with pytest.raises(InputError, match="here are all"):
+        coop(train, val, NAMES, "all", 1, where="set")
+
+
+def test_a_listed_draw_is_the_list_and_its_record_lists_it_again() -> None:
+    train, val = pool([5, 5, 5], "a"), pool([2, 2, 2], "v")
+    first = few_shot(train, val, NAMES, 2, 1, where="set")
+    record = first.record()
+    ids = record["support"], record["val"]
+    assert listed(train, val, NAMES, *ids, 2, 1, where="set") == first
+    back = listed(train, val, NAMES, ids[0][::-1], [], 2, 1, where="set")
+    assert back.support == first.support[::-1]
+    assert back.val == first.val  # ranked, as none is listed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda ids: [*ids, "a/ant/99"], "names images that have no features .*: a/ant/99"),
+        (lambda ids: [*ids, ids[0]], "names an image more than once"),
+        (lambda ids: ids[:4], "no image of 1 of 3 classes: cow"),
+    ],
+)
+def test_a_list_that_does_not_fit_says_why(change: Any, said: str) -> None:
+    train, val = pool([5, 5, 5], "a"), pool([], "v")
+    ids = few_shot(train, val, NAMES, 2, 1, where="set").support_ids
+    with pytest.raises(InputError, match=said) as caught:
+        listed(train, val, NAMES, change(list(ids)), [], 2, 1, where="set")
+    assert "--draw ranked" in caught.value.fix

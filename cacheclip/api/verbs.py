@@ -47,7 +47,7 @@ def fit(
     seed: int = 1,
     select: str | None = None,
     recipe: str | None = None,
-    draw: str | None = None,
+    draw: str | Path | None = None,
     fewer: Fewer = "error",
     max_memory: int | None = None,
     calibrate: bool = True,
@@ -63,7 +63,8 @@ def fit(
         select: how settings are chosen: `fixed`, `fewshot-val` or `full-val`; by default on the
             validation images, where there are enough of them.
         recipe: `as-code` or `as-paper`, for a method that knows both.
-        draw: `given` or `ranked`; by default the draws that came with the data, if any did.
+        draw: `ranked`, `coop` for CoOp's own of that seed, `given` for those that came with the
+            data, or the path of a file of ids; by default `given` where any are.
         fewer: "keep" takes what there is of a class with fewer images than that.
         max_memory: working memory in bytes.
         calibrate: whether a trained method may be trained again on parts of its support, so that
@@ -85,7 +86,7 @@ def fit(
             select=select,
             set=asked(settings),
             recipe=recipe,
-            draw=draw,
+            draw=None if draw is None else str(draw),
             fewer=fewer,
             max_memory=max_memory,
             tests=False,
@@ -108,7 +109,7 @@ def compare(
     seeds: int | Sequence[int] = 3,
     select: str | None = None,
     recipe: str | None = None,
-    draw: str | None = None,
+    draw: str | Path | None = None,
     fewer: Fewer = "error",
     max_memory: int | None = None,
     results: Path | str | None = None,
@@ -145,7 +146,7 @@ def compare(
             select=select,
             set=asked(settings),
             recipe=recipe,
-            draw=draw,
+            draw=None if draw is None else str(draw),
             fewer=fewer,
             max_memory=max_memory,
         )

@@ -25,7 +25,7 @@ _VALUES = {  # what may follow an option and be its value
     "seed": r"\d+",
     "select": r"fixed|few\S*-val|full-val|[a-z]+-[a-z]+",
     "fewer": r"keep|error",
-    "draw": r"given|ranked",
+    "draw": r"given|ranked|coop",
     "method": r"[a-z][a-z0-9-]*",
     "recipe": r"as-[a-z]+",
     "set": r"[\w.-]+=.+",

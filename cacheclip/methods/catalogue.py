@@ -17,7 +17,7 @@ from cacheclip.methods import names
 if TYPE_CHECKING:
     from cacheclip.methods.base import Setting
 
-CLOSED_FORM, TRAINED = "closed form", "training"
+CLOSED_FORM, TRAINED, INDUCTIVE = "closed form", "training", "inductive"
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Entry:
     Attributes:
         name: as `--method` takes it.
         fitted: "closed form" or "training".
+        setting: what an answer depends on; "inductive", "transductive" or "online".
         reads: "pictures", "text" or both.
         paper: arXiv number, or where the method comes from.
         says: the first line of its text.
@@ -34,6 +35,7 @@ class Entry:
 
     name: str
     fitted: str
+    setting: str
     reads: str
     paper: str
     says: str
@@ -44,7 +46,7 @@ class Entry:
 
     def as_cells(self) -> list[str]:
         """The entry as a line of a table."""
-        return [self.name, self.fitted, self.reads, self.paper]
+        return [self.name, self.fitted, self.setting, self.reads, self.paper]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Described:
         name: as `--method` takes it.
         paper: arXiv number, or where the method comes from.
         fitted: "closed form" or "training".
+        setting: what an answer depends on; "inductive", "transductive" or "online".
         text: what its file says of it, a line each.
         settings: all of its settings.
         recipes: recipe -> settings in which it differs from the defaults.
@@ -96,6 +99,7 @@ class Described:
     name: str
     paper: str
     fitted: str
+    setting: str
     text: tuple[str, ...]
     settings: tuple[Domain, ...]
     recipes: Mapping[str, Mapping[str, float | int | str]]
@@ -141,6 +145,7 @@ def described(name: str) -> Described:
         name=name,
         paper=method.paper,
         fitted=TRAINED if issubclass(method, Trained) else CLOSED_FORM,
+        setting=method.setting,
         text=tuple(text.splitlines()),
         settings=tuple(_domain(name, own) for name, own in method.table.items()),
         recipes={recipe: dict(differs) for recipe, differs in method.recipes.items()},
@@ -179,12 +184,14 @@ def _entry(name: str) -> Entry:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Reads"
         for keyword in node.keywords
     }
+    setting = ast.literal_eval(told["setting"]) if "setting" in told else INDUCTIVE
     nothing = "learns" in told and ast.literal_eval(told["learns"]) == "nothing"
     pictures = "" if nothing else "pictures"
     text = "text" if asked & {"text", "encoder"} else ""
     return Entry(
         name=name,
         fitted=TRAINED if "Trained" in bases else CLOSED_FORM,
+        setting="online" if "Online" in bases else setting,
         reads=" and ".join(filter(None, [pictures, text])),
         paper=ast.literal_eval(told["paper"]),
         says=(ast.get_docstring(found) or "").partition("\n")[0],

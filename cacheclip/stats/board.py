@@ -166,7 +166,8 @@ def compare_command(
     if row.shots:
         words += ["--shots", ",".join(map(str, shots))]
         words += ["--seeds", str(max(trial.seed or 1 for trial in trials))]
-        words += ["--select", row.select, "--draw", row.draw]
+        draw = "FILE" if row.draw == "file" else row.draw  # which one it was nobody noted
+        words += ["--select", row.select, "--draw", draw]
     if row.recipe:
         words += ["--recipe", row.recipe]
     words += [word for setting in settings for word in ("--set", setting)]

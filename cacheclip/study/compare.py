@@ -31,7 +31,7 @@ from cacheclip.study.plan import (
     sentence,
 )
 from cacheclip.study.run import Outcome, run
-from cacheclip.study.sampling import notices, sampling
+from cacheclip.study.sampling import notices, sampled
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -231,7 +231,9 @@ class Comparison:
         """The cells whose rows are not among these; the others are done."""
         for p in planned:
             if p.row.row_id in there:
-                self._done[p.place] = there[p.row.row_id]
+                row = there[p.row.row_id]
+                known = {"setting": p.row.setting, "constants": p.row.constants}
+                self._done[p.place] = row if row.setting else replace(row, **known)  # an old row
         return [p for p in planned if p.place not in self._done]
 
     def _at_once(self, block: Block, stack: Stack) -> int:
@@ -256,7 +258,7 @@ def _asked(
     refuse_too_many(able, request.shots, request.seeds, policy, choices)
     drawing = any(method.learns == "support" and method.name in request.methods for method in able)
     shots = request.shots if drawing else ()
-    data.draws_are = sampling(request.draw, shots, request.seeds, data.features)
+    sampled(data, request.draw, shots, request.seeds)
     able = [
         method
         for method in able

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from cacheclip.answers import Classes, class_type
-from cacheclip.draws import Draw, Fewer, Pool, Shots, few_shot, given
+from cacheclip.draws import Draw, Fewer, Pool, Shots
 from cacheclip.engine.stack import logits_in_parts
-from cacheclip.errors import InputError, ProtocolError, StoreError
+from cacheclip.errors import ProtocolError, StoreError
 from cacheclip.files.disk import digest
 from cacheclip.methods.base import TEXT_NORM, Method, Reads, Settings
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.source import About, Source, store_layer
 from cacheclip.study.layers import Layers
+from cacheclip.study.supports import Supports
 from cacheclip.task import Query, Task, class_text
 
 TEST, IMAGE, TOKENS = "test", "image", "tokens"
-RANKED, GIVEN = "ranked", "given"  # sampling procedures of support sets
 
 
 class SetData:
@@ -39,8 +39,7 @@ class SetData:
         self._source = source
         self.device = device
         self.limit = limit  # working memory in bytes
-        self.draws_are = RANKED
-        self._draws: dict[tuple[Shots, int, Fewer], Draw] = {}
+        self.supports = Supports(source, self.pool, self._failed_rows)
         self._layers = Layers(source)
         self._good: dict[str, tuple[Sequence[int], list[str]]] = {}
         self._failed: dict[str, frozenset[int]] = {}
@@ -153,30 +152,7 @@ class SetData:
 
     def draw(self, shots: Shots, seed: int, fewer: Fewer = "error") -> Draw:
         """The few-shot draw of that seed."""
-        if self.draws_are == GIVEN:
-            return self._given(shots, seed)
-        asked = shots, seed, fewer
-        if asked not in self._draws:
-            self._draws[asked] = few_shot(
-                self.pool("train"),
-                self.pool("val"),
-                self.classnames,
-                shots,
-                seed,
-                where=f"data set {self.features.dataset}",
-                fewer=fewer,
-            )
-        return self._draws[asked]
-
-    def _given(self, shots: Shots, seed: int) -> Draw:
-        there = self.features.given_draws
-        where = f"data set {self.features.dataset}"
-        if not isinstance(shots, int) or (seed, shots) not in there:
-            what = f"no draw of seed {seed} and {shots} shots came with this set"
-            raise InputError(what, where=where, fix="use --draw ranked")
-        pools = self.pool("train"), self.pool("val")
-        rows = there[seed, shots]
-        return given(*pools, self.classnames, rows, shots, seed, where=where)
+        return self.supports.draw(shots, seed, fewer)
 
     def expect(self, draws: Iterable[Draw], *, chooses: bool) -> None:
         """Say which draws will be used, so that their rows are read together.

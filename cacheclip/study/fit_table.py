@@ -8,7 +8,7 @@ from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM, norm_counts
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import Row
 from cacheclip.study.fit import Fitted
-from cacheclip.study.table import Table, honest, percent, short
+from cacheclip.study.table import Table, honest, named, percent, short
 
 ZERO_SHOT = "zero-shot"
 ENOUGH = 50  # test pictures for a calibration error
@@ -25,7 +25,7 @@ def table(fitted: Fitted) -> Table:
     drawn = [row.select, str(row.shots)] if row.shots else ["-", "-"]
     validated = [percent(row.top1_val), str(row.n_val) if row.n_val else "-"]
     own = [*drawn, *validated, *_tested(row.top1_test, row.n_test), percent(row.macro_test)]
-    cells = [[row.method, *own]]
+    cells = [[named(row), *own]]
     beside = ["-"] * 4
     if row.zero_shot_test is not None and scores.zero_shot is not None and row.method != ZERO_SHOT:
         recall = percent(macro(scores.zero_shot == scores.label, scores.label))

@@ -17,11 +17,12 @@ from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
 from cacheclip.study.calibration import Calibration
-from cacheclip.study.data import RANKED, SetData
+from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads
 from cacheclip.study.plan import Block, Cell
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
+from cacheclip.study.supports import RANKED
 
 # What a row says of its run before there was one.
 NOT_RUN: Mapping[str, Any] = {
@@ -56,7 +57,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         seed=cell.seed,
         init_seed=cell.seed if issubclass(block.method, Trained) else None,
         select=block.policy.name,
-        draw=data.draws_are if block.method.learns == "support" else RANKED,
+        draw=data.supports.procedure if block.method.learns == "support" else RANKED,
         draw_id=drawn.draw_id if drawn else None,
         **NOT_RUN,
         n_train=len(drawn.support) if drawn else 0,
@@ -68,6 +69,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         fewer="keep" if drawn and drawn.short else "error",
         choice_version=policies.VERSION if chooses else 1,
         text_norm=data.text_norm if reads.raw_text else None,
+        setting=block.method.setting,
         constants=None if chooses else cell.untouched,
     )
 

@@ -1,46 +1,89 @@
 """Where the support sets of a study come from, and whether its draws differ at all."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
 
 from cacheclip.draws import Draw, Shots
 from cacheclip.errors import InputError, UsageError
+from cacheclip.files import regular
 from cacheclip.store.given import common_seeds
-from cacheclip.store.source import About
-from cacheclip.study.data import GIVEN, RANKED, SetData
+from cacheclip.study.data import SetData
+from cacheclip.study.supports import COOP, GIVEN, LISTED, RANKED, Listed
+
+RECORD = '{"seed": 1, "shots": 16, "support": [IDS], "val": [IDS]}'  # of a file of draws
 
 
-def sampling(
-    asked: str | None, shots: Sequence[Shots], seeds: Sequence[int], features: About
-) -> str:
-    """The sampling procedure: `given` where draws came with the set, unless another is asked for.
+def sampled(data: SetData, asked: str | None, shots: Sequence[Shots], seeds: Sequence[int]) -> None:
+    """Settle how support sets are drawn: as given with the set where any are, unless told else.
 
     Args:
-        asked: `given`, `ranked`, or None.
+        data: the feature set.
+        asked: `ranked`, `coop`, `given`, the path of a file of draws, or None.
         shots: all shot counts of the study; none where nothing is drawn.
         seeds: all its seeds.
-        features: the feature set.
 
     Raises:
-        UsageError: there is no such procedure.
-        InputError: a draw of these shots and seeds did not come with the set.
+        UsageError: there is no such procedure and no such file.
+        InputError: a draw of these shots and seeds is not there, or a file is none of draws.
     """
-    if asked not in (None, RANKED, GIVEN):
-        fix = f"use --draw {RANKED} or --draw {GIVEN}"
-        raise UsageError(f"there is no --draw {asked}", where="--draw", fix=fix)
-    there = {} if asked == RANKED else features.given_draws
-    if asked != GIVEN and not there:
-        return RANKED
+    there: Collection[tuple[int, int]] = data.features.given_draws
+    if asked in (RANKED, COOP) or (asked is None and not there):
+        data.supports.procedure = asked or RANKED
+        return
+    lie, where = "did not come with this set", f"data set {data.features.dataset}"
+    data.supports.procedure = GIVEN
+    if asked not in (None, GIVEN):
+        data.supports.procedure = LISTED
+        data.supports.listed = there = _read(Path(asked))
+        lie, where = "are not in this file", str(asked)
     missing = [(seed, k) for k in shots for seed in seeds if (seed, k) not in there]
     if missing:
         first = ", ".join(f"seed {seed} with {k} shots" for seed, k in missing[:3])
         more = ", ..." if missing[3:] else ""
         raise InputError(
-            f"{len(missing)} draws did not come with this set: {first}{more}",
-            where=f"data set {features.dataset} (has {_listed(list(there))})",
-            fix=_fix(features, list(there)),
+            f"{len(missing)} draws {lie}: {first}{more}",
+            where=f"{where} (has {_listed(list(there))})",
+            fix=_fix(data, asked, list(there)),
         )
-    return GIVEN
+
+
+def _read(path: Path) -> Listed:
+    """The draws of a file: one record or a list, as a results folder keeps them in `draws/`."""
+    if not regular.expanded(path).exists():
+        raise UsageError(
+            f"there is no --draw {path}, and no such file",
+            where="--draw",
+            fix=f"use --draw {RANKED}, --draw {COOP} or --draw {GIVEN}, or name a file of draws",
+        )
+    try:
+        content = regular.parsed(regular.read_text(regular.expanded(path)))
+        made: dict[tuple[int, int], tuple[list[str], list[str]]] = {}
+        for record in content if isinstance(content, list) else [content]:
+            key, own = _record(record)
+            if key in made:
+                raise ValueError(f"seed {key[0]} with {key[1]} shots stands there twice")
+            made[key] = own
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"this is no file of draws: {error}",
+            where=str(path),
+            fix=f"write a JSON list of records {RECORD}, or use --draw {RANKED}",
+        ) from None
+    return made
+
+
+def _record(record: Any) -> tuple[tuple[int, int], tuple[list[str], list[str]]]:
+    """Seed and shots, and ids of the support and of the validation pictures."""
+    match record:
+        case {"seed": int(seed), "shots": int(shots), "support": [*support]}:
+            val = record.get("val", [])
+        case _:
+            raise ValueError("a record needs a seed and shots as numbers, and a list `support`")
+    if not isinstance(val, list) or not all(isinstance(own, str) for own in (*support, *val)):
+        raise ValueError(f"the images of seed {seed} with {shots} shots are no list of ids")
+    return (seed, shots), (support, val)
 
 
 def _listed(there: Sequence[tuple[int, int]]) -> str:
@@ -53,13 +96,15 @@ def _listed(there: Sequence[tuple[int, int]]) -> str:
     return listed or "no draws"
 
 
-def _fix(features: About, there: Sequence[tuple[int, int]]) -> str:
+def _fix(data: SetData, asked: str | None, there: Sequence[tuple[int, int]]) -> str:
     own = f"add --draw {RANKED} for other draws"
     shots, seeds = common_seeds(there)
     if not seeds:
         return own
-    words = ["--dataset", features.dataset, "--shots", ",".join(map(str, shots))]
-    return f"{own}, or: {shlex.join(['cacheclip', 'compare', *words, '--seeds', str(seeds)])}"
+    words = ["cacheclip", "compare", "--dataset", data.features.dataset]
+    words += ["--shots", ",".join(map(str, shots)), "--seeds", str(seeds)]
+    words += ["--draw", asked] if asked not in (None, GIVEN) else []
+    return f"{own}, or: {shlex.join(words)}"
 
 
 def notices(draws: Sequence[Draw], data: SetData) -> list[str]:
@@ -70,7 +115,7 @@ def notices(draws: Sequence[Draw], data: SetData) -> list[str]:
         data: the feature set.
     """
     lines = _same_pictures(draws)
-    if draws and data.draws_are == GIVEN:
+    if draws and data.supports.procedure == GIVEN:
         lines.append(f"draws as given with {data.features.dataset}; others with --draw {RANKED}")
     return lines
 

@@ -111,6 +111,12 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
     return ", ".join(parts)
 
 
+def named(row: Row) -> str:
+    """Its method; one whose answers depend on other test pictures is marked."""
+    others = row.setting not in (None, "inductive")
+    return f"{row.method} ({row.setting})" if others else row.method
+
+
 def percent(fraction: float | None) -> str:
     """A fraction for people."""
     return "-" if fraction is None else f"{100 * fraction:.1f}"
@@ -151,7 +157,7 @@ def _lines(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
     for row in rows:
         told = varied[row.method, row.shots] if row.select == "fixed" else []
         settings = [f"{n}={exact(row.hparams[n])}" for n in told if n in row.hparams]
-        columns = lines.setdefault(" ".join([row.method, *settings]), {})
+        columns = lines.setdefault(" ".join([named(row), *settings]), {})
         for k in [row.shots] if row.shots else shots:
             columns.setdefault(k, []).append(row)
     return shots, lines

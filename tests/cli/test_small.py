@@ -186,6 +186,7 @@ def test_methods_lists_all_and_shows_the_settings_of_one(cli: Cli) -> None:
         assert ("text" in entry["reads"]) == bool(method().reads.text)
         assert ("pictures" in entry["reads"]) == (method.learns == "support")
         assert (entry["fitted"] == "training") == issubclass(method, base.Trained)
+        assert entry["setting"] == method.setting
     (shown,) = json.loads(cli(["methods", "clip-adapter", "--json"]).out)
     assert [s["name"] for s in shown["settings"]] == list(base.get("clip-adapter").table)
     assert set(shown["recipes"]) == {"as-code", "as-paper"}

@@ -1,16 +1,23 @@
 """Methods that answer for the test pictures together, or one after the other."""
 
+import json
+
 import torch
 from torch import Tensor
 
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.methods.base import ClosedForm, Online, Params, Reads, Setting, Settings
+from cacheclip.results import LOG
 from cacheclip.select import base as policies
 from cacheclip.store.home import Home
+from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.data import SetData
+from cacheclip.study.fit import fit as fit_one
+from cacheclip.study.fit_table import table
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Block, Cell, blocks, sentence
 from cacheclip.study.run import run
+from cacheclip.study.table import summary
 from cacheclip.task import Generators, Query, Task
 
 
@@ -90,3 +97,33 @@ def test_a_stream_comes_in_the_order_of_its_seed_and_is_scored_in_that_of_the_se
         place = order.argsort()  # how many came before each picture of the set
         assert outcome.scores
         assert outcome.scores.predicted[0].tolist() == ((plain + place) % len(text)).tolist()
+
+
+MARKS = ["zero-shot", "tda (online)", "transclip-zs (transductive)", "transclip-fs (transductive)"]
+
+
+def test_rows_whose_answers_depend_on_other_pictures_are_marked(home: Home) -> None:
+    request = Request(("zero-shot", "tda", "transclip-zs", "transclip-fs"), (2,), (1,), "fixed")
+
+    def labels() -> list[str]:
+        comparison = Comparison(request, home.find(), home)
+        for _ in comparison.run():
+            pass
+        kinds = ["inductive", "online", "transductive", "transductive"]
+        assert [row.as_json()["setting"] for row in comparison.rows] == kinds
+        return [line[0] for line in summary(comparison.rows)[1]]
+
+    assert labels() == MARKS
+    log = home.root / LOG
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line.pop("setting") for line in lines].count("transductive") == 2
+    log.write_text("".join(json.dumps(_unsealed(line)) + "\n" for line in lines))
+    before = log.read_bytes()
+    assert labels() == MARKS  # rows of before the mark
+    assert log.read_bytes() == before
+    fitted = fit_one(Request(("transclip-zs",), (1,), (1,)), home.find(), home)
+    assert table(fitted)[1][0][0] == "transclip-zs (transductive)"
+
+
+def _unsealed(line: dict[str, object]) -> dict[str, object]:
+    return {name: x for name, x in line.items() if name not in ("format", "digest")}

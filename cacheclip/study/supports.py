@@ -1,0 +1,95 @@
+"""The support sets of a study on one data set, by the procedure that was asked for."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from cacheclip.draws import Draw, Fewer, Pool, Shots, coop, few_shot, given, listed
+from cacheclip.errors import InputError, some
+from cacheclip.store.source import Source
+
+RANKED, COOP, GIVEN, LISTED = "ranked", "coop", "given", "file"  # procedures
+
+Listed = Mapping[tuple[int, int], tuple[Sequence[str], Sequence[str]]]
+
+
+class Supports:
+    """Draws, each made once.
+
+    Attributes:
+        procedure: how they are made.
+        listed: (seed, shots) -> ids of the support and of the validation pictures, of a file.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pool: Callable[[str], Pool],
+        failed: Callable[[str], Collection[int]],
+    ) -> None:
+        """Draws of a feature set.
+
+        Args:
+            source: the feature set.
+            pool: split -> its pictures that have features.
+            failed: split -> the rows of those that have none.
+        """
+        self.procedure = RANKED
+        self.listed: Listed = {}
+        self._source = source
+        self._pool = pool
+        self._failed = failed
+        self._made: dict[tuple[Shots, int, Fewer], Draw] = {}
+
+    def draw(self, shots: Shots, seed: int, fewer: Fewer) -> Draw:
+        """The draw of that seed.
+
+        Raises:
+            InputError: there is none.
+        """
+        asked = shots, seed, fewer
+        if asked not in self._made:
+            self._made[asked] = self._draw(shots, seed, fewer)
+        return self._made[asked]
+
+    def _draw(self, shots: Shots, seed: int, fewer: Fewer) -> Draw:
+        names, where = self._source.labels.classnames, f"data set {self._source.dataset}"
+        if self.procedure == COOP:
+            pools = self._whole("train"), self._whole("val")
+            return self._encoded(coop(*pools, names, shots, seed, where=where, fewer=fewer))
+        pools = self._pool("train"), self._pool("val")
+        if self.procedure == RANKED:
+            return few_shot(*pools, names, shots, seed, where=where, fewer=fewer)
+        there = self._source.given_draws if self.procedure == GIVEN else self.listed
+        if not isinstance(shots, int) or (seed, shots) not in there:
+            came = "came with this set" if self.procedure == GIVEN else "is in the file"
+            what = f"no draw of seed {seed} and {shots} shots {came}"
+            raise InputError(what, where=where, fix="use --draw ranked")
+        if self.procedure == GIVEN:
+            rows = self._source.given_draws[seed, shots]
+            return given(*pools, names, rows, shots, seed, where=where)
+        ids, val_ids = self.listed[seed, shots]
+        return listed(*pools, names, ids, val_ids, shots, seed, where=where)
+
+    def _whole(self, split: str) -> Pool:
+        """All pictures of a split in the order of the set, those without features among them."""
+        if not self._failed(split):
+            return self._pool(split)
+        ids = self._source.store(split).ids()
+        return Pool(ids, self._source.labels.splits[split].labels, range(len(ids)))
+
+    def _encoded(self, draw: Draw) -> Draw:
+        """The draw, unless pictures of it could not be encoded."""
+        taken = [("train", draw.support, draw.support_ids), ("val", draw.val, draw.val_ids)]
+        lost = [
+            own
+            for split, rows, ids in taken
+            for row, own in zip(rows, ids, strict=True)
+            if row in self._failed(split)
+        ]
+        if lost:
+            raise InputError(
+                f"CoOp's draw of seed {draw.seed} and {draw.shots} shots takes pictures "
+                f"that could not be encoded: {some(lost)}",
+                where=f"data set {self._source.dataset}",
+                fix=f"use --draw ranked, or mend them and: {self._source.extract_command}",
+            )
+        return draw
