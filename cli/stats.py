@@ -59,9 +59,9 @@ def command(
         output.data(answer)
         return
     if pairwise:
-        output.table(*tables.differences(pairwise, found.names))
+        output.table(*tables.differences(pairwise, found.labels))
         if verbose:
-            output.table(*tables.pairs(pairwise[-1].pairs, found.names), "trial by trial")
+            output.table(*tables.pairs(pairwise[-1].pairs, found.labels), "trial by trial")
         output.talk(*tables.worth(pairwise[-1]))
     else:
         for title, cells in tables.accuracies(found):

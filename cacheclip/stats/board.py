@@ -16,7 +16,7 @@ from typing import NamedTuple
 from cacheclip.errors import CacheclipError, StoreError, UsageError, instead, some
 from cacheclip.methods import names as method_names
 from cacheclip.results import LOG, Row, rows as rows_of
-from cacheclip.study.table import Value, by_number, exact
+from cacheclip.study.table import Value, by_number, exact, named
 
 
 class Trial(NamedTuple):
@@ -65,6 +65,15 @@ class Board:
     def names(self) -> list[str]:
         """The contenders, in the order asked for or in that of the log."""
         return list(self.rows)
+
+    @property
+    def labels(self) -> list[str]:
+        """Their names for people: those whose answers depend on other test pictures are marked."""
+        rows = [next(iter(own.values())) for own in self.rows.values()]
+        return [
+            name + named(row).removeprefix(row.method)
+            for name, row in zip(self.rows, rows, strict=True)
+        ]
 
     @property
     def shots(self) -> list[int | str]:
@@ -230,12 +239,15 @@ def _rows(n: int) -> str:
 
 
 def _names(rows: Sequence[Row]) -> dict[str, str]:
-    """Each row's contender, by row_id: the method with the parts in which its rows differ."""
+    """Each row's contender, by row_id: the method with the parts in which its rows differ.
+
+    Where a method has no settings, every policy chooses the same.
+    """
     policies: dict[str, set[str]] = {}
     recipes: dict[str, set[str | None]] = {}
     peers: dict[tuple[object, ...], list[Row]] = {}  # they differ in settings and seeds at most
     for row in rows:
-        policies.setdefault(row.method, set()).add(row.select)
+        policies.setdefault(row.method, set()).add(row.select if row.hparams else "")
         recipes.setdefault(row.method, set()).add(row.recipe)
         key = (row.dataset, row.method, row.select, row.recipe, row.shots)
         peers.setdefault(key, []).append(row)
@@ -291,8 +303,9 @@ def _trials(by_name: Mapping[str, Sequence[Row]]) -> tuple[dict[str, dict[Trial,
         found[name] = {}
         for row in own:
             everywhere = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
-            found[name] |= dict.fromkeys([_trial(row)] if row.shots else everywhere, row)
-        doubled += len(own) - len({row.row_id for row in found[name].values()})
+            trials = [_trial(row)] if row.shots else everywhere
+            doubled += any(t in found[name] and found[name][t].select == row.select for t in trials)
+            found[name] |= dict.fromkeys(trials, row)
     return found, doubled
 
 

@@ -9,7 +9,7 @@ from cacheclip.errors import CacheclipError, StoreError
 from cacheclip.metrics import calibration_interval, wilson
 from cacheclip.results import LOG, Row
 from cacheclip.store.home import Home
-from cacheclip.study.table import Table, percent, short
+from cacheclip.study.table import Table, named, percent, short
 
 Measures = dict[str, Any]
 
@@ -92,7 +92,7 @@ def about(row: Row) -> Iterator[str]:
     drawn = f", {row.shots} shots, seed {row.seed}, --select {row.select}" if row.shots else ""
     settings = ", ".join(f"{name}={short(value)}" for name, value in row.hparams.items())
     encoder = f"{row.model}@{row.pretrained}"
-    yield f"row {row.row_id}: {row.method}{drawn} on {row.eval_dataset} by {encoder}"
+    yield f"row {row.row_id}: {named(row)}{drawn} on {row.eval_dataset} by {encoder}"
     yield f"settings: {settings or 'none'}"
     if row.temperature is not None:
         on = f"fitted on {row.n_calibration} {row.calibrated_on}"

@@ -27,6 +27,7 @@ class Honesty:
 
     Attributes:
         method: with its recipe, where it has one.
+        setting: what its answers depend on, as rows say it.
         shots: support images a class.
         trials: how many.
         policies: each policy's accuracy, a trial; `fixed` is the method's constants.
@@ -35,6 +36,7 @@ class Honesty:
     """
 
     method: str
+    setting: str | None
     shots: int | str
     policies: Mapping[str, Mapping[Trial, float]]
     best: Mapping[Trial, float]
@@ -57,6 +59,7 @@ class Honesty:
             }
         return {
             "method": self.method,
+            "setting": self.setting,
             "shots": self.shots,
             "trials": len(self.best),
             "policies": policies,
@@ -103,7 +106,8 @@ def table(found: Sequence[Honesty]) -> Table:
             for name in policies
         ]
         best = [percent(_mean(line.best)), str(line.n_settings), str(len(line.best))]
-        cells.append([line.method, str(line.shots), *own, *best])
+        mark = f" ({line.setting})" if line.setting not in (None, "inductive") else ""
+        cells.append([line.method + mark, str(line.shots), *own, *best])
     return ["method", "shots", *policies, "best on test", "settings", "trials"], cells
 
 
@@ -192,6 +196,7 @@ def _line(name: str, shots: int | str, trials: Mapping[Trial, Sequence[Row]]) ->
         return None
     return Honesty(
         name,
+        next(iter(here.values()))[0].setting,
         shots,
         {policy: {trial: own[trial] for trial in shared} for policy, own in policies.items()},
         {trial: max(row.top1_test or 0.0 for row in here[trial]) for trial in shared},

@@ -25,18 +25,18 @@ def accuracies(board: Board) -> Iterator[tuple[str, Table]]:
     if len(datasets) == 1:
         headers = ["method", *(f"{k} shot{'' if k == 1 else 's'}" for k in board.shots)]
         cells = [
-            [name, *(_cell(by_dataset(_at(board, name, k)).get(datasets[0])) for k in board.shots)]
-            for name in board.names
+            [label, *(_cell(by_dataset(_at(board, name, k)).get(datasets[0])) for k in board.shots)]
+            for name, label in zip(board.names, board.labels, strict=True)
         ]
         yield "", (headers, cells)
         return
     for k in board.shots:
         lines = []
-        for name in board.names:
+        for name, label in zip(board.names, board.labels, strict=True):
             values = _at(board, name, k)
             each = by_dataset(values)
             whole = over_datasets(values) if len(each) == len(datasets) else None
-            lines.append([name, *(_cell(each.get(own)) for own in datasets), _cell(whole)])
+            lines.append([label, *(_cell(each.get(own)) for own in datasets), _cell(whole)])
         yield f"{k} shot{'' if k == 1 else 's'}", (["method", *datasets, "mean"], lines)
 
 
@@ -114,7 +114,7 @@ def ranks(found: Ranks, board: Board) -> Table:
         for k in run:
             letters[k] += letter
     order = found.mean.argsort(kind="stable")
-    cells = [[board.names[k], f"{found.mean[k]:.2f}", letters[k]] for k in order]
+    cells = [[board.labels[k], f"{found.mean[k]:.2f}", letters[k]] for k in order]
     return ["method", "mean rank", "group"], cells
 
 
@@ -140,7 +140,12 @@ def as_json(board: Board, ranked: Ranks | None) -> dict[str, Any]:
             for k in board.shots
             if (own := _at(board, name, k))
         ]
-        run = {"method": row.method, "select": row.select, "recipe": row.recipe}
+        run = {
+            "method": row.method,
+            "select": row.select,
+            "recipe": row.recipe,
+            "setting": row.setting,
+        }
         methods.append({"name": name, **run, "means": means})
     answer: dict[str, Any] = {"methods": methods, "missing": board.lacking()}
     if ranked:

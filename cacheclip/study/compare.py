@@ -232,8 +232,9 @@ class Comparison:
         for p in planned:
             if p.row.row_id in there:
                 row = there[p.row.row_id]
-                known = {"setting": p.row.setting, "constants": p.row.constants}
-                self._done[p.place] = row if row.setting else replace(row, **known)  # an old row
+                if row.setting is None:  # an old row
+                    row = replace(row, setting=p.row.setting, constants=p.row.constants)
+                self._done[p.place] = row
         return [p for p in planned if p.place not in self._done]
 
     def _at_once(self, block: Block, stack: Stack) -> int:

@@ -70,9 +70,14 @@ def test_of_rows_that_nothing_tells_apart_the_last_counts_and_it_is_said(tmp_pat
     assert found.notices == ("1 row of one name and trial left out: the last logged count",)
 
 
+def test_a_method_without_settings_is_one_contender_whatever_the_policy(tmp_path: Path) -> None:
+    found = board(log(tmp_path, [row(select="fixed"), row(select="fewshot-val")]))
+    assert (found.names, found.notices) == (["gda"], ())
+
+
 def test_a_contender_is_named_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not all different"):
-        board(log(tmp_path, [row()]), ["gda", "gda@fixed"])
+        board(log(tmp_path, [row(hparams={"alpha": 1.0})]), ["gda", "gda@fixed"])
 
 
 def test_the_shortest_name_by_the_constants_needs_no_settings(tmp_path: Path) -> None:

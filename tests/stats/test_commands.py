@@ -13,7 +13,6 @@ import pytest
 from cacheclip.answers import predictions
 from cacheclip.results import LOG
 from cacheclip.store.home import Home
-from cacheclip.study.compare import Comparison, Request
 from tests.makers import Said, build_home, cacheclip
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "statistics.md"
@@ -23,14 +22,13 @@ DOC = Path(__file__).resolve().parents[2] / "docs" / "statistics.md"
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A log of three methods, one of them under two policies and a grid."""
     found = build_home(tmp_path_factory.mktemp("stats"))
-    asked = [
-        Request(("gda", "nearest-mean"), (1, 2), (1, 2), "fixed", floor=("zero-shot",)),
-        Request(("gda",), (1, 2), (1, 2), "fixed", set=("alpha=0.1,10",)),
-        Request(("gda",), (1, 2), (1, 2), "fewshot-val"),
-    ]
-    for request in asked:
-        for _ in Comparison(request, found.find(), found).run():
-            pass
+    for words in (
+        "--methods gda,nearest-mean --select fixed",
+        "--methods gda --select fixed --set alpha=0.1,10",
+        "--methods gda --select fewshot-val",
+    ):
+        done = run(found, "compare", "--shots", "1,2", "--seeds", "2", *words.split())
+        assert done.code == 0, done.err
     return found
 
 
@@ -66,8 +64,8 @@ def log_of(home: Home) -> list[str]:
 def test_many_methods_are_ranked_and_listed_as_they_were_run(home: Home) -> None:
     found = asked(home, "stats")
     names = [own["name"] for own in found["methods"]]
-    assert names[:2] == ["zero-shot", "gda@fixed"]
-    assert {"gda@fixed@alpha=10", "gda@fewshot-val"} < set(names)
+    wanted = {"zero-shot", "nearest-mean", "gda@fixed", "gda@fixed@alpha=10", "gda@fewshot-val"}
+    assert wanted < set(names)
     assert set(found["friedman"]["mean_ranks"]) == set(names)
     assert "Friedman over 2 seeds" in run(home, "stats").err
 

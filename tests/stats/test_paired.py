@@ -102,6 +102,13 @@ def test_tables_have_a_column_a_data_set_and_the_mean_of_those_that_are_whole(
     assert ranked(found) is None  # there is one trial that all three have
 
 
+def test_methods_that_read_other_test_pictures_are_marked(tmp_path: Path) -> None:
+    rows = [row(setting="inductive"), zero_shot(method="tda", seed=1, setting="online")]
+    found = board(log(tmp_path, rows))
+    ((_, (_, cells)),) = accuracies(found)
+    assert [line[0] for line in cells] == ["gda", "tda (online)"]
+
+
 def test_ranks_are_over_data_sets_and_share_letters(tmp_path: Path) -> None:
     methods = ("gda", "clap", "prolip")
     rows = [
