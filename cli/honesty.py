@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @options.of_datasets
 @options.of_shots
 @options.of_model
+@options.of_draw
 @options.home
 @options.results_read
 @options.as_json
@@ -24,6 +25,7 @@ def command(
     datasets: tuple[str, ...],
     shots: tuple["Shots", ...],
     model: str | None,
+    draw: str | None,
     home: Path | None,
     results: Path | None,
     as_json: bool,
@@ -42,7 +44,7 @@ def command(
 
     place = Home.resolve(home)
     root, option = options.log_of(place, results)
-    wanted = Wanted(datasets, shots, model)
+    wanted = Wanted(datasets, shots, model, draw)
     whole = board(root, wanted=wanted, option=option, notice=output.talk)
     output.talk(*whole.notices)
     found = honesty(whole, methods)

@@ -126,6 +126,11 @@ of_model: Decorator = click.option(
     metavar="NAME",
     help="Results by this encoder, NAME or NAME@TAG. [default: that of the row logged last]",
 )
+of_draw: Decorator = click.option(
+    "--draw",
+    metavar="NAME",
+    help="Results on support sets that were drawn so, such as ranked. [default: as logged last]",
+)
 results_read: Decorator = click.option(
     "--results",
     type=FilePath(file_okay=False),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @options.of_datasets
 @options.of_shots
 @options.of_model
+@options.of_draw
 @click.option("-v", "--verbose", is_flag=True, help="Of two methods, a line a trial.")
 @options.home
 @options.results_read
@@ -25,6 +26,7 @@ def command(
     datasets: tuple[str, ...],
     shots: tuple["Shots", ...],
     model: str | None,
+    draw: str | None,
     verbose: bool,
     home: Path | None,
     results: Path | None,
@@ -42,15 +44,16 @@ def command(
     from cacheclip.stats import tables
     from cacheclip.stats.board import Wanted, board
     from cacheclip.stats.paired import compared, pair_json
+    from cacheclip.stats.ranks import ranked
     from cacheclip.store.home import Home
 
     place = Home.resolve(home)
     root, option = options.log_of(place, results)
-    wanted = Wanted(datasets, shots, model)
+    wanted = Wanted(datasets, shots, model, draw)
     found = board(root, methods, wanted, option=option, notice=output.talk)
     output.talk(*found.notices)
     pairwise = compared(found, output.talk) if len(methods) == 2 else []
-    ranks = None if pairwise else tables.ranked(found)
+    ranks = None if pairwise else ranked(found)
     if as_json:
         answer = tables.as_json(found, ranks)
         if pairwise:

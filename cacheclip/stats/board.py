@@ -1,7 +1,7 @@
 """The rows of a log as contenders that met in trials.
 
 A trial is a problem that one accuracy answers: a data set, shots, and the seed of the draw. A
-contender is a method as it was run: by a policy, a recipe and, under `fixed`, settings. On the
+contender is a method as it was run: by a policy, a recipe and settings that were given. On the
 command line and in tables it is METHOD@POLICY@RECIPE@NAME=VALUE, as far as it takes to be told from
 the others in the log.
 """
@@ -39,6 +39,7 @@ class Wanted:
     datasets: Collection[str] = ()
     shots: Collection[int | str] = ()
     model: str | None = None
+    draw: str | None = None
 
 
 ALL = Wanted()
@@ -69,11 +70,7 @@ class Board:
     @property
     def labels(self) -> list[str]:
         """Their names for people: those whose answers depend on other test pictures are marked."""
-        rows = [next(iter(own.values())) for own in self.rows.values()]
-        return [
-            name + named(row).removeprefix(row.method)
-            for name, row in zip(self.rows, rows, strict=True)
-        ]
+        return [marked(name, next(iter(own.values()))) for name, own in self.rows.items()]
 
     @property
     def shots(self) -> list[int | str]:
@@ -158,6 +155,11 @@ def board(
     return Board(root, option, trials, notices)
 
 
+def marked(name: str, row: Row) -> str:
+    """A name with the mark of a row whose answers depend on other test pictures."""
+    return name + named(row).removeprefix(row.method)
+
+
 def compare_command(
     row: Row, trials: Sequence[Trial], settings: Sequence[str] = (), option: str = ""
 ) -> str:
@@ -196,6 +198,7 @@ def _counting(rows: Sequence[Row], wanted: Wanted) -> list[Row]:
         and (not wanted.shots or not row.shots or row.shots in wanted.shots)
         and name in ("", row.model)
         and weights in ("", row.pretrained)
+        and (not row.shots or wanted.draw in (None, row.draw))
     ]
 
 
@@ -293,10 +296,10 @@ def _trials(by_name: Mapping[str, Sequence[Row]]) -> tuple[dict[str, dict[Trial,
     for row in (row for own in by_name.values() for row in own):
         of_set.setdefault(row.dataset, set()).add(_trial(row))
     met: dict[str, list[Trial]] = {}
-    for dataset, trials in of_set.items():
-        drawn = {trial for trial in trials if trial.shots}
-        seeded = {trial for trial in trials if trial.seed is not None}
-        met[dataset] = sorted(drawn or seeded or trials, key=lambda trial: trial.order)
+    for dataset, there in of_set.items():
+        drawn = {trial for trial in there if trial.shots}
+        seeded = {trial for trial in there if trial.seed is not None}
+        met[dataset] = sorted(drawn or seeded or there, key=lambda trial: trial.order)
     found: dict[str, dict[Trial, Row]] = {}
     doubled = 0
     for name, own in by_name.items():
@@ -366,6 +369,7 @@ def _none(
     words = [f"--dataset {','.join(wanted.datasets)}"] * bool(wanted.datasets)
     words += [f"--shots {','.join(map(str, wanted.shots))}"] * bool(wanted.shots)
     words += [f"--model {wanted.model}"] * bool(wanted.model)
+    words += [f"--draw {wanted.draw}"] * bool(wanted.draw)
     methods = [f"--methods {','.join(dict.fromkeys(a.split('@')[0] for a in asked))}"] * bool(asked)
     what = f"no results of {' '.join(words)}" if logged and words else "no results"
     there = Counter(f"{row.dataset} by {row.model}@{row.pretrained}" for row in logged)

@@ -1,13 +1,13 @@
 """Two contenders, trial by trial: which is better, by how much, and what that is worth."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Any
 
 from cacheclip.answers import predictions
 from cacheclip.errors import StoreError
-from cacheclip.stats.averages import over_seeds
+from cacheclip.stats.averages import over_datasets, over_seeds
 from cacheclip.stats.board import Board, Trial
 from cacheclip.stats.bootstrap import interval
 from cacheclip.stats.exact import McNemar, sign_p, wilcoxon_p
@@ -46,12 +46,12 @@ class Comparison:
     @property
     def first(self) -> float:
         """The mean accuracy of the first."""
-        return _mean({pair.trial: pair.first for pair in self.pairs})
+        return over_datasets({pair.trial: pair.first for pair in self.pairs}).value
 
     @property
     def second(self) -> float:
         """The mean accuracy of the second."""
-        return _mean({pair.trial: pair.second for pair in self.pairs})
+        return over_datasets({pair.trial: pair.second for pair in self.pairs}).value
 
     @property
     def outcomes(self) -> tuple[int, int, int]:
@@ -152,10 +152,6 @@ def _comparison(shots: int | str | None, pairs: Sequence[Pair]) -> Comparison:
     units = of_sets if len(gaps) > 1 else [*next(iter(gaps.values())).values()]
     ci95 = interval({name: [*own.values()] for name, own in gaps.items()})
     return Comparison(shots, pairs, units, ci95)
-
-
-def _mean(values: Mapping[Trial, float]) -> float:
-    return mean(mean(own.values()) for own in over_seeds(values).values())
 
 
 def _pictures(board: Board, trial: Trial) -> McNemar | None:

@@ -7,13 +7,12 @@ of. That one is no result of a method: it read the answers.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import mean
 from typing import Any
 
 from cacheclip.errors import StoreError, UsageError
 from cacheclip.results import LOG, Row
-from cacheclip.stats.averages import over_seeds
-from cacheclip.stats.board import Board, Trial, absent, compare_command
+from cacheclip.stats.averages import over_datasets, over_seeds
+from cacheclip.stats.board import Board, Trial, absent, compare_command, marked
 from cacheclip.stats.bootstrap import interval
 from cacheclip.study.table import Table, by_number, percent
 
@@ -27,16 +26,15 @@ class Honesty:
 
     Attributes:
         method: with its recipe, where it has one.
-        setting: what its answers depend on, as rows say it.
+        like: one of its rows.
         shots: support images a class.
-        trials: how many.
         policies: each policy's accuracy, a trial; `fixed` is the method's constants.
         best: of each trial, among all settings that were tested in it.
         n_settings: how many these are, the fewest of a trial.
     """
 
     method: str
-    setting: str | None
+    like: Row
     shots: int | str
     policies: Mapping[str, Mapping[Trial, float]]
     best: Mapping[Trial, float]
@@ -44,7 +42,7 @@ class Honesty:
 
     def price(self, policy: str) -> float:
         """What the best on test has over a policy."""
-        return _mean(self.best) - _mean(self.policies[policy])
+        return over_datasets(self.best).value - over_datasets(self.policies[policy]).value
 
     def as_json(self) -> dict[str, Any]:
         """As `--json` prints it: fractions."""
@@ -53,17 +51,17 @@ class Honesty:
             gaps = over_seeds({trial: self.best[trial] - own[trial] for trial in own})
             ci95 = interval({dataset: [*gap.values()] for dataset, gap in gaps.items()})
             policies[name] = {
-                "top1_test": _mean(own),
+                "top1_test": over_datasets(own).value,
                 "price": self.price(name),
                 "ci95": None if ci95 is None else list(ci95),
             }
         return {
             "method": self.method,
-            "setting": self.setting,
+            "setting": self.like.setting,
             "shots": self.shots,
             "trials": len(self.best),
             "policies": policies,
-            "best_on_test": _mean(self.best),
+            "best_on_test": over_datasets(self.best).value,
             "n_settings": self.n_settings,
         }
 
@@ -100,14 +98,13 @@ def table(found: Sequence[Honesty]) -> Table:
     cells = []
     for line in found:
         own = [
-            f"{percent(_mean(line.policies[name]))} ({100 * line.price(name):+.1f})"
+            f"{percent(over_datasets(line.policies[name]).value)} ({100 * line.price(name):+.1f})"
             if name in line.policies
             else ""
             for name in policies
         ]
-        best = [percent(_mean(line.best)), str(line.n_settings), str(len(line.best))]
-        mark = f" ({line.setting})" if line.setting not in (None, "inductive") else ""
-        cells.append([line.method + mark, str(line.shots), *own, *best])
+        best = [percent(over_datasets(line.best).value), str(line.n_settings), str(len(line.best))]
+        cells.append([marked(line.method, line.like), str(line.shots), *own, *best])
     return ["method", "shots", *policies, "best on test", "settings", "trials"], cells
 
 
@@ -196,7 +193,7 @@ def _line(name: str, shots: int | str, trials: Mapping[Trial, Sequence[Row]]) ->
         return None
     return Honesty(
         name,
-        next(iter(here.values()))[0].setting,
+        next(iter(here.values()))[0],
         shots,
         {policy: {trial: own[trial] for trial in shared} for policy, own in policies.items()},
         {trial: max(row.top1_test or 0.0 for row in here[trial]) for trial in shared},
@@ -211,7 +208,3 @@ def _settings(row: Row) -> tuple[tuple[str, str], ...]:
 def _rounded(value: Any) -> str:
     """A setting to six digits: a search finds numbers in float32."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _mean(values: Mapping[Trial, float]) -> float:
-    return mean(mean(own.values()) for own in over_seeds(values).values())

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from math import sqrt
+from statistics import mean
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cacheclip.stats.averages import over_seeds
+from cacheclip.stats.board import Board
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,18 @@ class Ranks:
         ]
         ends = [first + len(run) for first, run in enumerate(runs)]
         return [run for k, run in enumerate(runs) if k == 0 or ends[k] > ends[k - 1]]
+
+
+def ranked(board: Board) -> Ranks | None:
+    """Friedman's test over data sets, or over the seeds of one; None of fewer than two of these."""
+    trials = board.common()
+    columns = []
+    for name in board.names:
+        each = over_seeds({trial: board.top1(name, trial) for trial in trials})
+        of_sets = [mean(own.values()) for own in each.values()]
+        columns.append(of_sets if len(each) != 1 else [*next(iter(each.values())).values()])
+    values = np.array(columns).T.round(9)  # [N, k]
+    return friedman(values) if len(values) > 1 and len(board.names) > 2 else None
 
 
 def friedman(values: NDArray[np.float64]) -> Ranks:

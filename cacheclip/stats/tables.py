@@ -1,16 +1,13 @@
 """What the statistics say as tables, and in the lines below them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import mean
 from typing import Any
 
-import numpy as np
-
-from cacheclip.stats.averages import Mean, by_dataset, over_datasets, over_seeds
+from cacheclip.stats.averages import Mean, by_dataset, over_datasets
 from cacheclip.stats.board import Board, Trial
 from cacheclip.stats.bootstrap import TIMES
 from cacheclip.stats.paired import LEVEL, Comparison, Pair
-from cacheclip.stats.ranks import Ranks, friedman
+from cacheclip.stats.ranks import Ranks
 from cacheclip.study.table import Table, percent
 
 FEW = 6  # units; the sign test of fewer cannot reach 0.05
@@ -83,28 +80,16 @@ def worth(whole: Comparison) -> Iterator[str]:
         whole: of all trials.
     """
     sets = {pair.trial.dataset for pair in whole.pairs}
-    what = f"{len(sets)} data sets" if len(sets) > 1 else "seeds of one data set"
     yield (
         f"difference in points, over {len(whole.pairs)} trials; 95 % by {TIMES:,} resamples of "
         + ("data sets, then of their seeds" if len(sets) > 1 else "its seeds, so of no other data")
     )
     n = len(whole.units)
     few = f": {n} cannot give a p below {2 / 2**n:.3g}, and the interval is too narrow" * (n < FEW)
-    yield f"sign and Wilcoxon p, exact and two-sided, over {n} {what.removeprefix(f'{n} ')}{few}"
+    units = "data sets" if len(sets) > 1 else "seeds of one data set"
+    yield f"sign and Wilcoxon p, exact and two-sided, over {n} {units}{few}"
     if whole.told_apart[2]:
         yield f"McNemar: trials with p < {LEVEL} picture by picture for the one : for the other"
-
-
-def ranked(board: Board) -> Ranks | None:
-    """Friedman's test over data sets, or over the seeds of one; None of fewer than two of these."""
-    trials = board.common()
-    columns = []
-    for name in board.names:
-        each = over_seeds({trial: board.top1(name, trial) for trial in trials})
-        of_sets = [mean(own.values()) for own in each.values()]
-        columns.append(of_sets if len(each) != 1 else [*next(iter(each.values())).values()])
-    values = np.array(columns).T.round(9)  # [N, k]
-    return friedman(values) if len(values) > 1 and len(board.names) > 2 else None
 
 
 def ranks(found: Ranks, board: Board) -> Table:

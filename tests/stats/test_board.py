@@ -109,6 +109,9 @@ def test_the_user_says_which_rows_count(tmp_path: Path) -> None:
     log(tmp_path, [*rows, row(model="other"), zero_shot(dataset="cars", model="other")])
     found = board(tmp_path, wanted=Wanted(["birds"], [4, "all"], "toy"))
     assert [*found.rows["gda"]] == [Trial("a/birds", 4, 1), Trial("a/birds", "all", 1)]
+    log(tmp_path, [row(dataset="cars", draw="given")])
+    drawn = board(tmp_path, wanted=Wanted(["cars"], model="toy", draw="ranked"))
+    assert [*drawn.rows["gda"]] == [Trial("cars", k, 1) for k in (1, 4, "all")]
     with pytest.raises(StoreError, match=r"no results of --dataset dogs; there are of a/birds"):
         board(tmp_path, wanted=Wanted(["dogs"]))
 

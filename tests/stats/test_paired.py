@@ -9,7 +9,8 @@ from cacheclip.errors import StoreError, UsageError
 from cacheclip.stats.board import board
 from cacheclip.stats.paired import compared
 from cacheclip.stats.policies import honesty, lacking
-from cacheclip.stats.tables import accuracies, differences, ranked, ranks
+from cacheclip.stats.ranks import ranked
+from cacheclip.stats.tables import accuracies, differences, ranks
 from tests.stats.logs import answered, log, row, zero_shot
 
 
