@@ -32,11 +32,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         output.data([method.as_json() for method in described])
         return
     for method in described:
-        output.say(
-            f"{method.name} ({method.paper}, {method.fitted}, {method.setting})",
-            "",
-            *method.text,
-            "",
-        )
+        kind = f"{method.paper}, {method.fitted}, {method.setting}"
+        output.say(f"{method.name} ({kind})", "", *method.text, "")
         output.table(["setting", "default", "may be", "grid"], method.as_cells())
         output.say(*method.recipes_told, "")

@@ -10,7 +10,7 @@ from cacheclip.heads.transclip import clustered
 from cacheclip.methods.base import ClosedForm, Params, Reads, Setting
 from cacheclip.task import Query, Task, unit
 
-ROWS = "support-first", "pictures-first"
+PAIRINGS = "support-first", "pictures-first"
 
 
 class TransclipFs(ClosedForm):
@@ -38,9 +38,9 @@ class TransclipFs(ClosedForm):
         "gamma": Setting(0.02, 0.0, 1e6, grid=(0.002, 0.01, 0.02, 0.2)),
         "text_weight": Setting(0.5, 0.0, 1e6, zero_shot="high"),
         "neighbours": Setting(3, 0, 1000, shape=True),
-        "rows": Setting("support-first", words=ROWS),
+        "pairing": Setting("support-first", words=PAIRINGS),
     }
-    recipes = {"as-code": {}, "as-paper": {"rows": "pictures-first"}}
+    recipes = {"as-code": {}, "as-paper": {"pairing": "pictures-first"}}
 
     def solve(self, task: Task) -> Params:
         """The text and the support set."""
@@ -82,6 +82,6 @@ class TransclipFs(ClosedForm):
     def _graph(self, x: Tensor, keys: Tensor, among: Neighbours) -> Neighbours:
         """W of both kinds of rows, each with as many neighbours as the pictures have."""
         k = among.places.shape[1]
-        if self.settings["rows"] == "pictures-first":
+        if self.settings["pairing"] == "pictures-first":
             return nearest(keys, x, k).below(among)
         return among.below(nearest(keys, x, k, after=1))

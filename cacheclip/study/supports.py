@@ -71,8 +71,9 @@ class Supports:
 
     def _whole(self, split: str) -> Pool:
         """All pictures of a split in the order of the set, those without features among them."""
-        if not self._failed(split):
-            return self._pool(split)
+        pool = self._pool(split)
+        if not pool.ids or not self._failed(split):
+            return pool
         ids = self._source.store(split).ids()
         return Pool(ids, self._source.labels.splits[split].labels, range(len(ids)))
 

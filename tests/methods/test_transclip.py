@@ -76,7 +76,7 @@ def test_zero_shot_is_the_equations_written_out() -> None:
 
 @pytest.mark.parametrize("order", ["support-first", "pictures-first"])
 def test_few_shots_are_the_equations_written_out(order: str) -> None:
-    own: Settings = {"rows": order}
+    own: Settings = {"pairing": order}
     made = problem(TransclipFs, [own, own | {"gamma": 0.2, "text_weight": 1.0}], scale=SCALE)
     got = made.logits({"image": X}).softmax(-1)
     p = (SCALE * X @ made.task.text["norm-mean"].T).softmax(-1)
@@ -106,7 +106,7 @@ def test_pictures_in_another_order_have_the_same_answers(
     method: type[Method], order: str | None
 ) -> None:
     """But not where rows of W stand for others than those of z."""
-    made = problem(method, [{"rows": order} if order else {}] * 2, scale=SCALE)
+    made = problem(method, [{"pairing": order} if order else {}] * 2, scale=SCALE)
     moved = torch.randperm(n, generator=torch.Generator().manual_seed(3))
     there = made.logits({"image": X[moved]})
     same = torch.allclose(there, made.logits({"image": X})[:, moved], rtol=0, atol=1e-9)

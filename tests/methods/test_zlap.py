@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from cacheclip.methods.base import Settings
 from cacheclip.methods.zlap import Zlap
 from cacheclip.task import unit
 from tests.methods.explicit import C, D, normal, problem
@@ -25,12 +26,13 @@ def solved(text: Tensor, k: int, gamma: float, alpha: float) -> Tensor:
     degree[degree == 0] = 1
     S = W / (degree[:, None] * degree).sqrt()
     Y = torch.eye(C + n, dtype=torch.float64)[:, :C]
-    return torch.linalg.solve(torch.eye(C + n, dtype=torch.float64) - alpha * S, Y)[C:]
+    F: Tensor = torch.linalg.solve(torch.eye(C + n, dtype=torch.float64) - alpha * S, Y)
+    return F[C:]
 
 
 def test_it_is_the_equation_solved_as_a_whole() -> None:
     for k in (1, 3):
-        own = {"neighbours": k}
+        own: Settings = {"neighbours": k}
         made = problem(Zlap, [own, own | {"alpha": 0.9, "gamma": 1.5}])
         shares = made.logits({"image": X}).softmax(-1)
         for v, (gamma, alpha) in enumerate(((5.0, 0.3), (1.5, 0.9))):

@@ -1,6 +1,7 @@
 """Whose support sets a study learns from, on a small home: ours, CoOp's, or a file's."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cacheclip.errors import InputError, UsageError
 from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
-from tests.makers import cacheclip
+from tests.makers import build_home, cacheclip
 
 
 def made(home: Home, draw: str | Path | None, shots: int = 2, seeds: tuple[int, ...] = (1,)) -> Any:
@@ -120,3 +121,17 @@ def test_coop_draws_among_all_pictures_and_refuses_those_without_features(
     failing[draw.support[0]] = "broken"
     row, _ = made(home, "coop").rows
     assert "takes pictures that could not be encoded: train/" in row.error
+
+
+def test_the_record_of_the_document_is_read_and_names_its_ids(home: Home, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "draws.md").read_text()
+    (shown,) = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "draws.json"
+    file.write_text(shown)
+    row, _ = made(home, file).rows
+    assert "no features or no label here: train/ant/1.png, train/bee/7.png" in row.error
+
+
+def test_coop_needs_no_validation_split(tmp_path: Path) -> None:
+    row, _ = made(build_home(tmp_path / "home", val=0), "coop").rows
+    assert (row.error, row.n_train) == (None, 8)
