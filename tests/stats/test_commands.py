@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cacheclip.answers import predictions
+from cacheclip.cli.compare import command
 from cacheclip.results import LOG
 from cacheclip.store.home import Home
 from tests.makers import Said, build_home, cacheclip
@@ -125,12 +126,25 @@ def test_a_log_that_is_not_there_is_answered_with_a_command(name: str, tmp_path:
     assert f"fix: cacheclip compare --home {tmp_path}" in done.err
 
 
+def test_what_is_missing_is_made_by_the_command_that_is_printed(tmp_path: Path) -> None:
+    home = ("--home", str(build_home(tmp_path).root))
+    assert cacheclip("compare", "--methods", "gda", "--shots", "1", "--seeds", "2", *home).code == 0
+    for words in (("honesty", "gda"), ("stats", "gda@fewshot-val", "tip-adapter")):
+        refused = cacheclip(*words, *home)
+        assert refused.code == 4
+        fix = next(line for line in refused.err.splitlines() if line.startswith("fix: "))
+        assert cacheclip(*shlex.split(fix.removeprefix("fix: "))[1:]).code == 0
+        assert cacheclip(*words, *home).code == 0
+
+
 def test_the_commands_of_the_page_run_and_print_what_it_shows(tmp_path: Path) -> None:
     """On the log of `tests/reliability`, which every command of the page can read."""
     golden = Path(__file__).resolve().parents[1] / "reliability" / "home-golden"
     text = DOC.read_text()
     lines = re.findall(r"^cacheclip (?:stats|honesty|row).*$", text, re.MULTILINE)
     assert len(lines) >= 5
+    (comparison,) = re.findall(r"^cacheclip compare.*$", text, re.MULTILINE)
+    command.make_context("compare", shlex.split(comparison)[2:])  # its options are there
     for line in lines:
         done = cacheclip(*shlex.split(line.split("#")[0])[1:], "--home", str(golden))
         assert done.code == 0, (line, done.err)
