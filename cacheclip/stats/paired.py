@@ -11,6 +11,7 @@ from cacheclip.stats.averages import over_datasets, over_seeds
 from cacheclip.stats.board import Board, Trial
 from cacheclip.stats.bootstrap import interval
 from cacheclip.stats.exact import McNemar, sign_p, wilcoxon_p
+from cacheclip.study.table import by_number
 
 TIE = 1e-9  # accuracies that differ by less are of equally many pictures
 LEVEL = 0.05
@@ -109,7 +110,7 @@ def compared(board: Board, notice: Callable[[str], None] = lambda text: None) ->
     """
     trials = board.common()
     if not trials:
-        raise apart(board)
+        raise _apart(board)
     pairs, lost = [], 0
     first, second = board.names
     for trial in trials:
@@ -120,18 +121,9 @@ def compared(board: Board, notice: Callable[[str], None] = lambda text: None) ->
         pairs.append(Pair(trial, ids, *accuracies, pictures))
     if lost:
         notice(f"no picture by picture test of {lost} of {len(pairs)} trials: predictions lack")
-    shots = list(dict.fromkeys(pair.trial.shots for pair in pairs))
+    shots = sorted({pair.trial.shots for pair in pairs}, key=by_number)
     each = [_comparison(k, [pair for pair in pairs if pair.trial.shots == k]) for k in shots]
     return [*each, _comparison(None, pairs)] if len(shots) > 1 else each
-
-
-def apart(board: Board) -> StoreError:
-    """The contenders of a board share no trial."""
-    return StoreError(
-        f"{', '.join(board.names)} share no data set, shots and seed",
-        where=str(board.root),
-        fix=(board.lacking() or ["cacheclip compare"])[0],
-    )
 
 
 def pair_json(pair: Pair) -> dict[str, Any]:
@@ -144,6 +136,15 @@ def pair_json(pair: Pair) -> dict[str, Any]:
         "second": pair.second,
         "mcnemar": asdict(pictures) | {"p": pictures.p} if pictures else None,
     }
+
+
+def _apart(board: Board) -> StoreError:
+    """The contenders of a board share no trial."""
+    return StoreError(
+        f"{', '.join(board.names)} share no data set, shots and seed",
+        where=str(board.root),
+        fix=(board.lacking() or ["cacheclip compare"])[0],
+    )
 
 
 def _comparison(shots: int | str | None, pairs: Sequence[Pair]) -> Comparison:
