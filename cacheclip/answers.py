@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.errors import UPGRADE, StoreError, argument
 from cacheclip.files.disk import digest, publish_bytes, publish_json, read_json, sha256_file
 from cacheclip.files.typed import fits
 
@@ -99,7 +99,7 @@ def write_predictions(root: Path, row_id: str, predictions: Predictions) -> str:
     test_id = np.array(digest(predictions.ids)[:16])
     np.savez(buffer, test_id=test_id, format=np.array(FORMAT), **arrays)
     data = buffer.getvalue()
-    publish_bytes(_arrays_path(root, row_id), data, option="--results")
+    publish_bytes(_arrays_path(root, row_id), data, option=argument("results"))
     return hashlib.sha256(data).hexdigest()
 
 
@@ -119,7 +119,7 @@ def keep_ids(root: Path, ids: list[str], *, proved: bool = False) -> bool:
     there = path.exists()
     if there and (not proved or _holds(path, ids)):
         return False
-    publish_json(path, {"test_id": test_id, "ids": ids}, option="--results")
+    publish_json(path, {"test_id": test_id, "ids": ids}, option=argument("results"))
     return there
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.errors import InputError, StoreError, some
+from cacheclip.errors import InputError, StoreError, argument, some
 from cacheclip.files.disk import digest, publish_json, read_json, seal_agrees, sealed
 
 FORMAT = 1  # of a record of a draw
@@ -128,7 +128,7 @@ def keep_draw(folder: Path, draw: Draw, dataset: str) -> bool:
     there = file.exists()
     if there and _holds(file, draw):
         return False
-    publish_json(file, sealed({"dataset": dataset} | draw.record()), option="--results")
+    publish_json(file, sealed({"dataset": dataset} | draw.record()), option=argument("results"))
     return there
 
 
@@ -207,7 +207,7 @@ def coop(
         raise InputError(
             "CoOp's code draws a number of shots, and here are all",
             where=where,
-            fix="use --draw ranked",
+            fix=f"use {argument('draw', 'ranked')}",
         )
     random = Random(seed)
     by_class = train.as_seen
@@ -238,7 +238,7 @@ def _short(
         fewer: what was asked for.
     """
     if shots != ALL and shots < 1:
-        raise InputError(f"{shots} shots", where=where, fix="use --shots 1 or more")
+        raise InputError(f"{shots} shots", where=where, fix=f"use {argument('shots', 1)} or more")
     named = list(zip(classnames, sizes, strict=True))
     if empty := [(name, n) for name, n in named if not n]:
         raise _none_at_all(empty, len(classnames), where)
@@ -297,7 +297,7 @@ def given(
         raise InputError(
             f"the given draw of seed {seed} and {shots} shots does not fit: {what} not there",
             where=where,
-            fix="use --draw ranked, or import the arrays with other draws",
+            fix=f"use {argument('draw', 'ranked')}, or give the arrays with other draws",
         )
     return _draw(train, there, val, _validation(val, len(classnames), shots, seed), shots, seed)
 
@@ -335,7 +335,7 @@ def listed(
             f"the file's draw of seed {seed} and {shots} shots has no image of {len(lost)} of "
             f"{len(classnames)} classes: {some([classnames[label] for label in lost])}",
             where=where,
-            fix="add ids of these classes to its `support`, or use --draw ranked",
+            fix=f"add ids of these classes to its `support`, or use {argument('draw', 'ranked')}",
         )
     chosen = _positions(val, val_ids, "val", where)
     if not val_ids:
@@ -351,14 +351,14 @@ def _positions(pool: Pool, ids: Sequence[str], split: str, where: str) -> list[i
         raise InputError(
             f"the file's draw names images that have no features or no label here: {some(absent)}",
             where=f"{where}, split {split}",
-            fix="name images by the ids of this set, as its own draws/*.json do, or use --draw "
-            "ranked",
+            fix="name images by the ids of this set, as its own draws/*.json do, or use "
+            f"{argument('draw', 'ranked')}",
         )
     if len(wanted) < len(ids):
         raise InputError(
             "the file's draw names an image more than once",
             where=f"{where}, split {split}",
-            fix="name each image once, or use --draw ranked",
+            fix=f"name each image once, or use {argument('draw', 'ranked')}",
         )
     return [place[own] for own in ids]
 
@@ -394,5 +394,6 @@ def _too_few(
     return InputError(
         f"{len(short)} of {n_classes} classes have fewer than {shots} training images",
         where=f"{where}, split train ({in_words(short)})",
-        fix=f"use --shots {most} or fewer, --fewer keep to take what they have, or add images",
+        fix=f"use {argument('shots', most)} or fewer, {argument('fewer', 'keep')} to take what "
+        "they have, or add images",
     )

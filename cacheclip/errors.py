@@ -12,18 +12,26 @@ Only `cacheclip.cli.main` turns one into an exit code. Anything else that escape
 and keeps its traceback (exit 1). An interrupt exits with 130.
 
 Here is also what makes a message fit to print: names spelled out where they would steer a terminal,
-and near names for one that is not known.
+near names for one that is not known, and options as whoever reads it writes them.
 """
 
 import difflib
+import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 UPGRADE = "pip install --upgrade cacheclip"  # the fix of what a newer version wrote
 SHOWN = 8  # names of a list that a message holds
 # Control characters, line ends, overrides of the direction of writing, and bytes that are no text.
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+# Whether what is said is read by who called a function. All rooms say it, from draws up.
+_IN_PYTHON: ContextVar[bool] = ContextVar("in_python", default=False)
 
 
 class CacheclipError(Exception):
@@ -121,3 +129,36 @@ def instead(asked: str, names: Sequence[str], *, option: str = "", see: str = ""
     one_of = "one of " if len(names) > 1 else ""
     listed = listed or f"{option}{one_of}{', '.join(map(shlex.quote, names))}"
     return f"did you mean {close}? {listed}" if close else listed
+
+
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Let what is said meanwhile name arguments of Python, not options of the command line."""
+    before = _IN_PYTHON.set(True)
+    try:
+        yield
+    finally:
+        _IN_PYTHON.reset(before)
+
+
+def is_in_python() -> bool:
+    """Whether who reads what is said called a function, not a command."""
+    return _IN_PYTHON.get()
+
+
+def argument(name: str, *values: object) -> str:
+    """An option as its reader writes it: `--shots 1,4`, or `shots=[1, 4]` in Python.
+
+    Args:
+        name: as the command line has it, without dashes.
+        values: what is to be given; none where the option alone is meant.
+    """
+    if is_in_python():
+        word = name.replace("-", "_")
+        return f"{word}={quoted(values[0] if len(values) == 1 else values)}" if values else word
+    return f"--{name} {shlex.quote(','.join(map(str, values)))}" if values else f"--{name}"
+
+
+def quoted(value: Any) -> str:
+    """A value as it is written in Python; several of any kind as a list."""
+    return json.dumps(value, default=lambda x: x.tolist() if hasattr(x, "tolist") else list(x))

@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from cacheclip.errors import UPGRADE, StoreError
+from cacheclip.errors import UPGRADE, StoreError, argument
 from cacheclip.files.disk import append_line, digest, sealed
 from cacheclip.files.log import lines_left_out, read_log
 from cacheclip.files.typed import wrong_field
@@ -206,7 +206,7 @@ def _row(line: dict[str, Any], log: Path) -> Row | None:
         raise StoreError(
             "a row was written by a newer cacheclip",
             where=str(log),
-            fix=f"{UPGRADE}, or add --results FOLDER for a log of its own",
+            fix=f"{UPGRADE}, or add {argument('results')} FOLDER for a log of its own",
         )
     if wrong_field(Row, line) is not None:
         return None
@@ -225,5 +225,5 @@ def append(home: Path, rows: Sequence[Row]) -> int:
     """
     lines = (sealed({**row.as_json(), "format": FORMAT}) for row in rows)
     text = "\n".join(json.dumps(line, allow_nan=False) for line in lines)
-    append_line(home / LOG, text, option="--results")
+    append_line(home / LOG, text, option=argument("results"))
     return len(text) + 1

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @options.select
 @options.draw
 @options.recipe
-@options.set_
+@options.settings
 @click.option(
     "--on-existing",
     type=click.Choice(["skip", "redo"]),
@@ -75,7 +75,7 @@ def command(
     select: str | None,
     draw: str | None,
     recipe: str | None,
-    set_: tuple[str, ...],
+    settings: dict[str, Any],
     on_existing: Literal["skip", "redo"],
     per_class: bool,
     max_memory: int | None,
@@ -113,7 +113,7 @@ def command(
         fewer=fewer,
         seeds=range(1, seeds + 1),
         select=select,
-        set=set_,
+        settings=settings,
         recipe=recipe,
         on_existing=on_existing,
         max_memory=max_memory,

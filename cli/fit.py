@@ -3,7 +3,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @options.select
 @options.draw
 @options.recipe
-@options.set_
+@options.settings
 @options.max_memory
 @click.option(
     "--final",
@@ -62,7 +62,7 @@ def command(
     select: str | None,
     draw: str | None,
     recipe: str | None,
-    set_: tuple[str, ...],
+    settings: dict[str, Any],
     max_memory: int | None,
     final: bool,
     out: Path | None,
@@ -95,7 +95,7 @@ def command(
         fewer=fewer,
         seeds=(seed,),
         select=select,
-        set=set_,
+        settings=settings,
         recipe=recipe,
         max_memory=max_memory,
         draw=draw,

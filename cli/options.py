@@ -1,7 +1,8 @@
 """Options that several commands share, each defined once."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +77,12 @@ recipe: Decorator = click.option(
     help="Constants of a method whose paper and released code differ: as-code or as-paper. "
     "[default: as-code]",
 )
-set_: Decorator = click.option(
+settings: Decorator = click.option(
     "--set",
-    "set_",
+    "settings",
     metavar="NAME=VALUE[,VALUE]",
     multiple=True,
+    callback=lambda ctx, param, value: settings_of(value),
     help="A setting of a method, METHOD.NAME=VALUE where several methods have it. Repeatable. "
     "`cacheclip methods METHOD` lists them with their ranges.",
 )
@@ -194,3 +196,33 @@ def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 def names_of(value: str | None) -> tuple[str, ...]:
     """Names with commas between them, each once."""
     return tuple(dict.fromkeys(part.strip() for part in (value or "").split(",") if part.strip()))
+
+
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings, `[METHOD.]NAME=VALUE[,VALUE]` each, as values.
+
+    Returns:
+        Setting -> its values; method -> such settings of its own.
+
+    Raises:
+        UsageError: a text gives no value.
+    """
+    of_any: dict[str, list[float | int | str]] = {}
+    scoped: dict[str, dict[str, list[float | int | str]]] = {}
+    for text in texts:
+        named, _, values = text.partition("=")
+        if not values:
+            raise UsageError(
+                f"--set {text} gives no value", where="--set", fix="write --set name=value"
+            )
+        method, _, name = named.rpartition(".")
+        known = (scoped.setdefault(method, {}) if method else of_any).setdefault(name, [])
+        known += map(_number_or_word, values.split(","))
+    return {**of_any, **scoped}
+
+
+def _number_or_word(text: str) -> float | int | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text

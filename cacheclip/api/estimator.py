@@ -10,11 +10,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cacheclip.api.head import Head
 from cacheclip.api.verbs import fit
-from cacheclip.api.words import is_several, quoted
-from cacheclip.errors import CacheclipError, InputError
+from cacheclip.errors import CacheclipError, InputError, quoted
 from cacheclip.exchange.labels import refuse_mixed
 from cacheclip.features import Features
 from cacheclip.methods import base as methods
+from cacheclip.study.settings import is_several
 
 OWN = ("method", "text", "classes", "logit_scale", "shots", "seed")  # what are no settings
 

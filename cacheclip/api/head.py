@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from cacheclip.api.arguments import features_of
 from cacheclip.api.labels import known_labels
-from cacheclip.api.words import features_of
 from cacheclip.bundle import SUFFIX, Bundle, is_bundle
 from cacheclip.classifier import Classifier
 from cacheclip.engine.memory import default_limit

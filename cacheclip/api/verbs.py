@@ -9,25 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cacheclip.api.arguments import features_of, no_choice, refuse_several, request_of
 from cacheclip.api.head import Head
 from cacheclip.api.table import Table
-from cacheclip.api.words import (
-    asked,
-    features_of,
-    in_python,
-    methods_of,
-    no_choice,
-    refuse_other_words,
-    refuse_several,
-    seeds_of,
-    shot_counts,
-    spoken,
-)
 from cacheclip.draws import Fewer, Shots
-from cacheclip.errors import CacheclipError
+from cacheclip.errors import CacheclipError, in_python
 from cacheclip.features import Features
 from cacheclip.study import rows
-from cacheclip.study.compare import Comparison, Request, methods_named
+from cacheclip.study.compare import Comparison, methods_named
 from cacheclip.study.fit import one_cell
 from cacheclip.study.table import notes
 
@@ -75,30 +64,27 @@ def fit(
         CacheclipError: something is wrong with these, or the fit failed.
     """
     features = features_of(data)
-    refuse_other_words(fewer)
-    names, counts = methods_of(method), shot_counts(shots)
-    refuse_several(names, counts)
-    with in_python(names):
-        request = Request(
-            methods=names,
-            shots=counts,
-            seeds=seeds_of([seed]),
+    with in_python():
+        request = request_of(
+            method,
+            shots,
+            [seed],
+            settings,
             select=select,
-            set=asked(settings),
             recipe=recipe,
             draw=None if draw is None else str(draw),
             fewer=fewer,
             max_memory=max_memory,
-            tests=False,
-            calibrate_anew=calibrate,
         )
-        comparison = Comparison(request, features.source)
+        refuse_several(request)
+        untested = replace(request, tests=False, calibrate_anew=calibrate)
+        comparison = Comparison(untested, features.source)
         if len(comparison.blocks[0].cells) > 1:
-            raise no_choice(names[0], counts[0], features, settings, select=select)
+            raise no_choice(request, features)
         said: list[str] = []
         outcome, winner, row = one_cell(comparison, notice=said.append)
         bundle = rows.bundle(comparison.blocks[0], outcome, winner, comparison.data)
-    return Head(bundle, features.classes, row, tuple(map(spoken, said)))
+    return Head(bundle, features.classes, row, tuple(said))
 
 
 def compare(
@@ -136,22 +122,21 @@ def compare(
         CacheclipError: something is wrong with these, or no row could be made.
     """
     features = features_of(data)
-    refuse_other_words(fewer)
-    names = methods_of(methods)
-    with in_python(names):
-        request = Request(
-            methods=methods_named(names),
-            shots=shot_counts(shots),
-            seeds=seeds_of(seeds),
+    with in_python():
+        request = request_of(
+            methods,
+            shots,
+            seeds,
+            settings,
             select=select,
-            set=asked(settings),
             recipe=recipe,
             draw=None if draw is None else str(draw),
             fewer=fewer,
             max_memory=max_memory,
         )
         kept = None if results is None else Results(Path(results))
-        comparison = Comparison(request, features.source, kept)
+        every = replace(request, methods=methods_named(request.methods))
+        comparison = Comparison(every, features.source, kept)
         said = [*comparison.refusals, *comparison.shortages, *comparison.notices]
         errors = [
             outcome.result
@@ -160,7 +145,6 @@ def compare(
         ]
         if errors and all(row.error for row in comparison.rows):
             raise errors[-1]
-    made = [replace(row, error=spoken(row.error)) if row.error else row for row in comparison.rows]
-    chooses = comparison.blocks[-1].policy.selects
-    said += notes(made, comparison.draws, chooses=chooses)
-    return Table(made, tuple(map(spoken, said)))
+        chooses = comparison.blocks[-1].policy.selects
+        said += notes(comparison.rows, comparison.draws, chooses=chooses)
+    return Table(comparison.rows, tuple(said))

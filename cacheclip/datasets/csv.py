@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from cacheclip.datasets.base import DataSet, Request
 from cacheclip.datasets.copies import file_info
-from cacheclip.datasets.folder import can_be_id, dataset_name, named_path
+from cacheclip.datasets.folder import dataset_name, named_path
 from cacheclip.datasets.labelled import Sample, labelled_set, listed
 from cacheclip.errors import InputError
 from cacheclip.files import regular
@@ -237,7 +237,7 @@ def _refuse_paths(file: Path, rows: Sequence[_Row]) -> None:
         file,
         rows,
         "have a path with a line break or NUL in it",
-        lambda row: None if can_be_id(row.path) and "\0" not in row.path else repr(row.path),
+        lambda row: None if regular.is_line(row.path) and "\0" not in row.path else repr(row.path),
     )
     _refuse(
         file,

@@ -12,7 +12,7 @@ from cacheclip.datasets.copies import FileInfo, file_info
 from cacheclip.datasets.labelled import Sample, labelled_set, listed
 from cacheclip.datasets.listing import pictures, subfolders
 from cacheclip.datasets.suffixes import suffix, unread
-from cacheclip.errors import InputError
+from cacheclip.errors import SHOWN, InputError
 from cacheclip.files import regular
 from cacheclip.store.key import NAME_RULE, can_be_name
 
@@ -104,18 +104,13 @@ def dataset_name(root: Path, own: str, alias: str | None) -> str:
 
 
 def _refuse_names(ids: Iterable[str], root: Path) -> None:
-    bad = [id_ for id_ in ids if not can_be_id(id_)]
+    bad = [id_ for id_ in ids if not regular.is_line(id_)]
     if bad:
         raise InputError(
             f"{len(bad)} file names are not UTF-8 text in one line: {bad[0]!a}",
             where=str(root),
-            fix="rename them",
+            fix=" && ".join(dict.fromkeys(regular.renaming(root / id_) for id_ in bad[:SHOWN])),
         )
-
-
-def can_be_id(path: str) -> bool:
-    """Whether a path is UTF-8 text in one line."""
-    return regular.is_text(path) and len(path.splitlines()) == 1
 
 
 def _infos(root: Path, ids: Iterable[str]) -> dict[str, FileInfo]:

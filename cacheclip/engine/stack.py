@@ -25,6 +25,7 @@ def fit(
     limit: int,
     notice: Callable[[str], None] = lambda text: None,
     held: Task | None = None,
+    epochs: int | None = None,
 ) -> Iterator[tuple[int, int, Params]]:
     """Solve or train all variants, in chunks that fit: first, last, and params of first..last-1.
 
@@ -39,6 +40,7 @@ def fit(
         notice: called with a line for the user when a chunk was too large.
         held: pictures held out from each variant, by which a trained method stops; by default it
             goes on to the last epoch.
+        epochs: after which a trained method stops, where a search found that before.
     """
     most = memory.variants_at_once(method, task, limit, held) if task.variants > 1 else 1
     at_once = ceil(task.variants / ceil(task.variants / most))  # even chunks
@@ -49,7 +51,7 @@ def fit(
 
         own = slice(first, last)
         watched = held.part(own) if held is not None else None
-        params = _run(method, task.part(own), seeds[own], advance, watched)
+        params = _run(method, task.part(own), seeds[own], advance, watched, epochs)
         advance(1.0)
         return params
 
@@ -67,12 +69,13 @@ def _run(
     seeds: Sequence[int],
     progress: Callable[[float], None],
     held: Task | None,
+    epochs: int | None,
 ) -> Params:
     if method.settings.get("class_weight") == "balanced":
         weights = balanced_weights(task.labels, task.n_classes)
         task = replace(task, weights=weights.to(task.dtype))
     if isinstance(method, Trained):
-        params = train(method, task, seeds, progress, held)
+        params = train(method, task, seeds, progress, held, epochs)
     elif isinstance(method, ClosedForm):
         params = method.solve(task)
     else:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cacheclip.engine.precision import training_dtype
 from cacheclip.engine.schedule import learning_rates
-from cacheclip.engine.watch import Watch
+from cacheclip.engine.watch import STOPPED, Watch
 from cacheclip.kernels.launch import Workspace
 from cacheclip.kernels.weight_grad_update import (
     Optimizer,
@@ -30,10 +30,12 @@ def train(
     seeds: Sequence[int],
     progress: Callable[[float], None],
     held: Task | None = None,
+    last: int | None = None,
 ) -> Params:
     """Fit every variant of the task for the method's epochs and give the params of the last step.
 
-    Where pictures are held out, those of the epoch after which they were likeliest.
+    Where pictures are held out, those of the epoch after which they were likeliest, and which it
+    was under `STOPPED`.
 
     Args:
         method: holds the static settings (epochs, batch_size, optimizer, schedule).
@@ -41,6 +43,7 @@ def train(
         seeds: one a variant, for the start, the order of the data and what steps draw.
         progress: called with the share of the epochs done.
         held: the pictures held out from each variant.
+        last: the epochs to go, where that is known; the schedule is that of all.
 
     Returns:
         Tensors with leading V, without gradients.
@@ -49,13 +52,13 @@ def train(
     task = method.data(task)
     epochs, per_epoch = int(method.settings["epochs"]), method.per_epoch(task)
     run = steps(method, task, seeds)
-    for epoch in range(epochs):
+    for epoch in range(epochs if last is None else last):
         for _ in range(per_epoch):
             params = next(run)
         if watch is not None:
             watch.look(params)
         progress((epoch + 1) / epochs)
-    best = watch.best if watch is not None else {}
+    best = watch.best | {STOPPED: watch.stopped} if watch is not None else {}
     return {name: x.detach() for name, x in params.items()} | best
 
 

@@ -7,12 +7,18 @@ from cacheclip.heads.temperature import label_log_p
 from cacheclip.methods.base import Params, Trained
 from cacheclip.task import Query, Task
 
+STOPPED = "stopped"  # `Watch.stopped` among what a run gives
+
 
 class Watch:
     """What each variant had learned when its held-out pictures were likeliest.
 
     Likeliest at the temperature that suits a variant best, so that a head that is merely bolder
     than before does not count as better or worse. The first of equals stays.
+
+    Attributes:
+        best: the trainable params of each variant after that epoch.
+        stopped: [V], how many epochs that were.
 
     Args:
         method: with its static settings.
@@ -27,7 +33,9 @@ class Watch:
         self._query = shared if same else held.support()
         self._labels = held.labels
         self._log_p = torch.full((held.variants,), -torch.inf, device=held.device)
+        self._epochs = 0
         self.best: dict[str, Tensor] = {}
+        self.stopped = torch.ones(held.variants, dtype=torch.int64, device=held.device)
 
     def look(self, params: Params) -> None:
         """Keep what is learned by now of the variants that have never done better."""
@@ -36,6 +44,8 @@ class Watch:
             logits = self._method.logits(self._method.head(now, self._task), self._query)
             log_p = label_log_p(logits, self._labels).mean(1).to(self._log_p)  # [V]
         better = log_p > self._log_p
+        self._epochs += 1
+        self.stopped[better] = self._epochs
         self._log_p = torch.where(better, log_p, self._log_p)
         if not self.best:
             self.best = {name: now[name].clone() for name in self._method.trainable}

@@ -37,6 +37,7 @@ from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
     NONFINITE,
     ROWS_PER_SHARD,
+    TOWER,
     Failure,
     named,
     usual_rows_per_shard,
@@ -73,6 +74,7 @@ class Extraction:
     Attributes:
         encoded: pictures that went through the encoder as they are and have a vector.
         copied: pictures whose vectors another store had.
+        beside: what was written beside the features of the pictures, a line each.
         notices: one line each, for the user.
     """
 
@@ -86,13 +88,15 @@ class Extraction:
         self._jobs: list[Job] = []
         self.encoded = 0
         self.copied = 0
+        self.beside: list[str] = []
         self.notices: list[str] = []
 
     def run(self) -> Note:
         """Fill what is missing and say where all of it lies."""
         plan, home, encoder = self._plan, self._home, self._encoder
         text = keep_texts(plan, home, encoder, self._info(), self._progress)
-        parts = keep_parts(plan, home, encoder, self._info())
+        parts, new = keep_parts(plan, home, encoder, self._info())
+        self.beside += [f"wrote the {TOWER}"] if TOWER in new else []
         for way in passes(plan, encoder):
             own = [Job(split, way) for split in plan.dataset.splits if split in way.splits]
             drop_unused_plans([path for job in own for path in self._paths(job).values()])
@@ -157,6 +161,8 @@ class Extraction:
                 if job.way.is_plain:
                     self.encoded += work.encoded
                     self.copied += work.copied
+                elif fresh := work.encoded + work.copied:
+                    self.beside.append(f"wrote {job.way.name} of {fresh:,} {job.split} pictures")
         except KeyboardInterrupt:
             missing = {
                 (job.split, row)

@@ -16,8 +16,10 @@ from cacheclip.store.schema import ENCODER, TOKENS, TOWER
 
 def keep_parts(
     plan: Plan, home: Home, encoder: Encoder, info: Mapping[str, Any]
-) -> list[PartStore]:
+) -> tuple[list[PartStore], list[str]]:
     """The stores of the encoder's parts that a plan wants, written as far as they are not there.
+
+    Beside them the kinds of those that had to be written.
 
     Args:
         plan: what is asked for.
@@ -40,8 +42,12 @@ def keep_parts(
         )
         path = home.part_path(plan.dataset.id, kind, key_digest(key))
         store = PartStore.whole(path, home.option)
-        return store or write_parts(path, key, arrays, info, home.option)
+        if store is None:
+            new.append(kind)
+            store = write_parts(path, key, arrays, info, home.option)
+        return store
 
+    new: list[str] = []
     kept = [keep(ENCODER, encoder.parts)]
     if TOWER in plan.request.layers:
         tower = encoder.text_tower()
@@ -56,4 +62,4 @@ def keep_parts(
         spoken = [prompts.speak(name) for name in prompts.classnames]
         tokens = {"tokens": encoder.class_tokens(spoken)}
         kept.append(keep(TOKENS, tokens, classnames=prompts.classnames, spoken=spoken))
-    return kept
+    return kept, new

@@ -24,6 +24,7 @@ class Pass:
     """The pictures as they are.
 
     Attributes:
+        name: what it gives, for a sentence.
         layers: those whose stores it fills.
         splits: those whose pictures take it.
         views: of the stores' keys.
@@ -33,6 +34,7 @@ class Pass:
         device: where it computes.
     """
 
+    name = "the features"
     splits: tuple[str, ...] = SPLITS
     views: Mapping[str, Any] | None = None
     vectors: int = 1
@@ -65,6 +67,7 @@ class ViewsPass(Pass):
 
     def __init__(self, encoder: Encoder, views: int) -> None:
         super().__init__(encoder)
+        self.name = f"{views} views"
         self.views = recipe(views)
         self.vectors = self.at_once = views
         self._size = (encoder.preprocess["size"][1], encoder.preprocess["size"][0])
@@ -85,6 +88,8 @@ class ViewsPass(Pass):
 
 class PatchesPass(Pass):
     """The parts of each picture."""
+
+    name = PATCHES
 
     def __init__(self, encoder: Encoder) -> None:
         """Try it on a black picture, which tells how many parts there are.

@@ -104,7 +104,7 @@ def run(
         extraction = Extraction(plan, home, encoder, progress)
         note = extraction.run()
         encoded = extraction.encoded
-        say(*extraction.notices)
+        say(*extraction.notices, *extraction.beside)
         if not extraction.notices:  # they are worth telling every time
             home.remember(key, asdict(note))
         if extraction.copied:

@@ -32,18 +32,24 @@ def refuse_no_text(path: Path) -> None:
     Raises:
         InputError: it is none, with the command that renames it.
     """
-    bad = [part for part in reversed((path, *path.parents)) if not is_text(part.name)]
-    if not bad:
-        return
-    old = os.fsencode(bad[0])
-    new = bad[0].with_name(os.fsencode(bad[0].name).decode(errors="replace").replace("\ufffd", "_"))
+    if not all(is_text(part.name) for part in (path, *path.parents)):
+        raise InputError(
+            "a name in this path is not UTF-8 text, and what is made of it keeps its path",
+            where=str(path),
+            fix=renaming(path),
+        )
+
+
+def renaming(path: Path) -> str:
+    """The shell command that makes the first name in a path text in one line, which it is not."""
+    names = reversed((path, *path.parents))
+    bad = next(one for one in names if one.name and not is_line(one.name))
+    old = os.fsencode(bad)
+    text = os.fsencode(bad.name).decode(errors="backslashreplace").replace("\\x", "_")
+    new = bad.with_name("_".join(f"{text}.".splitlines())[:-1])  # a line end may be the last
     plain = set(range(32, 127)) - set(b"\\'")
     quoted = "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in old)
-    raise InputError(
-        "a name in this path is not UTF-8 text, and what is made of it keeps its path",
-        where=str(path),
-        fix=f"mv $'{quoted}' {shlex.quote(str(new))}",
-    )
+    return f"mv -n $'{quoted}' {shlex.quote(str(new))}"
 
 
 def is_text(name: str) -> bool:
@@ -53,6 +59,11 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_line(name: str) -> bool:
+    """Whether a name is text in UTF-8, in one line."""
+    return is_text(name) and name.splitlines() == [name]
 
 
 def opened(path: Path) -> BinaryIO:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.bundle import Bundle
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import InputError, StoreError, instead, some
 from cacheclip.inference.identity import other_encoder, refuse_other
 from cacheclip.inference.rows import Part, rows_at_once
 from cacheclip.store.find import matching
@@ -57,6 +57,7 @@ def find_cached(
         InputError: it has no such split.
     """
     name, split = _name_and_split(home, wanted)
+    _refuse_unknown(home, name)
     own = bundle.encoder
     if model or pretrained:
         features = home.find(name, model, pretrained)
@@ -64,9 +65,12 @@ def find_cached(
         try:
             features = home.find(name, own["name"], own["pretrained"])
         except StoreError:
-            if own["library"] != IMPORTED:
-                raise
             features = home.find(name)
+            if IMPORTED not in (own["library"], features.encoder["library"]):
+                raise
+            if own["library"] != IMPORTED:
+                _refuse_width(bundle, features)
+                raise _of_unknown_encoder(features) from None
     notices = features.notices
     if IMPORTED in (own["library"], features.encoder["library"]):
         _refuse_width(bundle, features)
@@ -138,6 +142,30 @@ def _name_and_split(home: Home, wanted: str) -> tuple[str, str | None]:
     if not name or split not in SPLITS or matching(wanted, home.datasets(), home.extractions()):
         return wanted, None
     return name, split
+
+
+def _refuse_unknown(home: Home, name: str) -> None:
+    """Refuse a name that no data set has, where there are any."""
+    (ids, closed), extractions = home.looked_through(), home.extractions()
+    if not ids or closed or matching(name, ids, extractions):
+        return
+    dataset, _, _ = name.rpartition("/")
+    known = ids
+    if dataset and matching(dataset, ids, extractions):  # what follows is no split
+        known = [f"{dataset}/{split}" for split in SPLITS]
+    raise StoreError(
+        f"there are no features of {name}",
+        where=f"{home.root} (has {some(ids)})",
+        fix=instead(name, known, option="--on ", see=f"cacheclip ls{home.option}"),
+    )
+
+
+def _of_unknown_encoder(features: FeatureSet) -> StoreError:
+    return StoreError(
+        f"the features of {features.dataset} were imported, so their encoder is not known",
+        where=f"data set {features.dataset}, {features.name}",
+        fix=f"if the bundle's encoder made them, add --model {features.encoder['name']}",
+    )
 
 
 def _refuse_width(bundle: Bundle, features: FeatureSet) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from cacheclip.errors import UsageError, instead
+from cacheclip.errors import UsageError, argument, instead
 from cacheclip.methods.base import LOGIT_SCALE, SEARCH, TEXT_NORM, Method, Settings, Value
 
 VERSION = 2  # raised whenever what policies choose changes
@@ -143,7 +143,7 @@ def get(name: str) -> Policy:
     """
     if name not in names():
         raise UsageError(
-            f"no selection policy {name!r}", where="--select", fix=instead(name, names())
+            f"no selection policy {name!r}", where=argument("select"), fix=instead(name, names())
         )
     module = importlib.import_module(f"cacheclip.select.{name.replace('-', '_')}")
     policy: Policy = module.POLICY

@@ -1,7 +1,7 @@
 """Stage two: a table of methods x settings x shots x seeds from the cache alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Literal
@@ -11,14 +11,12 @@ import torch
 from cacheclip.answers import Rooted
 from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
-from cacheclip.errors import CacheclipError, StoreError, UsageError
+from cacheclip.errors import CacheclipError, StoreError, argument
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
-from cacheclip.select import base as policies
-from cacheclip.select.base import Policy
 from cacheclip.store.source import Source
-from cacheclip.study import rows, settings
+from cacheclip.study import rows
 from cacheclip.study.data import SetData
 from cacheclip.study.journal import Journal
 from cacheclip.study.plan import (
@@ -30,8 +28,10 @@ from cacheclip.study.plan import (
     refuse_too_many,
     sentence,
 )
+from cacheclip.study.policy import policy_for
 from cacheclip.study.run import Outcome, run
 from cacheclip.study.sampling import notices, sampled
+from cacheclip.study.settings import Choices, Given, choices
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -55,7 +55,7 @@ class Request:
         fewer: `keep` takes what there is of a class with fewer images than that.
         seeds: of the draws.
         select: policy; None takes `fewshot-val` where val has every class, else `fixed`.
-        set: settings as the command line gives them.
+        settings: setting -> a value or several; method -> such settings of its own.
         recipe: `as-code` or `as-paper`, for the methods that know both.
         on_existing: `skip` re-uses rows of the log, `redo` runs them again.
         max_memory: working memory in bytes; None leaves it to the device.
@@ -70,7 +70,7 @@ class Request:
     shots: tuple[Shots, ...]
     seeds: Sequence[int] = (1,)
     select: str | None = None
-    set: tuple[str, ...] = ()
+    settings: Given = field(default_factory=dict)
     recipe: str | None = None
     on_existing: Literal["skip", "redo"] = "skip"
     max_memory: int | None = None
@@ -244,19 +244,17 @@ class Comparison:
         return variants_at_once(block.method(**stack.static), task, self.data.limit)
 
 
-def _asked(
-    request: Request, data: SetData
-) -> tuple[list[Block], dict[str, settings.Choices], list[str]]:
+def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choices], list[str]]:
     """What was asked for, as far as the set has the features: blocks without draws yet.
 
     Beside them the settings that were given, and why each other method does not run.
     """
     names = dict.fromkeys((*request.floor, *request.methods))
     chosen = [methods.get(name) for name in names]
-    choices = settings.parse(request.set, chosen)
-    policy = _policy(request.select, data)
+    given = choices(request.settings, chosen)
+    policy = policy_for(request.select, data)
     able, refusals = _able(chosen, request.methods, data)
-    refuse_too_many(able, request.shots, request.seeds, policy, choices)
+    refuse_too_many(able, request.shots, request.seeds, policy, given)
     drawing = any(method.learns == "support" and method.name in request.methods for method in able)
     shots = request.shots if drawing else ()
     sampled(data, request.draw, shots, request.seeds)
@@ -270,13 +268,13 @@ def _asked(
         request.shots,
         request.seeds,
         policy,
-        choices,
+        given,
         data.logit_scale,
         request.recipe,
         data.per_class,
         _text_norm(able, data),
     )
-    return asked, choices, refusals
+    return asked, given, refusals
 
 
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
@@ -362,8 +360,8 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
     """A line for each shot count that some classes do not have."""
     short = {d.shots: d for d in draws if isinstance(d, Draw) and d.short}
     return [
-        f"--shots {shots}: fewer training images, all of them taken, in {len(draw.short)} of "
-        f"{len(set(draw.support_labels))} classes: {in_words(draw.short)}"
+        f"{argument('shots', shots)}: fewer training images, all of them taken, in "
+        f"{len(draw.short)} of {len(set(draw.support_labels))} classes: {in_words(draw.short)}"
         for shots, draw in short.items()
     ]
 
@@ -376,24 +374,3 @@ def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | Cache
         return draw.holding(data.pool("val")) if block.policy.held == "all" else draw
     except CacheclipError as error:
         return error
-
-
-def _policy(name: str | None, data: SetData) -> Policy:
-    """The policy asked for, or the default; a selecting one needs validation images.
-
-    `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least.
-    """
-    val = set(data.pool("val").labels) - {-1}
-    complete = len(val) == len(data.classnames)
-    if name is None:
-        name = "full-val" if data.features.own else "fewshot-val" if complete else "fixed"
-        name = name if len(val) > 1 else "fixed"
-    policy = policies.get(name)
-    if (policy.held == "few" and not complete) or (policy.held == "all" and len(val) < 2):
-        wanted = "every class" if policy.held == "few" else "two classes at least"
-        raise UsageError(
-            f"--select {policy.name} needs validation images of {wanted}",
-            where=f"data set {data.features.dataset}, split val",
-            fix="use --select full-val" if len(val) > 1 else "use --select fixed",
-        )
-    return policy

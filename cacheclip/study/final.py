@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cacheclip.bundle import Bundle
 from cacheclip.engine import stack as engine
+from cacheclip.engine.watch import STOPPED
 from cacheclip.errors import FitError, UsageError
 from cacheclip.methods.base import Method
 from cacheclip.study import rows
@@ -53,7 +54,15 @@ def refit(
     """
     method, (variant,) = winner.method, winner.variants
     task = data.whole_task(block.method, variant.settings)
-    fits = engine.fit(method, task, [variant.seed], lambda share: None, data.limit, notice)
+    fits = engine.fit(
+        method,
+        task,
+        [variant.seed],
+        lambda share: None,
+        data.limit,
+        notice,
+        epochs=_epochs(outcome),
+    )
     ((_, _, params),) = fits
     if not bool(engine.finite(method, params).all()):
         raise FitError(
@@ -70,4 +79,11 @@ def refit(
             replace(winner.method.reads, query=winner.method.reads.support), data.labelled_splits
         ),
     }
-    return replace(made, provenance=made.provenance | of_all)
+    return replace(made, provenance=made.provenance | of_all, learned=method.learned(params))
+
+
+def _epochs(outcome: Outcome) -> int | None:
+    """The epochs that a search on validation pictures found; None leaves them to the settings."""
+    winner = outcome.race.winner
+    found = winner.params.get(STOPPED) if winner else None
+    return None if found is None else int(found)

@@ -13,6 +13,7 @@ from pathlib import Path
 from cacheclip import results
 from cacheclip.answers import Predictions, Rooted, intact, keep_ids, write_predictions
 from cacheclip.draws import keep_draw
+from cacheclip.errors import argument
 from cacheclip.files.disk import digest
 from cacheclip.files.locks import LockedError, lock
 from cacheclip.results import Row
@@ -112,8 +113,7 @@ class Journal:
             except LockedError as error:
                 ours = notice is not None
                 if notice is not None:
-                    notice(
-                        f"{row.method} at --shots {row.shots}: {error.what}; waiting for its rows"
-                    )
+                    at = argument("shots", row.shots)
+                    notice(f"{row.method} at {at}: {error.what}; waiting for its rows")
                     held.enter_context(lock(path, wait=inf))
             yield ours

@@ -12,7 +12,7 @@ from functools import cached_property
 from math import prod
 
 from cacheclip.draws import ALL, Draw, Shots
-from cacheclip.errors import CacheclipError, UsageError, near
+from cacheclip.errors import CacheclipError, UsageError, argument, near
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
 from cacheclip.select.base import Policy
@@ -148,7 +148,8 @@ def refuse_too_many(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
             where=f"{_count(len(chosen), 'method')} x {_count(len(shots), 'shot count')} x "
             f"{_count(len(seeds), 'seed')} x their settings",
-            fix="compare with fewer --seeds, --shots, --methods or values of --set",
+            fix=f"compare with fewer {argument('seeds')}, {argument('shots')}, "
+            f"{argument('methods')} or values of settings",
         )
 
 
@@ -212,7 +213,7 @@ def _refuse_unknown(recipe: str, chosen: Sequence[type[Method]]) -> None:
     meant = f"did you mean {' or '.join(close)}? " if close else ""
     raise UsageError(
         f"no chosen method knows a recipe {recipe!r}",
-        where=f"--recipe, methods {', '.join(method.name for method in chosen)}",
+        where=f"{argument('recipe')}, methods {', '.join(method.name for method in chosen)}",
         fix=meant
         + "; ".join(f"{method.name} knows {', '.join(method.recipes)}" for method in known),
     )
@@ -224,8 +225,8 @@ def _refuse_search(method: type[Method], candidates: Sequence[Settings]) -> None
         raise UsageError(
             f"{method.name} cannot search its {', '.join(sorted(searched))}: a search needs "
             "validation images",
-            where="--set",
-            fix="give a number, or another --select on a set that has validation images",
+            where="the settings",
+            fix=f"give a number, or another {argument('select')} on a set with validation images",
         )
 
 

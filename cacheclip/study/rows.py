@@ -11,6 +11,7 @@ import numpy as np
 from cacheclip import __version__
 from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
+from cacheclip.engine.watch import STOPPED
 from cacheclip.files.disk import digest
 from cacheclip.methods.base import Reads, Trained
 from cacheclip.metrics import macro, wilson
@@ -112,7 +113,7 @@ def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
         precision=winner.precision if winner else None,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         error=None if winner else str(outcome.result),
-        learned=winner.method.learned(winner.params) if winner else None,
+        learned=outcome.learned if winner else None,
         **(_calibrated(outcome.calibration) if outcome.calibration else {}),
         border=race.border if winner else None,
         **(_tested(outcome.scores, classnames) if outcome.scores else {}),
@@ -171,8 +172,8 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
             "stores": data.stores(winner.method.reads, _splits_read(block, data)),
             "version": __version__,
         },
-        head={name: x[0].cpu().numpy() for name, x in winner.params.items()},
-        learned=winner.method.learned(winner.params),
+        head={n: x[0].cpu().numpy() for n, x in winner.params.items() if n != STOPPED},
+        learned=outcome.learned,
         temperature=outcome.temperature,
     )
 

@@ -43,6 +43,12 @@ class Outcome:
         return None if isinstance(self.cell.draw, CacheclipError) else self.cell.draw
 
     @property
+    def learned(self) -> dict[str, float]:
+        """What the winner found for settings given as `learned`, by name."""
+        winner = self.race.winner  # with what it learned, where `result` has what it serves
+        return winner.method.learned(winner.params) if winner else {}
+
+    @property
     def temperature(self) -> float:
         """What the winner's logits are divided by; 1 where there was too little to fit it on."""
         return self.calibration.temperature if self.calibration else 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.draws import Draw, Shots
-from cacheclip.errors import InputError, UsageError
+from cacheclip.errors import InputError, UsageError, argument
 from cacheclip.files import regular
 from cacheclip.store.given import common_seeds
 from cacheclip.study.data import SetData
@@ -53,9 +53,10 @@ def _read(path: Path) -> Listed:
     """The draws of a file: one record or a list, as a results folder keeps them in `draws/`."""
     if not regular.expanded(path).exists():
         raise UsageError(
-            f"there is no --draw {path}, and no such file",
-            where="--draw",
-            fix=f"use --draw {RANKED}, --draw {COOP} or --draw {GIVEN}, or name a file of draws",
+            f"there is no {argument('draw', str(path))}, and no such file",
+            where=argument("draw"),
+            fix=f"use {argument('draw', RANKED)}, {argument('draw', COOP)} or "
+            f"{argument('draw', GIVEN)}, or name a file of draws",
         )
     try:
         content = regular.parsed(regular.read_text(regular.expanded(path)))
@@ -69,7 +70,7 @@ def _read(path: Path) -> Listed:
         raise InputError(
             f"this is no file of draws: {error}",
             where=str(path),
-            fix=f"write a JSON list of records {RECORD}, or use --draw {RANKED}",
+            fix=f"write a JSON list of records {RECORD}, or use {argument('draw', RANKED)}",
         ) from None
     return made
 
@@ -97,7 +98,7 @@ def _listed(there: Sequence[tuple[int, int]]) -> str:
 
 
 def _fix(data: SetData, asked: str | None, there: Sequence[tuple[int, int]]) -> str:
-    own = f"add --draw {RANKED} for other draws"
+    own = f"add {argument('draw', RANKED)} for other draws"
     shots, seeds = common_seeds(there)
     if not seeds:
         return own
@@ -116,7 +117,8 @@ def notices(draws: Sequence[Draw], data: SetData) -> list[str]:
     """
     lines = _same_pictures(draws)
     if draws and data.supports.procedure == GIVEN:
-        lines.append(f"draws as given with {data.features.dataset}; others with --draw {RANKED}")
+        others = argument("draw", RANKED)
+        lines.append(f"draws as given with {data.features.dataset}; others with {others}")
     return lines
 
 
@@ -132,6 +134,4 @@ def _same_pictures(draws: Sequence[Draw]) -> list[str]:
             rest = "starts" if len(val) == 1 else "starts and validation pictures"
             said = f"are the same pictures: these {len(own)} seeds differ in {rest} alone"
             lines.setdefault(said, []).append(shots)
-    return [
-        f"all draws of --shots {','.join(map(str, shots))} {said}" for said, shots in lines.items()
-    ]
+    return [f"all draws of {argument('shots', *shots)} {said}" for said, shots in lines.items()]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cacheclip.draws import Draw, Fewer, Pool, Shots, coop, few_shot, given, listed
-from cacheclip.errors import InputError, some
+from cacheclip.errors import InputError, argument, some
 from cacheclip.store.source import Source
 
 RANKED, COOP, GIVEN, LISTED = "ranked", "coop", "given", "file"  # procedures
@@ -62,7 +62,7 @@ class Supports:
         if not isinstance(shots, int) or (seed, shots) not in there:
             came = "came with this set" if self.procedure == GIVEN else "is in the file"
             what = f"no draw of seed {seed} and {shots} shots {came}"
-            raise InputError(what, where=where, fix="use --draw ranked")
+            raise InputError(what, where=where, fix=f"use {argument('draw', RANKED)}")
         if self.procedure == GIVEN:
             rows = self._source.given_draws[seed, shots]
             return given(*pools, names, rows, shots, seed, where=where)
@@ -91,6 +91,7 @@ class Supports:
                 f"CoOp's draw of seed {draw.seed} and {draw.shots} shots takes pictures "
                 f"that could not be encoded: {some(lost)}",
                 where=f"data set {self._source.dataset}",
-                fix=f"use --draw ranked, or mend them and: {self._source.extract_command}",
+                fix=f"use {argument('draw', RANKED)}, or mend them and: "
+                f"{self._source.extract_command}",
             )
         return draw

@@ -8,6 +8,7 @@ from math import ceil, floor, inf
 from statistics import mean, stdev
 
 from cacheclip.draws import ALL, Draw, Shots
+from cacheclip.errors import is_in_python
 from cacheclip.metrics import wilson
 from cacheclip.results import Row
 
@@ -65,7 +66,7 @@ def notes(
     if (apart := max(gaps, default=0)) >= 0.01:
         yield (
             f"macro accuracy, where every class counts the same, is up to {100 * apart:.1f} points "
-            "apart: macro_test in --json"
+            f"apart: macro_test in {'the rows' if is_in_python() else '--json'}"
         )
     zero_shot = next((r.top1_test for r in tested if r.method == "zero-shot"), None)
     for name, floor_ in (("zero-shot", zero_shot), ("one class", max(constants, default=None))):

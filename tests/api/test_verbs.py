@@ -13,14 +13,24 @@ from sklearn.model_selection import GridSearchCV
 import cacheclip
 from cacheclip.api.head import Head
 from cacheclip.api.verbs import compare, fit
-from cacheclip.api.words import asked, spoken
-from cacheclip.errors import CacheclipError, InputError, MachineError, StoreError, UsageError
+from cacheclip.cli.options import settings_of
+from cacheclip.errors import (
+    CacheclipError,
+    InputError,
+    MachineError,
+    StoreError,
+    UsageError,
+    argument,
+    in_python,
+)
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.features import Features
+from cacheclip.methods import base
 from cacheclip.results import LOG, documented
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.fit import fit as fit_with_journal
+from cacheclip.study.settings import choices
 
 TIP: dict[str, Any] = {"alpha": [0.5, 1.0, 2.0], "beta": 5.5}
 
@@ -72,7 +82,7 @@ def test_the_commands_and_python_are_one(arrays: dict[str, Any], tmp_path: Path)
     home = Home(tmp_path / "home")
     import_npz(tmp_path / "toys.npz", home)
     data = Features.of(**arrays, name="toys")
-    request = Request(("tip-adapter",), (4,), set=("alpha=0.5,1.0,2.0", "beta=5.5"))
+    request = Request(("tip-adapter",), (4,), settings={"alpha": [0.5, 1.0, 2.0], "beta": 5.5})
     wanted = fit_with_journal(request, home.find(), home)
     head = fit("tip-adapter", data, shots=4, **TIP)
     assert head.row is not None
@@ -291,14 +301,24 @@ def test_failed_rows_say_why_and_rows_are_short(data: Features) -> None:
     assert len(repr(table.best)) < 3000
 
 
-def test_settings_are_values_and_lists_are_candidates() -> None:
-    given = {"alpha": np.array([0.5, 1.0]), "epochs": 3, "clip_adapter": {"lr": 1e-4}}
-    assert asked(given) == ("alpha=0.5,1.0", "epochs=3", "clip-adapter.lr=0.0001")
-    assert asked({"branch": "both", "beta": range(1, 3)}) == ("branch=both", "beta=1,2")
+def test_a_command_line_and_python_give_the_same_values() -> None:
+    methods = [base.get("tip-adapter"), base.get("clip-adapter")]
+    written = ["beta=1,2.5", "clip-adapter.alpha=0.5,learned", "epochs=3", "beta=4"]
+    given = {"beta": [1, 2.5, 4], "epochs": np.int64(3)}
+    scoped = {"clip_adapter": {"alpha": [np.float64(0.5), "learned"]}}
+    assert choices(settings_of(written), methods) == choices(given | scoped, methods)
+    assert choices(given | scoped, methods)["clip-adapter"]["alpha"] == (0.5, "learned")
+    for several in (range(1, 3), (1, 2), np.array([1.0, 2.0]), [1, 2.0, 1.0]):
+        assert choices({"beta": several}, methods)["tip-adapter"] == {"beta": (1.0, 2.0)}
+    for none in (None, True, [], [None], "1", b"1", np.array([[True]]), {1}, 10**400):
+        with pytest.raises(CacheclipError, match=r"^error: beta = "):
+            choices({"beta": none}, methods)
 
 
-def test_command_lines_in_messages_stay_as_they_are() -> None:
-    line = "use --select fixed; cacheclip extract --dataset clipart --model nano; or --shots 1,4"
-    assert spoken(line) == (
-        'use select="fixed"; cacheclip extract --dataset clipart --model nano; or shots=[1, 4]'
-    )
+def test_an_option_is_an_argument_to_who_calls_a_function() -> None:
+    said = argument("select", "fixed"), argument("shots", 1, 4), argument("max-memory")
+    assert said == ("--select fixed", "--shots 1,4", "--max-memory")
+    with in_python():
+        said = argument("select", "fixed"), argument("shots", 1, 4), argument("max-memory")
+    assert said == ('select="fixed"', "shots=[1, 4]", "max_memory")
+    assert argument("draw") == "--draw"

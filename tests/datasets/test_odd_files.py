@@ -82,7 +82,31 @@ def test_a_folder_whose_name_is_no_text_is_refused_whatever_it_is_called(tmp_pat
         Image.new("RGB", (2, 2)).save(root / name)
     with pytest.raises(InputError, match="not UTF-8") as caught:
         load(root, alias="fine")
-    assert caught.value.fix.startswith("mv $'")
+    assert caught.value.fix.startswith("mv -n $'")
+
+
+def test_file_names_that_are_no_text_come_with_the_commands_that_rename_them(tree: Tree) -> None:
+    root = tree(PICTURES)
+    content = (root / "a" / "0.png").read_bytes()
+    for name in (
+        b"a/x\xff.png",
+        b"a/x\xfe.png",
+        b"a/two\nlines\n/0.png",
+        b"c\xff/0.png",
+        b"c\xff/1.png",
+    ):
+        path = root / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="5 file names are not UTF-8 text in one line") as caught:
+        load(root)
+    assert len(str(caught.value).splitlines()) == 3
+    subprocess.run(["bash", "-c", caught.value.fix], check=True)
+    ids = {id_ for split in load(root).splits.values() for id_ in split.ids}
+    assert ids - set(PICTURES) == {
+        *("a/two_lines_/0.png", "a/x_fe.png", "a/x_ff.png"),
+        *("c_ff/0.png", "c_ff/1.png"),
+    }
 
 
 @pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "folder/~nobody-of-this-name/x"])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cacheclip.engine import stack as engine
 from cacheclip.engine.trainer import steps
+from cacheclip.engine.watch import STOPPED
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.methods.base import Params
 from cacheclip.methods.clip_adapter import ClipAdapter
@@ -76,6 +77,7 @@ def test_each_variant_keeps_its_likeliest_epoch(shared: bool) -> None:
     assert len(set(best.tolist())) > 1  # or this test would see little
     assert best.max() < EPOCHS - 1
     got = fitted(task, seeds, held)
+    assert got[STOPPED].tolist() == (best + 1).tolist()
     for v, epoch in enumerate(best.tolist()):
         for name in method().trainable:
             torch.testing.assert_close(got[name][v], kept[epoch][name][v], rtol=0, atol=1e-9)
@@ -94,6 +96,14 @@ def test_a_run_without_held_out_pictures_goes_on_to_the_last_epoch() -> None:
     _, kept = epochs(make_task(), held_out(), [1, 2, 3])
     for name, x in fitted(make_task(), [1, 2, 3], None).items():
         torch.testing.assert_close(x, kept[-1][name], rtol=0, atol=1e-9)
+
+
+def test_a_run_of_so_many_epochs_is_the_beginning_of_a_longer_one() -> None:
+    _, kept = epochs(make_task(), held_out(), [1, 2, 3])
+    quiet = (lambda share: None), 10**9, lambda text: None
+    ((_, _, params),) = engine.fit(method(), make_task(), [1, 2, 3], *quiet, epochs=2)
+    for name, x in params.items():
+        torch.testing.assert_close(x, kept[1][name], rtol=0, atol=1e-9)
 
 
 def test_an_epoch_that_is_merely_bolder_is_not_better(monkeypatch: pytest.MonkeyPatch) -> None:

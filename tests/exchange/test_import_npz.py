@@ -74,7 +74,7 @@ def test_a_trained_method_gives_the_same_accuracy(tmp_path: Path) -> None:
     there = home.find()
     np.savez(tmp_path / "same.npz", **as_arrays(there))
     import_npz(tmp_path / "same.npz", home)
-    request = Request(("clip-adapter",), (4,), set=("epochs=30",))
+    request = Request(("clip-adapter",), (4,), settings={"epochs": 30})
     wanted, got = fit(request, there, home).row, fit(request, home.find(), home).row
     assert (got.top1_test, got.top1_val) == (wanted.top1_test, wanted.top1_val)
 

@@ -60,6 +60,7 @@ def test_the_text_tower_is_kept_on_request_by_the_command_that_is_named(
         home.find().part("tower")
     said = run_command(shlex.split(caught.value.fix)[1:])
     assert "0 pictures encoded, 60 were there" in said
+    assert "wrote the text-tower" in said
     features = home.find()
     tower, tokens = features.part("tower"), features.part("tokens")["tokens"]
     assert tower["token_embedding.weight"].shape == (49408, 16)

@@ -45,6 +45,7 @@ def test_views_are_added_and_the_first_is_the_picture_itself(
         home.find().store("train", views=3)
     said = run_command(shlex.split(caught.value.fix)[1:])
     assert "0 pictures encoded, 60 were there" in said
+    assert "wrote 3 views of 36 train pictures" in said
     assert {**files(home), **before} == files(home)
     features = home.find()
     for layer in ("image", "pre-projection"):
@@ -58,6 +59,7 @@ def test_views_are_added_and_the_first_is_the_picture_itself(
         features.store("test", views=3)
     again = run(asked(pets, views=3), home)
     assert any("nothing was encoded" in line for line in again.notices)
+    assert not any("wrote" in line for line in again.notices)
     assert "image/views" in overview(home).lines[0].layers
 
 
@@ -113,6 +115,9 @@ def test_a_broken_picture_counts_once(asked: Asked, home: Home, pets: Path) -> N
     (pets / "cat" / "001.png").write_bytes(b"no picture")
     report = run(asked(pets, views=2, layers=("patches",)), home)
     assert (report.failed, report.encoded) == (1, 59)
+    wrote = [line for line in report.notices if line.startswith("wrote ")]
+    assert sum(line.startswith("wrote patches of ") for line in wrote) == 3  # splits
+    assert any(line.startswith("wrote 2 views of ") for line in wrote)
     (pets / "dog" / "002.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="2 of 60 pictures failed, 1 may"):
         run(asked(pets, views=2, layers=("patches",)), home)

@@ -46,4 +46,4 @@ def test_a_path_that_is_no_text_is_refused_with_the_command_that_renames_it(
     with pytest.raises(InputError, match="not UTF-8") as caught:
         regular.refuse_no_text(folder / "below")
     subprocess.run(["bash", "-c", caught.value.fix], check=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["f_'"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f_ff'"]

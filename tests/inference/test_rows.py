@@ -303,7 +303,8 @@ def test_one_of_three_things_is_asked_for(bundle: Path, on: Any, tmp_path: Path)
 def test_another_encoders_set_is_refused_and_a_split_that_is_not_there(
     root: Path, bundle: Path, tmp_path: Path, on: Any
 ) -> None:
-    refused(on("toys/all"), 4, "no features of toys/all")
+    refused(on("toys/all"), 4, "no features of toys/all", "fix: did you mean --on toys/val?")
+    refused(on("toy"), 4, "no features of toy", "fix: did you mean --on toys?")
     refused(on("birds/test"), 4, "no features of birds")
     good, out = Bundle.read(bundle), tmp_path / "other.safetensors"
     home = ("--home", root / "home")
@@ -367,6 +368,24 @@ def test_a_bundle_of_imported_features_predicts_by_both(tmp_path: Path) -> None:
     import_npz(file, home, "thin")
     told = cacheclip("predict", out, "--on", "thin", "--home", home.root)
     refused(told, 4, "gives 5 numbers, and the bundle reads 8")
+
+
+def test_a_bundle_of_pictures_takes_imported_features_when_told_that_they_are_its_own(
+    bundle: Path, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    split = np.array(["train", "test", "test"] * 2)
+    for name, width in (("same", DIM), ("thin", 5)):
+        rows = np.random.default_rng(0).normal(size=(6, width))
+        file = tmp_path / f"{name}.npz"
+        np.savez(file, features=rows, labels=np.arange(6) // 3, split=split)
+        import_npz(file, home)
+    words = ("predict", bundle, "--home", home.root, "--on")
+    told = cacheclip(*words, "same")
+    refused(told, 4, "their encoder is not known")
+    option = told.err.rpartition(", add ")[2].split()
+    assert len(answers(cacheclip(*words, "same", *option, "--json"))) == 6
+    refused(cacheclip(*words, "thin"), 4, f"gives 5 numbers, and the bundle reads {DIM}")
 
 
 def test_cached_rows_and_their_pictures_get_the_same_class(tmp_path: Path) -> None:

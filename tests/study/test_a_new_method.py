@@ -73,7 +73,7 @@ def test_a_file_with_a_loss_is_a_method_of_every_command(home: Home) -> None:
     from cacheclip.study.fit import fit
 
     assert "toy-res" in base.names()
-    asked = Request(("zero-shot", "toy-res"), (4,), (1, 2, 3), "fixed", ("alpha=0.5,1",))
+    asked = Request(("zero-shot", "toy-res"), (4,), (1, 2, 3), "fixed", {"alpha": [0.5, 1]})
     comparison = Comparison(asked, home.find(), home)
     assert "in 2 stacks" in comparison.plan  # all seeds and settings of it step together
     for _ in comparison.run():

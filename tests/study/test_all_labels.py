@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cacheclip.draws import Draw
+from cacheclip.engine import trainer
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
 from cacheclip.results import Row
@@ -36,7 +37,7 @@ def compare(home: Home, request: Request) -> list[Row]:
 
 
 def test_all_shots_of_every_method_read_every_label(uneven: Home) -> None:
-    asked = Request(DEFAULT_METHODS, ("all",), (1,), "fixed", ("clip-adapter.epochs=3",))
+    asked = Request(DEFAULT_METHODS, ("all",), (1,), "fixed", {"clip-adapter": {"epochs": 3}})
     rows = {row.method: row for row in compare(uneven, asked)}
     assert rows.pop("zero-shot").n_train == 0
     assert len(rows) == len(DEFAULT_METHODS) - 1
@@ -168,7 +169,7 @@ def test_every_method_can_be_refitted_on_all_labels(name: str, uneven: Home) -> 
     from cacheclip.bundle import Bundle
     from cacheclip.study.fit import fit
 
-    quick = ("epochs=2",) if name == "clip-adapter" else ()
+    quick = {"epochs": 2} if name == "clip-adapter" else {}
     asked = Request((name,), ("all",), (1,), "fixed", quick)
     fitted = fit(asked, uneven.find(), uneven, final=True)
     assert fitted.bundle
@@ -177,6 +178,60 @@ def test_every_method_can_be_refitted_on_all_labels(name: str, uneven: Home) -> 
     assert bundle.provenance["n_train"] == fitted.final
     if "keys" in bundle.head:
         assert len(bundle.head["keys"]) == fitted.final
+
+
+def test_the_final_classifier_stops_after_the_epoch_that_validation_pictures_found(
+    uneven: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cacheclip.bundle import Bundle
+    from cacheclip.engine import stack as engine
+    from cacheclip.study.fit import fit
+
+    quiet = {"epochs": 12, "lr": 0.5, "alpha": 0.6, "schedule": "constant", "stop": "search"}
+    asked = Request(("clip-adapter",), ("all",), (1,), "full-val", quiet)
+    gone: list[int | None] = []
+    whole = engine.fit
+
+    def watching(*given: Any, **options: Any) -> Any:
+        gone.append(options.get("epochs"))
+        return whole(*given, **options)
+
+    monkeypatch.setattr(engine, "fit", watching)
+    plain = fit(asked, uneven.find(), uneven)
+    assert plain.bundle and set(gone) == {None}
+    assert "stopped" not in Bundle.read(plain.bundle).head
+    final = fit(asked, uneven.find(), uneven, final=True)
+    assert final.bundle and final.row.row_id == plain.row.row_id
+    assert gone[-1] is not None and 1 <= gone[-1] < 12
+    data = SetData(uneven.find(), torch.device("cpu"), 10**9)
+    method = methods.get("clip-adapter")
+    task = data.whole_task(method, final.row.hparams)
+    own = method.of(final.row.hparams)
+    steps = trainer.steps(own, task, [1])  # type: ignore[arg-type]
+    for _ in range(gone[-1] * own.per_epoch(task)):  # type: ignore[attr-defined]
+        params = next(steps)
+    head = Bundle.read(final.bundle).head
+    for name in ("up", "down"):
+        torch.testing.assert_close(torch.from_numpy(head[name]), params[name][0].detach())
+
+
+def test_a_row_has_what_was_learned_where_its_head_has_what_is_served(
+    uneven: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cacheclip.bundle import Bundle
+    from cacheclip.methods.task_res import TaskRes
+    from cacheclip.study.fit import fit
+
+    def size(self: TaskRes, params: dict[str, torch.Tensor]) -> dict[str, float]:
+        return {"size": float(params["residual"].norm())}
+
+    monkeypatch.setattr(TaskRes, "learned", size)
+    asked = Request(("task-res",), ("all",), (1,), "fixed", {"epochs": 2})
+    plain, final = (fit(asked, uneven.find(), uneven, final=last) for last in (False, True))
+    assert plain.row.learned and plain.bundle and final.bundle
+    assert "residual" not in Bundle.read(plain.bundle).head
+    assert Bundle.read(plain.bundle).learned == plain.row.learned == final.row.learned
+    assert Bundle.read(final.bundle).learned["size"] not in (0.0, plain.row.learned["size"])
 
 
 def test_too_few_for_fit_offers_both_ways_out(uneven: Home) -> None:

@@ -91,7 +91,7 @@ def test_without_validation_pictures_parts_of_the_support_are_left_out(
     single = rows(home, None, shots=1)
     assert {row.temperature for row in single.values()} == {None}
     assert all("too few" in probabilities(row) for row in single.values())
-    request = Request(("tip-adapter-f",), (4,), (1,), set=("epochs=2",))
+    request = Request(("tip-adapter-f",), (4,), (1,), settings={"epochs": 2})
     fitted = fit(request, home.find(), home, tmp_path / "f.safetensors").row
     assert (fitted.calibrated_on, fitted.n_calibration) == (calibration.LEFT_OUT, 16)
 
@@ -108,7 +108,9 @@ def test_a_comparison_of_constants_trains_nothing_twice(
     engine_fit = engine.fit
     monkeypatch.setattr(engine, "fit", counting)
     home = make_home(tmp_path / "h", val=0)
-    request = Request(("clip-adapter",), (4,), (1, 2, 3), "fixed", ("epochs=1", "alpha=0.2,0.6"))
+    request = Request(
+        ("clip-adapter",), (4,), (1, 2, 3), "fixed", {"epochs": 1, "alpha": [0.2, 0.6]}
+    )
     for _ in Comparison(request, home.find(), home).run():
         pass
     assert sum(trained) == 6

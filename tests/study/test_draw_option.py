@@ -79,6 +79,8 @@ def test_what_is_not_in_the_file_is_refused_with_what_is(home: Home) -> None:
     for draw in ("shuffled", "no/such.json"):
         with pytest.raises(UsageError, match=f"no --draw {draw}"):
             made(home, draw)
+        with pytest.raises(UsageError, match=f'no draw="{draw}", and no such file'):
+            library.fit("nearest-mean", library.load(home=home), draw=draw)
 
 
 RECORD = {"seed": 1, "shots": 2, "support": ["train/0/0.png"]}

@@ -83,7 +83,7 @@ def test_tower_and_tokens_reach_the_task_and_stand_in_the_row(home: Home) -> Non
 
 
 def test_a_method_of_the_text_tower_runs_from_the_stores(home: Home) -> None:
-    asked = Request(("coop",), (2,), (1,), "fixed", ("epochs=2", "context=2"))
+    asked = Request(("coop",), (2,), (1,), "fixed", {"epochs": 2, "context": 2})
     comparison = Comparison(asked, with_tower(home))
     rows = [row for _, row in comparison.run() if row.method == "coop"]
     assert [row.error for row in rows] == [None]

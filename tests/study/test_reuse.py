@@ -205,8 +205,7 @@ def test_rows_that_came_meanwhile_are_not_made_again(home: Home) -> None:
             ("tip-adapter",),
             (1,),
             (1,),
-            set=tuple(f"beta={k / 1000}" for k in range(1, 1100))
-            + tuple(f"alpha={k / 1000}" for k in range(1, 1100)),
+            settings={name: [k / 1000 for k in range(1, 1100)] for name in ("alpha", "beta")},
         ),
     ],
     ids=["seeds", "settings"],

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cacheclip.cli.options import settings_of
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import ClosedForm, Method, Params, Setting, Settings
@@ -9,7 +10,7 @@ from cacheclip.select import base as policies
 from cacheclip.select.base import distance
 from cacheclip.study.plan import Block, Cell, blocks, sentence
 from cacheclip.study.race import Point, Race
-from cacheclip.study.settings import Choices, parse
+from cacheclip.study.settings import Choices, choices
 from cacheclip.task import Query, Task
 
 
@@ -20,16 +21,18 @@ def chosen(*names: str) -> list[type[Method]]:
 def plan(names: list[str], given: list[str], select: str = "fixed") -> list[Block]:
     found = chosen(*names)
     policy = policies.get(select)
-    return blocks(found, [1, 4, 16], [1, 2, 3], policy, parse(given, found), 100.0)
+    return blocks(found, [1, 4, 16], [1, 2, 3], policy, choices(settings_of(given), found), 100.0)
 
 
 def test_a_setting_that_several_methods_have_must_be_scoped() -> None:
     both = chosen("tip-adapter", "clip-adapter")
     with pytest.raises(UsageError) as caught:
-        parse(["alpha=0.2"], both)
+        choices({"alpha": 0.2}, both)
     assert "--set tip-adapter.alpha=0.2 --set clip-adapter.alpha=0.2" in caught.value.fix
-    assert parse(["clip-adapter.alpha=0.2,0.4"], both)["clip-adapter"] == {"alpha": (0.2, 0.4)}
-    assert parse(["alpha=0.2"], both[:1])["tip-adapter"] == {"alpha": (0.2,)}
+    assert choices({"clip-adapter": {"alpha": [0.2, 0.4]}}, both)["clip-adapter"] == {
+        "alpha": (0.2, 0.4)
+    }
+    assert choices({"alpha": 0.2}, both[:1])["tip-adapter"] == {"alpha": (0.2,)}
 
 
 @pytest.mark.parametrize(
@@ -37,14 +40,14 @@ def test_a_setting_that_several_methods_have_must_be_scoped() -> None:
 )
 def test_a_setting_that_cannot_be_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
-        parse([text], chosen("tip-adapter"))
+        choices(settings_of([text]), chosen("tip-adapter"))
 
 
 def test_a_value_of_the_wrong_kind_is_named() -> None:
     with pytest.raises(InputError, match="whole number"):
-        parse(["epochs=2.5"], chosen("clip-adapter"))
+        choices({"epochs": 2.5}, chosen("clip-adapter"))
     with pytest.raises(InputError, match="not a number"):
-        parse(["alpha=high"], chosen("tip-adapter"))
+        choices({"alpha": "high"}, chosen("tip-adapter"))
 
 
 @pytest.mark.parametrize(
@@ -58,11 +61,11 @@ def test_a_value_of_the_wrong_kind_is_named() -> None:
 )
 def test_a_value_out_of_its_bounds_is_refused_before_any_work(method: str, text: str) -> None:
     with pytest.raises(InputError, match=text.partition("=")[0]):
-        parse([text], chosen(method))
+        choices(settings_of([text]), chosen(method))
 
 
 def test_a_value_counts_once_however_often_it_is_given() -> None:
-    given = parse(["alpha=1,1.0", "alpha=2"], chosen("tip-adapter"))
+    given = choices(settings_of(["alpha=1,1.0", "alpha=2"]), chosen("tip-adapter"))
     assert given["tip-adapter"] == {"alpha": (1.0, 2.0)}
 
 
@@ -98,11 +101,11 @@ def test_fixed_constants_depend_on_the_shots() -> None:
 def test_constants_follow_the_settings_that_were_given() -> None:
     """A step of Adam does not scale as one of SGD does, so another optimizer has another lr."""
     found = chosen("clip-adapter")
-    given = parse(["optimizer=sgd,adamw", "alpha=0.2"], found)
+    given = choices({"optimizer": ["sgd", "adamw"], "alpha": 0.2}, found)
     (block, *_) = blocks(found, [16], [1], policies.get("fixed"), given, 20.0)
     lr = {str(c.candidates[0]["optimizer"]): c.candidates[0]["lr"] for c in block.cells}
     assert lr == {"sgd": 2e-3 * 25, "adamw": 2e-3 * 5}
-    pinned = parse(["optimizer=adamw", "lr=0.5"], found)
+    pinned = choices({"optimizer": "adamw", "lr": 0.5}, found)
     (block, *_) = blocks(found, [16], [1], policies.get("fixed"), pinned, 20.0)
     assert block.cells[0].candidates[0]["lr"] == 0.5
 
@@ -153,9 +156,9 @@ def test_an_unknown_policy_or_method_is_a_usage_error() -> None:
 
 def test_a_recipe_changes_the_methods_that_know_it_and_no_other() -> None:
     found = chosen("tip-adapter", "clip-adapter")
-    choices = parse(["clip-adapter.weight_decay=0.1"], found)
+    given = choices({"clip-adapter": {"weight_decay": 0.1}}, found)
     made = {
-        asked: blocks(found, [1], [1], policies.get("fixed"), choices, 100.0, asked)
+        asked: blocks(found, [1], [1], policies.get("fixed"), given, 100.0, asked)
         for asked in (None, "as-code", "as-paper")
     }
     assert made["as-code"] == made[None]
@@ -180,9 +183,9 @@ def test_a_learned_ratio_stands_beside_numbers_in_a_stack_of_its_own() -> None:
     assert [len(stack.variants) for stack in one.stacks] == [6, 3]
     assert one.stacks[1].static["alpha"] == "learned"
     with pytest.raises(InputError, match="learned"):
-        parse(["alpha=learnt"], chosen("clip-adapter"))
+        choices({"alpha": "learnt"}, chosen("clip-adapter"))
     with pytest.raises(InputError, match="image, text, both"):
-        parse(["branch=words"], chosen("clip-adapter"))
+        choices({"branch": "words"}, chosen("clip-adapter"))
 
 
 class Stream(ClosedForm):
@@ -215,8 +218,8 @@ def test_a_tie_goes_to_what_holds_back_most_whatever_the_order_given() -> None:
 
     policy = policies.get("fewshot-val")
     given: list[Choices] = [{}, {"penalty": (0.01, 1.0, 0.1)}]
-    for choices in given:
-        tried = policy.candidates(Held, choices, 4, 100.0)
+    for own in given:
+        tried = policy.candidates(Held, own, 4, 100.0)
         assert [settings["penalty"] for settings in tried] == [1.0, 0.1, 0.01]
         cell = Cell(1, tuple(tried), Held.fixed(4, 100.0))
         race = Race(Held, policy, cell)

@@ -23,8 +23,10 @@ from cacheclip.study import calibration, run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
 from cacheclip.study.data import SetData
 from cacheclip.study.fit import fit
+from cacheclip.study.policy import policy_for
+from cacheclip.study.settings import Given
 
-QUICK = ("clip-adapter.epochs=3",)
+QUICK = {"clip-adapter": {"epochs": 3}}
 
 
 def compare(home: Home, request: Request) -> list[Row]:
@@ -39,9 +41,9 @@ def request(
     shots: tuple[int, ...] = (1, 4),
     seeds: tuple[int, ...] = (1, 2),
     select: str | None = None,
-    set_: tuple[str, ...] = QUICK,
+    settings: Given = QUICK,
 ) -> Request:
-    return Request(methods, shots, seeds, select, set_, on_existing="redo")
+    return Request(methods, shots, seeds, select, settings, on_existing="redo")
 
 
 def permuted(labels: Labels) -> Labels:
@@ -110,7 +112,7 @@ def test_test_labels_change_the_score_and_nothing_else(
     method: str, home: Home, tmp_path: Path
 ) -> None:
     """The seal: choice, bundle bytes and predictions are the same whatever the test labels say."""
-    own = request((method,), (4,), (1,), set_=QUICK if method == "clip-adapter" else ())
+    own = request((method,), (4,), (1,), settings=QUICK if method == "clip-adapter" else {})
 
     def once(out: Path) -> tuple[Row, bytes]:
         fitted = fit(own, home.find(), home, out)
@@ -131,7 +133,7 @@ def test_test_labels_change_the_score_and_nothing_else(
 
 
 def test_a_bundle_names_nothing_of_the_test_split(home: Home, tmp_path: Path) -> None:
-    fitted = fit(request(("tip-adapter",), (4,), (1,), set_=()), home.find(), home)
+    fitted = fit(request(("tip-adapter",), (4,), (1,), settings={}), home.find(), home)
     assert fitted.bundle
     bundle = Bundle.read(fitted.bundle)
     assert set(bundle.provenance["stores"]) == {"train/image", "val/image", "text"}
@@ -158,11 +160,11 @@ def test_methods_share_the_draw_of_a_seed(home: Home) -> None:
 
 
 def test_a_run_in_a_stack_equals_the_run_alone(home: Home) -> None:
-    both = request(("clip-adapter",), (4,), (1, 2), "fixed", ("epochs=3", "alpha=0.2,0.6"))
+    both = request(("clip-adapter",), (4,), (1, 2), "fixed", {"epochs": 3, "alpha": [0.2, 0.6]})
     together = compare(home, both)
     for row in together:
         alone = replace(
-            both, seeds=(row.seed or 0,), set=("epochs=3", f"alpha={row.hparams['alpha']}")
+            both, seeds=(row.seed or 0,), settings={"epochs": 3, "alpha": row.hparams["alpha"]}
         )
         (same,) = compare(home, alone)
         assert same.top1_test == row.top1_test
@@ -170,12 +172,12 @@ def test_a_run_in_a_stack_equals_the_run_alone(home: Home) -> None:
 
 
 def test_fixed_reads_no_validation_image_and_fewshot_val_keeps_the_curve(home: Home) -> None:
-    one = request(("tip-adapter",), (4,), (1,), "fixed", ())
+    one = request(("tip-adapter",), (4,), (1,), "fixed", {})
     (fixed,) = compare(home, one)
     assert (fixed.n_val, fixed.top1_val, fixed.curve) == (0, None, None)
     assert fixed.hparams == {"alpha": 1.0, "beta": 5.5}
-    grid = ("alpha=0.5,1,2,8", "beta=1,5.5,20")
-    (chosen,) = compare(home, replace(one, select="fewshot-val", set=grid))
+    grid = {"alpha": [0.5, 1, 2, 8], "beta": [1, 5.5, 20]}
+    (chosen,) = compare(home, replace(one, select="fewshot-val", settings=grid))
     assert chosen.curve
     assert len(chosen.curve) == 12
     assert_the_choice_follows_from_the_curve(chosen)
@@ -196,21 +198,22 @@ def assert_the_choice_follows_from_the_curve(row: Row) -> None:
     )
 
 
-@pytest.mark.parametrize("pinned", [(), ("beta=5.5",), ("alpha=2",)])
-def test_a_search_is_one_row_with_every_point_it_tried(pinned: tuple[str, ...], home: Home) -> None:
+@pytest.mark.parametrize(("pinned", "points"), [({}, 202), ({"beta": 5.5}, 3), ({"alpha": 2}, 201)])
+def test_a_search_is_one_row_with_every_point_it_tried(
+    pinned: Given, points: int, home: Home
+) -> None:
     own = request(("tip-adapter",), (4,), (1, 2), None, pinned)
     for row in compare(home, own):
         assert row.curve
-        assert len(row.curve) == {(): 202, ("beta=5.5",): 3, ("alpha=2",): 201}[pinned]
+        assert len(row.curve) == points
         assert_the_choice_follows_from_the_curve(row)
-        numbers = {k: str(v) for k, v in row.hparams.items()}
-        again = replace(own, select="fixed", set=tuple(f"{k}={v}" for k, v in numbers.items()))
+        again = replace(own, select="fixed", settings=row.hparams)
         same = next(r for r in compare(home, again) if r.seed == row.seed)
         assert same.top1_test == row.top1_test  # the numbers found are the classifier's
 
 
 def test_the_bundle_holds_what_the_search_found(home: Home, tmp_path: Path) -> None:
-    fitted = fit(request(("tip-adapter",), (4,), (1,), None, ()), home.find(), home)
+    fitted = fit(request(("tip-adapter",), (4,), (1,), None, {}), home.find(), home)
     assert fitted.bundle
     bundle = Bundle.read(fitted.bundle)
     assert bundle.hparams == fitted.row.hparams
@@ -219,13 +222,14 @@ def test_the_bundle_holds_what_the_search_found(home: Home, tmp_path: Path) -> N
 
 def test_a_search_without_validation_images_is_refused(home: Home) -> None:
     with pytest.raises(UsageError, match="needs validation images"):
-        compare(home, request(("tip-adapter",), (4,), (1,), "fixed", ("alpha=search",)))
+        compare(home, request(("tip-adapter",), (4,), (1,), "fixed", {"alpha": "search"}))
 
 
 def test_the_choice_spans_stacks(home: Home) -> None:
     """Static settings part the stacks; the candidates still race each other in one row."""
     (row,) = compare(
-        home, request(("clip-adapter",), (4,), (1,), None, ("epochs=1,2,3", "alpha=0.2,0.8"))
+        home,
+        request(("clip-adapter",), (4,), (1,), None, {"epochs": [1, 2, 3], "alpha": [0.2, 0.8]}),
     )
     assert row.curve
     assert [(e["hparams"]["epochs"], e["hparams"]["alpha"]) for e in row.curve] == [
@@ -241,15 +245,21 @@ def test_without_validation_images_the_constants_are_taken(
     tmp_path: Path, make_home: Callable[..., Home]
 ) -> None:
     home = make_home(tmp_path / "h", val=0)
-    (row,) = compare(home, request(("tip-adapter",), (4,), (1,), None, ()))
+    (row,) = compare(home, request(("tip-adapter",), (4,), (1,), None, {}))
     assert row.select == "fixed"
-    with pytest.raises(UsageError, match="validation images of every class"):
-        compare(home, request(("tip-adapter",), (4,), (1,), "fewshot-val", ()))
+    with pytest.raises(UsageError, match="validation images of every class") as caught:
+        compare(home, request(("tip-adapter",), (4,), (1,), "fewshot-val", {}))
+    assert caught.value.fix == "use --select fixed"
+    own = replace(home.find(), dataset="folder/toys")
+    with pytest.raises(UsageError) as caught:
+        policy_for("full-val", SetData(own, torch.device("cpu"), 10**9))
+    assert "use --select fixed; or put pictures of each class into val/CLASS" in caught.value.fix
+    assert "then: cacheclip extract --dataset" in caught.value.fix
 
 
 def test_a_failed_cell_is_a_row_and_the_others_go_on(home: Home) -> None:
     comparison = Comparison(
-        request(("zero-shot", "nearest-mean"), (4, 16), (1,), None, ()), home.find(), home
+        request(("zero-shot", "nearest-mean"), (4, 16), (1,), None, {}), home.find(), home
     )
     rows = [row for _, row in comparison.run()]
     assert [(row.method, row.shots, row.error is None) for row in rows] == [
@@ -263,7 +273,7 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(home: Home) -> None:
 
 def test_a_fit_that_is_not_finite_is_a_failed_cell_beside_good_ones(home: Home) -> None:
     rows = compare(
-        home, request(("clip-adapter",), (4,), (1,), "fixed", ("epochs=9", "lr=1e-3,1e38"))
+        home, request(("clip-adapter",), (4,), (1,), "fixed", {"epochs": 9, "lr": [1e-3, 1e38]})
     )
     assert [row.error is None for row in rows] == [True, False]
     assert "not finite" in str(rows[1].error)
@@ -280,7 +290,7 @@ def test_a_candidate_that_is_not_finite_neither_wins_nor_pushes_another_out(
             yield first, last, with_nan(params, 1) if whole else params
 
     monkeypatch.setattr(engine, "fit", spoiling)
-    own = request(("tip-adapter",), (4,), (1,), None, ("alpha=0.5,1,2", "beta=5.5"))
+    own = request(("tip-adapter",), (4,), (1,), None, {"alpha": [0.5, 1, 2], "beta": 5.5})
     (row,) = compare(home, own)
     assert row.error is None
     assert row.curve
@@ -289,9 +299,9 @@ def test_a_candidate_that_is_not_finite_neither_wins_nor_pushes_another_out(
 
 
 def test_a_search_leaves_out_what_is_not_finite(home: Home) -> None:
-    settings = ("lr=1e-3,1e30", "epochs=2")
-    for pinned in ((), ("alpha=1",)):
-        own = request(("tip-adapter-f",), (4,), (1, 2), None, (*settings, *pinned))
+    settings = {"lr": [1e-3, 1e30], "epochs": 2}
+    for pinned in ({}, {"alpha": 1}):
+        own = request(("tip-adapter-f",), (4,), (1, 2), None, settings | pinned)
         for row in compare(home, own):
             assert row.error is None
             assert row.hparams["lr"] == 1e-3
@@ -324,7 +334,7 @@ def test_running_out_of_memory_fails_that_method_and_no_other(
         raise MemoryError
 
     monkeypatch.setattr(TipAdapter, "solve", full)
-    rows = compare(home, request(("tip-adapter", "nearest-mean"), (4,), (1,), None, ()))
+    rows = compare(home, request(("tip-adapter", "nearest-mean"), (4,), (1,), None, {}))
     assert [(row.method, row.error is None) for row in rows] == [
         ("tip-adapter", False),
         ("nearest-mean", True),
@@ -339,7 +349,7 @@ def test_running_out_of_memory_at_the_test_pictures_fails_that_method_and_no_oth
         raise MemoryError
 
     monkeypatch.setattr(TipAdapter, "logits", full)
-    own = request(("tip-adapter", "nearest-mean"), (4,), (1, 2), "fixed", ())
+    own = request(("tip-adapter", "nearest-mean"), (4,), (1, 2), "fixed", {})
     rows = compare(home, own)
     assert [(row.method, row.error is None) for row in rows] == [
         *[("tip-adapter", False)] * 2,
@@ -351,7 +361,7 @@ def test_running_out_of_memory_at_the_test_pictures_fails_that_method_and_no_oth
 
 def test_what_a_row_reads_does_not_depend_on_its_neighbours(home: Home) -> None:
     def stores(*methods: str) -> dict[str, str]:
-        rows = compare(home, request(methods, (4,), (1,), None, ()))
+        rows = compare(home, request(methods, (4,), (1,), None, {}))
         return next(row.stores for row in rows if row.method == "nearest-mean")
 
     assert stores("nearest-mean") == stores("zero-shot", "nearest-mean", "tip-adapter")
@@ -364,26 +374,26 @@ def test_a_place_that_cannot_hold_a_file_is_refused_before_the_fit(
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file" / "b", tmp_path):
         with pytest.raises(InputError, match="cannot write there"):
-            fit(request(("nearest-mean",), (1,), (1,), None, ()), home.find(), home, out)
+            fit(request(("nearest-mean",), (1,), (1,), None, {}), home.find(), home, out)
     assert not (home.root / LOG).exists()
 
 
 def test_fit_refuses_several_rows_and_names_compare(home: Home) -> None:
-    several = request(("clip-adapter",), (4,), (1,), "fixed", ("alpha=0.2,0.4",))
+    several = request(("clip-adapter",), (4,), (1,), "fixed", {"alpha": [0.2, 0.4]})
     with pytest.raises(UsageError, match="cacheclip compare"):
         fit(several, home.find(), home)
 
 
 def test_fit_with_too_few_images_offers_what_is_possible(home: Home) -> None:
     with pytest.raises(InputError, match="--shots 6 or fewer"):
-        fit(request(("nearest-mean",), (7,), (1,), None, ()), home.find(), home)
+        fit(request(("nearest-mean",), (7,), (1,), None, {}), home.find(), home)
 
 
 def test_pictures_that_failed_are_left_out_and_counted(
     tmp_path: Path, make_home: Callable[..., Home]
 ) -> None:
     home = make_home(tmp_path / "h", failed=3)
-    (row,) = compare(home, request(("zero-shot",), (1,), (1,), None, ()))
+    (row,) = compare(home, request(("zero-shot",), (1,), (1,), None, {}))
     assert (row.n_test, row.n_failed) == (37, 3)
 
 
@@ -400,8 +410,8 @@ def test_a_row_names_its_recipe_where_the_method_has_several(home: Home) -> None
 
 
 def test_a_bundle_of_both_branches_with_learned_ratios_answers_as_its_row(home: Home) -> None:
-    own = ("clip-adapter.branch=both", "clip-adapter.alpha=learned")
-    fitted = fit(request(("clip-adapter",), (4,), (1,), set_=(*QUICK, *own)), home.find(), home)
+    own = {"branch": "both", "alpha": "learned"}
+    fitted = fit(request(("clip-adapter",), (4,), (1,), settings=QUICK | own), home.find(), home)
     assert fitted.bundle
     assert fitted.row.hparams["alpha"] == "learned"
     bundle = Bundle.read(fitted.bundle)
@@ -417,7 +427,7 @@ def test_a_narrow_memory_validates_a_few_candidates_at_a_time(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logits of all candidates on all validation pictures never lie there at once."""
-    own = request(("linear-probe",), (4,), (1,), "full-val", ())
+    own = request(("linear-probe",), (4,), (1,), "full-val", {})
     (_, wide), *_ = Comparison(own, home.find(), home).run()
     monkeypatch.setattr(run, "COPIES", 2**40)
     sizes = []
@@ -441,9 +451,9 @@ def test_a_narrow_memory_validates_a_few_candidates_at_a_time(
 def test_held_out_pictures_say_when_to_stop_and_are_not_those_of_its_temperature(
     home: Home,
 ) -> None:
-    settings = ("lr=0.5", "epochs=30", "alpha=0.6", "schedule=constant")
+    settings = {"lr": 0.5, "epochs": 30, "alpha": 0.6, "schedule": "constant"}
     last, stopped = (
-        compare(home, request(("clip-adapter",), (4,), (1, 2), None, (*settings, f"stop={word}")))
+        compare(home, request(("clip-adapter",), (4,), (1, 2), None, settings | {"stop": word}))
         for word in ("last", "search")
     )
     for one, other in zip(last, stopped, strict=True):
@@ -458,6 +468,6 @@ def test_held_out_pictures_say_when_to_stop_and_are_not_those_of_its_temperature
 
 
 def test_nothing_stops_by_pictures_that_no_policy_holds_out(home: Home) -> None:
-    asked = request(("clip-adapter",), (4,), (1,), "fixed", ("stop=search",))
+    asked = request(("clip-adapter",), (4,), (1,), "fixed", {"stop": "search"})
     with pytest.raises(UsageError, match="cannot search its stop"):
         compare(home, asked)

@@ -216,14 +216,24 @@ def test_next_names_the_last_where_nothing_was_validated() -> None:
             (1, 2, 4),
             (1, 2, 3),
             "fewshot-val",
-            ("tip-adapter.alpha=0.3,0.7", "beta=2,3", "C=0.1,1", "lr=0.01,1e-3", "epochs=3"),
+            {
+                "beta": [2, 3],
+                "C": [0.1, 1],
+                "lr": [0.01, 1e-3],
+                "epochs": 3,
+                "tip-adapter": {"alpha": [0.3, 0.7]},
+            },
         ),
-        Request(("clip-adapter",), (2,), (1, 2), None, ("alpha=0.5,0.3", "epochs=4"), "as-paper"),
-        Request(("tip-adapter",), (2,), (1, 2), None, ("alpha=search", "beta=1.5")),
-        Request(("clip-adapter",), (2,), (1,), "fixed", ("alpha=0.1,0.25", "epochs=3")),
+        Request(
+            ("clip-adapter",), (2,), (1, 2), None, {"alpha": [0.5, 0.3], "epochs": 4}, "as-paper"
+        ),
+        Request(("tip-adapter",), (2,), (1, 2), None, {"alpha": "search", "beta": 1.5}),
+        Request(("clip-adapter",), (2,), (1,), "fixed", {"alpha": [0.1, 0.25], "epochs": 3}),
         Request(("zero-shot",), (2,), (1,), "fixed"),
         Request(("tda",), (2,), (1, 2), "fixed"),
-        Request(("linear-probe",), ("all",), (1, 2), "fixed", ("class_weight=balanced,none",)),
+        Request(
+            ("linear-probe",), ("all",), (1, 2), "fixed", {"class_weight": ["balanced", "none"]}
+        ),
     ],
 )
 def test_the_printed_next_step_makes_exactly_the_row_it_names(home: Home, asked: Request) -> None:
@@ -293,18 +303,18 @@ def test_per_class_in_the_commands(home: Home, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("set_", "names"),
+    ("settings", "names"),
     [
-        (("alpha=learned",), {"alpha"}),
-        (("alpha=learned", "branch=text"), {"alpha"}),
-        (("alpha=learned", "branch=both"), {"image_alpha", "text_alpha"}),
-        (("alpha=0.3",), set()),
+        ({"alpha": "learned"}, {"alpha"}),
+        ({"alpha": "learned", "branch": "text"}, {"alpha"}),
+        ({"alpha": "learned", "branch": "both"}, {"image_alpha", "text_alpha"}),
+        ({"alpha": 0.3}, set()),
     ],
 )
 def test_a_learned_ratio_is_in_row_and_bundle(
-    home: Home, set_: tuple[str, ...], names: set[str]
+    home: Home, settings: dict[str, Any], names: set[str]
 ) -> None:
-    own = Request(("clip-adapter",), (4,), select="fixed", set=(*set_, "epochs=5"))
+    own = Request(("clip-adapter",), (4,), select="fixed", settings=settings | {"epochs": 5})
     fitted = fit(own, home.find(), home)
     assert fitted.row.learned is not None and fitted.bundle
     assert set(fitted.row.learned) == names
@@ -312,7 +322,7 @@ def test_a_learned_ratio_is_in_row_and_bundle(
     assert bundle.learned == fitted.row.learned
     assert any("learned: " in line for line in fit_table.notes(fitted)) == bool(names)
     for name, ratio in fitted.row.learned.items():
-        branch = "text_" if "text" in name or "branch=text" in set_ else ""
+        branch = "text_" if "text" in name or settings.get("branch") == "text" else ""
         shift = float(bundle.head[f"{branch}shift"])
         assert ratio == pytest.approx(1 / (1 + np.exp(-(np.log(0.25) + shift))), abs=1e-5)
         assert ratio != pytest.approx(0.2, abs=1e-6)
@@ -321,9 +331,9 @@ def test_a_learned_ratio_is_in_row_and_bundle(
 def test_a_setting_that_follows_the_logit_scale_says_so(home: Home) -> None:
     fitted = fit(Request(("clip-adapter",), (1,), select="fixed"), home.find(), home)
     assert "lr=0.008 (0.002 at logit scale 100, here 50)" in fit_table.settings(fitted)
-    given = Request(("clip-adapter",), (1,), select="fixed", set=("lr=0.008",))
+    given = Request(("clip-adapter",), (1,), select="fixed", settings={"lr": 0.008})
     assert "logit scale" not in fit_table.settings(fit(given, home.find(), home))
-    chosen = Request(("clip-adapter",), (1,), set=("lr=0.008,0.01", "epochs=2"))
+    chosen = Request(("clip-adapter",), (1,), settings={"lr": [0.008, 0.01], "epochs": 2})
     assert "logit scale" not in fit_table.settings(fit(chosen, home.find(), home))
 
 
