@@ -14,7 +14,7 @@ Nothing is loaded before it is asked for: importing cacheclip costs no torch.
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from cacheclip.version import __version__
 
 if TYPE_CHECKING:
     from cacheclip.answers import predictions

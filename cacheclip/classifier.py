@@ -119,7 +119,7 @@ class Classifier:
         """Answer for a picture that is none, where it is known what the encoder would give."""
         width = self.bundle.encoder["embed_dim"]
         known = {"image": torch.full((1, width), width**-0.5), "image-norm": torch.ones(1, 1)}
-        if set(self.bundle.layers) <= set(known):
+        if set(self.bundle.layers) <= set(known) and not self.method.reads.query_encoder:
             self.logits(Query({name: known[name] for name in self.bundle.layers}))
 
 

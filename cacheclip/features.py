@@ -27,7 +27,14 @@ from cacheclip.store.schema import IMPORTED, SPLITS
 from cacheclip.store.source import Layer, Source
 
 # What `Features.of` calls the arrays that a file calls otherwise.
-CALLED = {"features": "X", "labels": "y", "text_features": "text", "sample_ids": "ids"}
+CALLED = {
+    "features": "X",
+    "labels": "y",
+    "text_features": "text",
+    "sentence_features": "sentences",
+    "sample_ids": "ids",
+}
+VECTORS = ("features", "text_features", "sentence_features")
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class Features:
         ids: ArrayLike | Mapping[str, ArrayLike] | None = None,
         draws: Mapping[tuple[int, int], ArrayLike] | None = None,
         name: str = "arrays",
+        sentences: ArrayLike | None = None,
     ) -> "Features":
         """Features from arrays: NumPy arrays, torch tensors, lists, columns of a table.
 
@@ -114,6 +122,8 @@ class Features:
                 rows a draw takes.
             draws: (seed, shots) -> rows of X, the support sets that somebody published.
             name: of the data set in result rows, `npz/NAME`.
+            sentences: [C, S, D] features of sentences that describe each class, as those of CuPL
+                do, beside `text`; rows of zeros where a class has fewer than S.
 
         Raises:
             InputError: an array is not as described; the fix is a line of Python.
@@ -121,7 +131,8 @@ class Features:
         arrays = {"labels": y, "sample_ids": ids, "features": X}
         given = _by_split(arrays) if isinstance(X, Mapping) else arrays
         _refuse_name(name)
-        given |= {"text_features": text, "logit_scale": logit_scale, "classnames": classnames}
+        given |= {"text_features": text, "sentence_features": sentences}
+        given |= {"logit_scale": logit_scale, "classnames": classnames}
         given |= _named_draws({} if draws is None else draws)
         found = {own: _array(own, x) for own, x in given.items() if x is not None}
         rows: tuple[str, ...] = ("features", "labels")
@@ -312,7 +323,7 @@ def _array(name: str, x: Any) -> NDArray[Any]:
         array = np.asarray(x, object)  # in which NaN is no text
     if array.dtype.kind == "O" and array.size and all(isinstance(one, str) for one in array.flat):
         return array.astype(str)
-    if name in ("features", "text_features", *_parts("features")) and array.dtype.kind in "iu":
+    if name in (*VECTORS, *_parts("features")) and array.dtype.kind in "iu":
         return array.astype(np.float32)
     return array
 

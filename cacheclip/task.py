@@ -117,7 +117,8 @@ class Task:
         pool: layer -> [R W, ...], the views of the R pictures that any variant reads.
         rows: [V, N] int64, each variant's support as pictures 0..R-1.
         labels: [V, N] int64.
-        text: `norm-mean` or `raw-mean` [C, D], `per-prompt` [C, T, D] raw, as declared.
+        text: `norm-mean` or `raw-mean` [C, D], `per-prompt` [C, T, D] raw, as declared; of the
+            templates, of sentences as `cupl:norm-mean`, or of both as `all:norm-mean`.
         settings: the method's vector settings, each [V].
         logit_scale: the encoder's exp(logit_scale).
         n_classes: C.

@@ -11,7 +11,7 @@ from cacheclip.cli import options, output
 
 
 @click.command("bench")
-@click.argument("suites", metavar="[SUITE]...", nargs=-1, type=click.Choice(SUITES))
+@click.argument("suites", metavar="[SUITE]...", nargs=-1, type=click.Choice(SUITES.names()))
 @click.option(
     "--shape", type=click.Choice(list(SHAPES)), default="food101-vitb32", show_default=True
 )

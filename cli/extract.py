@@ -38,6 +38,12 @@ from cacheclip.cli import options, output
     help="Prompt templates, or JSON {class: sentences}. [default: the set's]",
 )
 @click.option(
+    "--sentences",
+    metavar="FILE|SET",
+    help="Keep beside the templates: JSON {class: sentences}, or clipart, whose own ship; cupl "
+    "reads them, ape and timo read both.",
+)
+@click.option(
     "--classnames",
     type=options.FilePath(dir_okay=False),
     metavar="FILE",

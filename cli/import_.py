@@ -27,6 +27,7 @@ def command(
     labels         [N]     whole numbers from 0 to C - 1, or class names
     split          [N]     train, val or test
     text_features  [C, D]  or [C, T, D] of T prompts; without it, methods run that need no text
+    sentence_features      [C, S, D] of S sentences that describe each class, beside text
     logit_scale            with text: 100 for OpenAI's CLIP
     classnames     [C]     by default 0, 1, ..., or the labels that are names
     sample_ids     [N]     by default the row's number

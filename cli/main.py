@@ -1,18 +1,17 @@
 """The `cacheclip` group, and the one place where an error becomes an exit code."""
 
-import importlib
 import os
 import signal
 import sys
 from collections import Counter
-from keyword import iskeyword
 
 import click
 
-from cacheclip import __version__
 from cacheclip.cli import output
 from cacheclip.errors import CacheclipError, instead
 from cacheclip.files import refusals
+from cacheclip.registry import Registry
+from cacheclip.version import __version__
 
 SECTIONS = {
     "Work": ("extract", "fit", "compare", "predict"),
@@ -22,6 +21,9 @@ SECTIONS = {
     "Cache": ("ls", "info", "rm", "prune"),
     "Machine": ("doctor", "demo", "bench"),
 }
+COMMANDS = Registry(
+    "cacheclip.cli", "command", listed=[name for names in SECTIONS.values() for name in names]
+)
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 # Commands that go on where they were interrupted, and those that lose what they were doing.
 GOES_ON = ("extract", "compare", "import", "demo")
@@ -33,14 +35,13 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, section by section."""
-        return [name for names in SECTIONS.values() for name in names]
+        return COMMANDS.names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, from the file of that name; `import` is in `import_.py`."""
+        """The command of that name, from the file of that name."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        file = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        command: click.Command = importlib.import_module(f"cacheclip.cli.{file}").command
+        command: click.Command = COMMANDS.file(cmd_name, where="cacheclip").command
         return command
 
     def resolve_command(

@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cacheclip.kernels import launch, tile
-from cacheclip.kernels.bench import BenchSpec, Sizes
 from cacheclip.kernels.launch import Setting, jit, tl
 from cacheclip.kernels.rows import check, gather
 
@@ -322,24 +321,3 @@ def _check(x: Tensor, keys: Tensor, offsets: Tensor, betas: Tensor, rows: Tensor
     check(rows, V)
     if x.requires_grad or betas.requires_grad:
         raise ValueError("only keys have a gradient here: detach x and betas, or use `reference`")
-
-
-def _inputs(s: Sizes) -> dict[str, Any]:
-    keys = s.N // s.C * s.C
-    return {
-        "x": s.unit(s.N, s.D),
-        "keys": s.unit(s.V, keys, s.D),
-        "offsets": torch.arange(0, keys + 1, keys // s.C, device=s.device),
-        "betas": torch.full((s.V, 1), 5.5, device=s.device),
-        "rows": s.integers(s.N, s.V, s.B),
-    }
-
-
-BENCH = BenchSpec(
-    inputs=_inputs,
-    op=cache_affinity,
-    reference=reference,
-    wants=("keys",),
-    flops=lambda s: s.V * s.B * 4 * s.N * s.D,
-    bytes=lambda s: s.V * (3 * s.N * s.D + 2 * s.B * s.D) * s.dtype.itemsize,
-)

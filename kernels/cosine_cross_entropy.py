@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cacheclip.kernels import launch, tile
-from cacheclip.kernels.bench import BenchSpec, Sizes
 from cacheclip.kernels.launch import Setting, Workspace, jit, tl
 
 EPS = 1e-12
@@ -396,22 +395,3 @@ def _check(y: Tensor, text: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"labels must be int64 [{B}] or [{V},{B}], not {labels.dtype} {list(labels.shape)}"
         )
-
-
-def _inputs(s: Sizes) -> dict[str, Any]:
-    return {
-        "y": s.randn(s.V, s.B, s.D),
-        "text": s.unit(s.C, s.D),
-        "labels": s.integers(s.C, s.V, s.B),
-        "scale": 100.0,
-    }
-
-
-BENCH = BenchSpec(
-    inputs=_inputs,
-    op=cosine_cross_entropy,
-    reference=reference,
-    wants=("y",),
-    flops=lambda s: s.V * s.B * 4 * s.C * s.D,
-    bytes=lambda s: (3 * s.V * s.B * s.D + 2 * s.C * s.D) * s.dtype.itemsize,
-)

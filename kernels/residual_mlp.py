@@ -23,7 +23,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cacheclip.kernels import launch, tile
-from cacheclip.kernels.bench import BenchSpec, Sizes
 from cacheclip.kernels.launch import Setting, Workspace, jit, tl
 from cacheclip.kernels.rows import check, gather, scatter
 from cacheclip.kernels.weight_grad_update import Outer, weight_grad
@@ -398,28 +397,3 @@ def _check(x: Tensor, w1: Tensor, w2: Tensor, rows: Tensor | None) -> None:
     if any(w.dtype not in (x.dtype, torch.float32) for w in (w1, w2)):
         raise ValueError(f"weights are {w1.dtype} and {w2.dtype}: need float32 or x's {x.dtype}")
     check(rows, V)
-
-
-def _inputs(s: Sizes) -> dict[str, Any]:
-    return {
-        "x": s.unit(s.N, s.D),
-        "w1": s.randn(s.V, s.H, s.D, wide=True) / s.D**0.5,
-        "w2": s.randn(s.V, s.D, s.H, wide=True) / s.H**0.5,
-        "alpha": torch.linspace(0.2, 0.8, s.V, device=s.device),
-        "rows": s.integers(s.N, s.V, s.B),
-    }
-
-
-def _bytes(s: Sizes) -> float:
-    """Picked rows and dz in, z out and in again; both weights in twice, their gradients out."""
-    return s.V * (4 * s.B * s.D * s.dtype.itemsize + 3 * 2 * s.D * s.H * 4)
-
-
-BENCH = BenchSpec(
-    inputs=_inputs,
-    op=residual_mlp,
-    reference=reference,
-    wants=("w1", "w2"),
-    flops=lambda s: s.V * s.B * 10 * s.D * s.H,
-    bytes=_bytes,
-)

@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from cacheclip.kernels import launch, tile
-from cacheclip.kernels.bench import BenchSpec, Sizes
 from cacheclip.kernels.launch import Setting, Workspace, jit, tl
 
 Optimizer = Literal["adamw", "adam", "sgd"]
@@ -394,37 +393,3 @@ def _check_memory(outer: Outer, weight: Tensor) -> None:
                 f"{name} {list(x.shape)} {x.dtype} does not fit "
                 f"weight {list(weight.shape)} {weight.dtype}"
             )
-
-
-def _inputs(s: Sizes) -> dict[str, Any]:
-    return {
-        "weight": s.randn(s.V, s.H, s.D, wide=True),
-        "a": s.randn(s.V, s.B, s.H),
-        "b": s.randn(s.V, s.B, s.D),
-        "m": s.randn(s.V, s.H, s.D, wide=True),
-        "s": s.randn(s.V, s.H, s.D, wide=True).square(),
-    }
-
-
-def _rates(weight: Tensor) -> Rates:
-    each = weight.new_ones(len(weight))
-    return Rates.of(1e-3 * each, 1e-2 * each, 10)
-
-
-def _adamw(weight: Tensor, a: Tensor, b: Tensor, m: Tensor, s: Tensor) -> Tensor:
-    weight_grad_update(weight, Outer(a, b), (m, s), Rule(), _rates(weight))
-    return weight
-
-
-def _adamw_reference(weight: Tensor, a: Tensor, b: Tensor, m: Tensor, s: Tensor) -> Tensor:
-    return reference(weight, Outer(a, b), (m, s), Rule(), _rates(weight))[0]
-
-
-BENCH = BenchSpec(
-    inputs=_inputs,
-    op=_adamw,
-    reference=_adamw_reference,
-    wants=(),
-    flops=lambda s: s.V * 2 * s.B * s.H * s.D,
-    bytes=lambda s: s.V * (24 * s.H * s.D + (s.H + s.D) * s.B * s.dtype.itemsize),
-)

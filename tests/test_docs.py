@@ -50,7 +50,7 @@ def test_architecture_can_be_read_in_one_sitting_and_names_every_room() -> None:
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 SHOWN = re.findall(r"^cacheclip .*$", README, re.MULTILINE)
 SHOWN += re.findall(r"`(cacheclip [^`]+)`", CONTRIBUTING)
-for page in ("draws.md", "transductive.md"):
+for page in ("draws.md", "text.md", "transductive.md"):
     SHOWN += re.findall(r"^cacheclip .*$", (ROOT / "docs" / page).read_text(), re.MULTILINE)
 
 

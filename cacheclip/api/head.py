@@ -215,9 +215,10 @@ class Head:
 
     def _query(self, X: ArrayLike) -> Query:
         others = [name for name in self.bundle.layers if name not in OF_ARRAYS]
-        if others:
+        parts = [f"the encoder's {name}" for name in self._classifier.method.reads.query_encoder]
+        if others or parts:
             raise InputError(
-                f"{self.method} reads {', '.join(others)} of a picture beside its feature",
+                f"{self.method} reads {', '.join(others + parts)} beside a picture's feature",
                 where="the rows to be classified",
                 fix="head.score(data), or cacheclip predict BUNDLE IMAGE_OR_FOLDER",
             )

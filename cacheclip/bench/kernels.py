@@ -1,6 +1,5 @@
 """Suite `kernels`: each op, forward and backward, against autograd through its formula."""
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any
@@ -9,10 +8,9 @@ import torch
 from torch import Tensor
 
 from cacheclip.bench.harness import Case, Setup, Timed
+from cacheclip.bench.ops import OPS, Op, Sizes
 from cacheclip.errors import FitError
-from cacheclip.kernels.bench import BenchSpec, Sizes
 
-OPS = ("residual_mlp", "cosine_cross_entropy", "weight_grad_update", "cache_affinity")
 BATCH = 256
 BUDGET = {"cpu": 5e9, "cuda": 1e12}  # flop of one timed call
 MOST_CALLS = 100
@@ -26,14 +24,13 @@ Call = Callable[..., Tensor]
 def cases(setup: Setup) -> Iterator[Case]:
     """Each op with V = 1 and many variants; bf16 too on a GPU, where the kernels take it."""
     on_gpu = setup.device.type == "cuda"
-    for name in OPS:
-        spec: BenchSpec = importlib.import_module(f"cacheclip.kernels.{name}").BENCH
+    for name, op in OPS.items():
         for variants in dict.fromkeys((1, max(setup.variants, 64) if on_gpu else setup.variants)):
             for precision in ("fp32", "bf16") if on_gpu else ("fp32",):
-                yield _case(setup, name, spec, variants, precision)
+                yield _case(setup, name, op, variants, precision)
 
 
-def _case(setup: Setup, name: str, spec: BenchSpec, variants: int, precision: str) -> Case:
+def _case(setup: Setup, name: str, op: Op, variants: int, precision: str) -> Case:
     shape, kind = setup.shape, setup.device.type
     sizes = Sizes(
         V=variants,
@@ -45,17 +42,17 @@ def _case(setup: Setup, name: str, spec: BenchSpec, variants: int, precision: st
         dtype=DTYPES[precision],
         device=setup.device,
     )
-    calls = max(1, min(MOST_CALLS, int(BUDGET[kind] / spec.flops(sizes))))
-    buffers = [spec.inputs(sizes) for _ in range(BUFFERS)]
-    baselines = {"autograd": Timed(_repeat(spec.reference, spec, buffers, calls), calls)}
+    calls = max(1, min(MOST_CALLS, int(BUDGET[kind] / op.flops(sizes))))
+    buffers = [op.inputs(sizes) for _ in range(BUFFERS)]
+    baselines = {"autograd": Timed(_repeat(op.reference, op, buffers, calls), calls)}
     if kind == "cuda":
-        compiled: Call = torch.compile(spec.reference, dynamic=False)
-        baselines["torch.compile"] = Timed(_repeat(compiled, spec, buffers, calls), calls)
-    arithmetic = spec.flops(sizes) / setup.rates.matmul[precision]
+        compiled: Call = torch.compile(op.reference, dynamic=False)
+        baselines["torch.compile"] = Timed(_repeat(compiled, op, buffers, calls), calls)
+    arithmetic = op.flops(sizes) / setup.rates.matmul[precision]
     return Case(
         name=f"{name} V={variants} {precision}",
         unit="call",
-        ours=Timed(_repeat(spec.op, spec, buffers, calls), calls),
+        ours=Timed(_repeat(op.call, op, buffers, calls), calls),
         baselines=baselines,
         says={
             "shape": shape.name,
@@ -63,50 +60,48 @@ def _case(setup: Setup, name: str, spec: BenchSpec, variants: int, precision: st
             "batch_size": BATCH,
             "precision": precision,
             "epochs": None,
-            "optimizer": "adamw" if not spec.wants else None,
-            "gradients": spec.wants,
-            "gflop": spec.flops(sizes) / 1e9,
-            "megabytes": spec.bytes(sizes) / 1e6,
+            "optimizer": "adamw" if not op.wants else None,
+            "gradients": op.wants,
+            "gflop": op.flops(sizes) / 1e9,
+            "megabytes": op.bytes(sizes) / 1e6,
             "calls_timed": calls,
             "ceiling": "flops / matmul or bytes / copy, the larger; a cache can beat the latter",
         },
-        limit=max(arithmetic, spec.bytes(sizes) / setup.rates.copy),
+        limit=max(arithmetic, op.bytes(sizes) / setup.rates.copy),
         job="call",
-        check=lambda: _agreement(name, spec, buffers[0], precision),
+        check=lambda: _agreement(name, op, buffers[0], precision),
     )
 
 
 def _repeat(
-    call: Call, spec: BenchSpec, buffers: Sequence[dict[str, Any]], calls: int
+    call: Call, op: Op, buffers: Sequence[dict[str, Any]], calls: int
 ) -> Callable[[], None]:
     """Calls on the buffers in turn, each with a gradient that lies there."""
     with torch.no_grad():
-        upstream = torch.randn_like(spec.reference(**buffers[0])) if spec.wants else None
+        upstream = torch.randn_like(op.reference(**buffers[0])) if op.wants else None
     turns = cycle(buffers)
 
     def run() -> None:
         for _ in range(calls):
-            both_ways(call, spec, next(turns), upstream)
+            both_ways(call, op, next(turns), upstream)
 
     return run
 
 
 def both_ways(
-    call: Call, spec: BenchSpec, inputs: dict[str, Any], upstream: Tensor | None
+    call: Call, op: Op, inputs: dict[str, Any], upstream: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """The output, and the gradients that the spec wants."""
+    """The output, and the gradients that the op wants."""
     if upstream is None:
         with torch.no_grad():
             return (call(**inputs),)
-    wanted = {name: inputs[name].detach().requires_grad_() for name in spec.wants}
+    wanted = {name: inputs[name].detach().requires_grad_() for name in op.wants}
     out = call(**inputs | wanted)
     gradients = torch.autograd.grad(out, list(wanted.values()), upstream.to(out.dtype))
     return (out.detach(), *gradients)
 
 
-def _agreement(
-    name: str, spec: BenchSpec, inputs: dict[str, Any], precision: str
-) -> dict[str, float]:
+def _agreement(name: str, op: Op, inputs: dict[str, Any], precision: str) -> dict[str, float]:
     """Output and gradients are those of the formula in float32."""
     wide = {
         key: value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
@@ -114,10 +109,10 @@ def _agreement(
     }
     own = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
     with torch.no_grad():
-        shape = spec.reference(**wide)
-    upstream = torch.randn_like(shape) if spec.wants else None
-    exact = both_ways(spec.reference, spec, wide, upstream)
-    got = both_ways(spec.op, spec, own, upstream)
+        shape = op.reference(**wide)
+    upstream = torch.randn_like(shape) if op.wants else None
+    exact = both_ways(op.reference, op, wide, upstream)
+    got = both_ways(op.call, op, own, upstream)
     off = max(
         float((a.float() - b.float()).norm() / b.float().norm())
         for a, b in zip(got, exact, strict=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-import cacheclip
+from cacheclip.version import __version__
 
 PACKAGES = ("torch", "triton", "numpy", "h5py", "scikit-learn")
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx_vnni", "amx_tile", "amx_bf16", "asimd", "sve")
@@ -87,7 +87,7 @@ def describe(device: torch.device, command: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
-        "cacheclip": cacheclip.__version__,
+        "cacheclip": __version__,
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -118,7 +118,7 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of the checkout that runs, with "-dirty" after changes; None outside of one."""
-    root = Path(cacheclip.__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     return _first_line(command, root) if (root / ".git").exists() else None
 

@@ -1,6 +1,5 @@
 """One run of the bench: the suites that were asked for, and the record that they leave."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 
 from cacheclip.bench.harness import ROUNDS, Progress, Result, Setup, measure
 from cacheclip.bench.machine import describe, measure_rates
-from cacheclip.bench.shapes import SHAPES
+from cacheclip.bench.shapes import SHAPES, SUITES
 from cacheclip.errors import MachineError, StoreError
 from cacheclip.files.disk import read_json
 
@@ -77,7 +76,7 @@ def run(
     """Measure the ceilings, then the suites' cases one after the other.
 
     Args:
-        suites: names of `shapes.SUITES`.
+        suites: names of the registry `shapes.SUITES`.
         shape: a name of `shapes.SHAPES`.
         variants: V.
         device: where ours and the baselines run.
@@ -92,6 +91,6 @@ def run(
     record = Record(describe(device, command), rates.as_json(), shape, variants)
     setup = Setup(SHAPES[shape], variants, device, rates, ROUNDS)
     for suite in suites:
-        module = importlib.import_module(f"cacheclip.bench.{suite}")
-        record.results += [measure(suite, case, setup, progress) for case in module.cases(setup)]
+        cases = SUITES.file(suite, where="SUITE").cases(setup)
+        record.results += [measure(suite, case, setup, progress) for case in cases]
     return record

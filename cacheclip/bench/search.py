@@ -14,6 +14,7 @@ from cacheclip.bench.harness import Case, Setup, Timed
 from cacheclip.bench.synthetic import LOGIT_SCALE, Features, features
 from cacheclip.engine import memory, stack as engine
 from cacheclip.errors import FitError
+from cacheclip.heads.cache import Cache
 from cacheclip.heads.cache_search import GRID, search
 from cacheclip.heads.logistic import TOLERANCE as TOLERANCES
 from cacheclip.methods.linear_probe import LinearProbe
@@ -156,12 +157,13 @@ def _tip(setup: Setup) -> Case:
     data = features(shape, setup.device, test=VAL_SHOTS * shape.classes)
     x, labels, keys = data.test, data.test_labels, data.support
     zero_shot = LOGIT_SCALE * x @ data.text.T  # [n, C]
+    cache = Cache(keys, data.labels)
     betas = GRID.values().to(x)  # [P]
     values = functional.one_hot(data.labels, shape.classes).to(x.dtype)  # [M, C]
 
     def ours() -> Tensor:
         """The best count of each beta, over all alphas."""
-        return search(x, keys, data.labels, zero_shot, labels)[1]
+        return search(x, cache, zero_shot, labels)[1]
 
     def grid() -> Tensor:
         """The same over the 20 alphas: one product, one exp a beta, alpha elementwise."""

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-SUITES = ("kernels", "train", "search", "store", "extract", "startup")
+from cacheclip.registry import Registry
+
+SUITES = Registry(
+    "cacheclip.bench",
+    "suite",
+    listed=("kernels", "train", "search", "store", "extract", "startup"),
+)
 DEFAULT_SUITES = ("train", "store", "startup")  # what takes a few minutes on two cores
 
 

@@ -6,9 +6,7 @@ Such a file holds `NAMES`, the names it answers to, and `load(request)`. To add 
 file; nothing has to be registered.
 """
 
-import importlib
 import os
-import pkgutil
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,19 +17,22 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-import cacheclip.datasets
 from cacheclip.errors import CacheclipError, InputError, UsageError, instead, near
 from cacheclip.files import regular
+from cacheclip.registry import Registry
 
 Source: TypeAlias = Path | bytes | npt.NDArray[np.uint8]
 """One picture: a file, an encoded file's bytes, or uint8 [H,W] or [H,W,3]."""
 
 MAX_BYTES = 2**30  # of a picture's file; 134 megapixels of 16-bit colours take 800 MB uncompressed
 TABLES = (".csv", ".tsv")  # files whose path alone names a data set
-# The files of this folder that are no data set.
-MACHINERY = frozenset(
-    {"base", "images", "layout", "levels", "listing", "splits", "suffixes"}
-    | {"class_folders", "copies", "labelled"}
+FILES = Registry(
+    "cacheclip.datasets",
+    "data set",
+    besides=frozenset(
+        {"base", "images", "layout", "levels", "listing", "splits", "suffixes"}
+        | {"class_folders", "copies", "labelled"}
+    ),
 )
 
 
@@ -163,7 +164,7 @@ def resolve(
 
 def available() -> list[str]:
     """The names that `resolve` knows, "folder/PATH" and "csv/FILE" too; imports each file."""
-    return sorted(name for stem in _stems() for name in _module(stem).NAMES)
+    return sorted(name for stem in FILES.names() for name in _file(stem).NAMES)
 
 
 def _find(name: str) -> tuple[str, ModuleType | None]:
@@ -175,23 +176,18 @@ def _find(name: str) -> tuple[str, ModuleType | None]:
     head, slash, rest = name.partition("/")
     prefix = head.lower()
     known = f"{prefix}/{rest}" if slash else name
-    stems = _stems()
-    own = {f"{prefix}/PATH", f"{prefix}/FILE"}
-    if rest and prefix in stems and own.intersection(_module(prefix).NAMES):
-        return known, _module(prefix)
+    files = FILES.names()
+    paths = {f"{prefix}/PATH", f"{prefix}/FILE"}
+    if rest and prefix in files and paths.intersection(_file(prefix).NAMES):
+        return known, _file(prefix)
     last = rest if slash else name
-    if last in stems and known in _module(last).NAMES:
-        return known, _module(last)
+    if last in files and known in _file(last).NAMES:
+        return known, _file(last)
     return name, None
 
 
-def _stems() -> list[str]:
-    listed = (module.name for module in pkgutil.iter_modules(cacheclip.datasets.__path__))
-    return sorted(stem for stem in listed if stem not in MACHINERY)
-
-
-def _module(stem: str) -> ModuleType:
-    return importlib.import_module(f"cacheclip.datasets.{stem}")
+def _file(name: str) -> ModuleType:
+    return FILES.file(name, where="--dataset")
 
 
 def _unknown(name: str) -> CacheclipError:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.registry import Registry
+
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
 NANO = "nano"
+ENCODERS = Registry("cacheclip.encoders", "library of encoders", listed=(NANO, "open-clip"))
 LOCAL_DIR = "local-dir:"  # open_clip's own way to name a folder with a model's config and weights
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -111,10 +114,6 @@ def load(spec: EncoderSpec, *, fetch: bool = True) -> Encoder:
         InputError: a checkpoint or a description of preprocessing is faulty or of another model.
         MachineError: weights, a package or the GPU are missing on this machine.
     """
-    if spec.model == NANO:
-        from cacheclip.encoders import nano
-
-        return nano.load(spec)
-    from cacheclip.encoders import open_clip_
-
-    return open_clip_.load(spec, fetch=fetch)
+    file = ENCODERS.file(NANO if spec.model == NANO else "open-clip", where="--model")
+    encoder: Encoder = file.load(spec, fetch=fetch)
+    return encoder

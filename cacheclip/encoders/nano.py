@@ -16,8 +16,12 @@ FOLDER = Path(__file__).parents[1] / "assets" / "nano"
 REGISTERED = "cacheclip-nano"
 
 
-def load(spec: EncoderSpec) -> "OpenClipEncoder":
+def load(spec: EncoderSpec, *, fetch: bool = True) -> "OpenClipEncoder":
     """Load nano; `pretrained` is its version and may be left out.
+
+    Args:
+        spec: what is asked for.
+        fetch: as for every encoder; this one is here.
 
     Raises:
         UsageError: the version is not the one that this release ships, or preprocessing is named.

@@ -39,6 +39,8 @@ class Arrays:
         logit_scale: exp of CLIP's parameter.
         draws: (seed, shots) -> rows, all of split train.
         notices: one line each, for the user.
+        sentences: [C, S, D] float16 or float32, zeros behind the last of a class that has fewer;
+            None where there are none.
     """
 
     features: NDArray[Any]
@@ -50,6 +52,7 @@ class Arrays:
     logit_scale: float
     draws: Draws
     notices: tuple[str, ...]
+    sentences: NDArray[Any] | None = None
 
     def rows(self) -> dict[str, NDArray[np.intp]]:
         """Split -> its rows [n] in file order, the splits that have any."""
@@ -103,6 +106,7 @@ def checked(
         logit_scale=_scale(given, logit_scale, source),
         draws=draws,
         notices=(*notices, *renamed, *named, *drawn, *_notices(given, labels, split, classnames)),
+        sentences=_sentences(given, per_prompt, source),
     )
 
 
@@ -157,6 +161,25 @@ def _text(given: Given, dim: int, source: Source) -> NDArray[Any] | None:
             f"text_features {[shape[0], dim]} from the text tower of the same encoder",
         )
     return text if text.ndim == 3 else text[:, None]
+
+
+def _sentences(given: Given, text: NDArray[Any] | None, source: Source) -> NDArray[Any] | None:
+    """Features of sentences [C, S, D], those of a class first; None without any."""
+    name = "sentence_features"
+    if name not in given:
+        return None
+    if text is None:
+        raise source.fault(name, "they stand beside text_features, and there are none")
+    x = given[name]
+    source.expect(name, x, fits=x.ndim == 3 and (len(x), x.shape[-1]) == (len(text), text.shape[2]))
+    if x.dtype.kind != "f":
+        return _vectors(name, x, source, axes=(3,))  # which says so
+    absent = ~(x != 0).any(-1)  # [C, S]
+    if absent.all(1).any():
+        raise source.fault(name, f"classes without any: {some(np.flatnonzero(absent.all(1)))}")
+    whole = _vectors(name, np.where(absent[..., None], np.ones((), x.dtype), x), source, axes=(3,))
+    order = absent.argsort(1, kind="stable")[..., None]
+    return np.take_along_axis(np.where(absent[..., None], whole.dtype.type(0), whole), order, 1)
 
 
 def _vectors(

@@ -15,10 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip import __version__
 from cacheclip.errors import InputError
 from cacheclip.exchange.arrays import Arrays, checked
-from cacheclip.exchange.keys import MODEL, common, key_of_text, labels_of, prompts_of
+from cacheclip.exchange.keys import (
+    MODEL,
+    OF_SENTENCES,
+    TEMPLATE,
+    common,
+    key_of_text,
+    labels_of,
+    prompts_of,
+)
 from cacheclip.exchange.npz import read_npz
 from cacheclip.exchange.source import Source
 from cacheclip.files import regular
@@ -43,6 +50,7 @@ from cacheclip.store.labels import labels_there
 from cacheclip.store.schema import IMPORTED
 from cacheclip.store.text import TextStore, write_text_store
 from cacheclip.store.writer import ImageStoreWriter
+from cacheclip.version import __version__
 
 Progress = Callable[[str, int, int], None]
 
@@ -125,7 +133,8 @@ def import_npz(
         labels, kept = _labels(own, path, home, asked)
         work = _Import(path, home, arrays, labels, own.digest, asked, progress)
         set_name = set_digest(**work.common, dataset=dataset)
-        text = work.text()
+        text = work.text(arrays.per_prompt, TEMPLATE)
+        sentences = work.text(arrays.sentences, OF_SENTENCES)
         stores = [work.split(split, rows) for split, rows in arrays.rows().items()]
         home.write_labels(labels)
         draws, drawn = _draws(arrays, labels, home, command)
@@ -136,6 +145,7 @@ def import_npz(
             set_digest=set_name,
             text_digest=None if text is None else text.digest,
             root=path,
+            sentences_digest=None if sentences is None else sentences.digest,
         )
     nothing = () if work.written else ("all rows are there already: nothing to write",)
     return ImportReport(
@@ -151,7 +161,7 @@ def import_npz(
         prompts=0 if arrays.per_prompt is None else arrays.per_prompt.shape[1],
         draws=draws,
         notices=(*arrays.notices, *kept, *drawn, *nothing),
-        stores=(*stores, *([] if text is None else [text.path])),
+        stores=(*stores, *(own.path for own in (text, sentences) if own is not None)),
         set_digest=set_name,
         next_command=_next_command(labels, draws),
     )
@@ -196,13 +206,12 @@ class _Import:
         self.common = common(arrays)
         self.written = 0
 
-    def text(self) -> TextStore | None:
-        """Write the text store, if there is text."""
-        per_prompt = self._arrays.per_prompt
+    def text(self, per_prompt: NDArray[Any] | None, template: str) -> TextStore | None:
+        """Write a text store of features [C, T, D], if there are any."""
         if per_prompt is None:
             return None
         prompts = prompts_of(per_prompt, self._labels.classnames)
-        key = key_of_text(self.common, per_prompt, self._labels.classnames)
+        key = key_of_text(self.common, per_prompt, self._labels.classnames, template)
         return write_text_store(
             self._home.text_path(self._labels.dataset, key_digest(key)),
             key,

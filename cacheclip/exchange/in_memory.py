@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cacheclip.errors import StoreError
 from cacheclip.exchange.arrays import Arrays
-from cacheclip.exchange.keys import TEMPLATE, common, key_of_text, labels_of
+from cacheclip.exchange.keys import OF_SENTENCES, TEMPLATE, common, key_of_text, labels_of
 from cacheclip.store import shard
 from cacheclip.store.key import image_key, key_digest
 from cacheclip.store.labels import Labels
@@ -98,6 +98,10 @@ class ArraySet:
         "give Features.of(...) text=T, logit_scale=100: T [C, D] from the text tower of the same "
         "encoder, the scale that of OpenAI's CLIP"
     )
+    sentences_command: str = (
+        "give Features.of(...) sentences=S [C, S, D], features of sentences that describe each "
+        "class, from the text tower of the same encoder"
+    )
 
     @cached_property
     def _common(self) -> dict[str, Any]:
@@ -143,6 +147,15 @@ class ArraySet:
             return None
         key = key_of_text(self._common, per_prompt, self.arrays.classnames)
         return ArrayText(key_digest(key), per_prompt)
+
+    @cached_property
+    def sentences(self) -> ArrayText | None:
+        """The features of sentences, None without any."""
+        per_prompt = self.arrays.sentences
+        if per_prompt is None:
+            return None
+        key = key_of_text(self._common, per_prompt, self.arrays.classnames, OF_SENTENCES)
+        return ArrayText(key_digest(key), per_prompt, OF_SENTENCES)
 
     @cached_property
     def _stores(self) -> Mapping[str, ArrayStore]:

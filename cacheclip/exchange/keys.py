@@ -14,10 +14,11 @@ from cacheclip.exchange.arrays import Arrays
 from cacheclip.store import hdf5
 from cacheclip.store.key import KEY_DIGITS, Key, samples_sha256, text_key
 from cacheclip.store.labels import Labels, SplitLabels
-from cacheclip.store.schema import IMPORTED
+from cacheclip.store.schema import IMPORTED, SENTENCES
 
 MODEL = "imported"
 TEMPLATE = "imported"
+OF_SENTENCES = SENTENCES + TEMPLATE
 
 
 def common(arrays: Arrays) -> dict[str, Any]:
@@ -25,6 +26,8 @@ def common(arrays: Arrays) -> dict[str, Any]:
     content = {"features": arrays.features, "logit_scale": np.array(arrays.logit_scale)}
     if arrays.per_prompt is not None:
         content["text_features"] = arrays.per_prompt
+    if arrays.sentences is not None:
+        content["sentence_features"] = arrays.sentences
     sha256 = hdf5.content_sha256(content)
     return {
         "encoder": {
@@ -57,12 +60,16 @@ def labels_of(dataset: str, arrays: Arrays) -> Labels:
 
 
 def prompts_of(per_prompt: NDArray[Any], classnames: Sequence[str]) -> list[list[str]]:
-    """[C][T] texts: nobody knows the prompts, so the names stand for them."""
-    return [[name] * per_prompt.shape[1] for name in classnames]
+    """[C][T] texts: nobody knows the prompts, so the names stand for them, one for each."""
+    counts = (per_prompt != 0).any(-1).sum(1).tolist()
+    return [[name] * count for name, count in zip(classnames, counts, strict=True)]
 
 
 def key_of_text(
-    shared: Mapping[str, Any], per_prompt: NDArray[Any], classnames: Sequence[str]
+    shared: Mapping[str, Any],
+    per_prompt: NDArray[Any],
+    classnames: Sequence[str],
+    template: str = TEMPLATE,
 ) -> Key:
     """The key of text features [C, T, D].
 
@@ -70,6 +77,7 @@ def key_of_text(
         shared: `common` of their arrays.
         per_prompt: the features.
         classnames: C names.
+        template: what they go by.
     """
     return text_key(
         encoder=shared["encoder"],
@@ -77,5 +85,5 @@ def key_of_text(
         store_dtype=per_prompt.dtype.name,
         prompts=prompts_of(per_prompt, classnames),
         classnames=classnames,
-        template=TEMPLATE,
+        template=template,
     )

@@ -17,6 +17,7 @@ REQUIRED = {
 }
 OPTIONAL = {
     "text_features": "[C, D], floats, or [C, T, D] of T prompts a class",
+    "sentence_features": "[C, S, D], floats, of S sentences a class; zeros where one has fewer",
     "logit_scale": "one number, the exp of CLIP's parameter: 100 for OpenAI's CLIP",
     "classnames": "[C], texts, one a class in label order",
     "sample_ids": "[N], texts, each once in its split",

@@ -23,6 +23,7 @@ from cacheclip.extraction.reuse import Reusable
 from cacheclip.extraction.shard import SplitEncoder, Writers
 from cacheclip.extraction.texts import keep_texts
 from cacheclip.extraction.threads import batches_at_once
+from cacheclip.prompts.ensemble import PromptSet
 from cacheclip.store.header import update_header
 from cacheclip.store.home import Home
 from cacheclip.store.key import (
@@ -32,6 +33,7 @@ from cacheclip.store.key import (
     key_digest,
     set_digest,
 )
+from cacheclip.store.parts import PartStore
 from cacheclip.store.plan import read_plan
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
@@ -42,6 +44,7 @@ from cacheclip.store.schema import (
     named,
     usual_rows_per_shard,
 )
+from cacheclip.store.text import TextStore
 from cacheclip.store.writer import ImageStoreWriter, drop_unused_plans
 
 STORE_DTYPE = "float16"
@@ -94,7 +97,8 @@ class Extraction:
     def run(self) -> Note:
         """Fill what is missing and say where all of it lies."""
         plan, home, encoder = self._plan, self._home, self._encoder
-        text = keep_texts(plan, home, encoder, self._info(), self._progress)
+        text = self._texts(plan.prompts)
+        sentences = None if plan.sentences is None else self._texts(plan.sentences)
         parts, new = keep_parts(plan, home, encoder, self._info())
         self.beside += [f"wrote the {TOWER}"] if TOWER in new else []
         for way in passes(plan, encoder):
@@ -106,8 +110,9 @@ class Extraction:
             begun = {job: self._writers(job, stack) for job in self._jobs}
             self._refuse_no_room(begun)
             stores = self._fill(begun, stack.enter_context(batches_at_once(encoder.device)))
-        for path, header in [(text.path, text.header), *((p.path, p.header) for p in parts)]:
-            update_header(path, header, self._info())
+        whole: list[TextStore | PartStore] = [text, *parts, *([sentences] if sentences else [])]
+        for store in whole:
+            update_header(store.path, store.header, self._info())
         identity = self._encoder.identity
         return Note(
             model=identity["name"],
@@ -119,8 +124,15 @@ class Extraction:
             text=self._place(text.path),
             text_digest=text.digest,
             failed=sum(store.failed for store in stores if store.is_plain),
-            truncated=text.header.info.get("truncated", 0),
+            truncated=memo.truncated(text, sentences),
+            sentences=None if sentences is None else self._place(sentences.path),
+            sentences_digest=None if sentences is None else sentences.digest,
         )
+
+    def _texts(self, prompts: PromptSet) -> TextStore:
+        """The text store of some prompts."""
+        dataset = self._plan.dataset.id
+        return keep_texts(prompts, dataset, self._home, self._encoder, self._info(), self._progress)
 
     def _refuse_no_room(self, begun: Mapping[Job, Writers]) -> None:
         """Refuse before the first picture what the disk cannot hold: parts take far more."""

@@ -40,6 +40,8 @@ class Note:
         text_digest: digest of its key.
         failed: pictures that could not be read or encoded.
         truncated: prompts that were cut to the context length.
+        sentences: the text store of sentences, relative to the home; None without any.
+        sentences_digest: digest of its key.
     """
 
     model: str
@@ -52,6 +54,14 @@ class Note:
     text_digest: str
     failed: int
     truncated: int
+    sentences: str | None = None
+    sentences_digest: str | None = None
+
+    @property
+    def places(self) -> list[str]:
+        """All stores, relative to the home."""
+        sentences = [] if self.sentences is None else [self.sentences]
+        return [*self.stores, *self.parts, self.text, *sentences]
 
 
 @cache
@@ -95,6 +105,12 @@ def memo_digest(plan: Plan) -> str:
             "classnames": list(plan.prompts.classnames),
             "layers": sorted(plan.request.layers),
             "views": plan.request.views,
+            # Left out without any, so that older notes still hold.
+            **(
+                {"sentences": [plan.sentences.template, plan.sentences.digest]}
+                if plan.sentences
+                else {}
+            ),
             "versions": versions(),
         }
     )
@@ -111,8 +127,9 @@ def recall(home: Home, key: str, plan: Plan) -> Note | None:
             return None
         stores = [Store.open(home.root / place) for place in note.stores]
         text = TextStore.open(home.root / note.text)
+        sentences = None if note.sentences is None else TextStore.open(home.root / note.sentences)
         parts = [PartStore.open(home.root / place) for place in note.parts]
-        if not _agrees(note, stores, text, parts):
+        if not _agrees(note, stores, text, sentences, parts):
             return None
     except (OSError, TypeError, KeyError, ValueError, StoreError):
         return None
@@ -120,8 +137,17 @@ def recall(home: Home, key: str, plan: Plan) -> Note | None:
     return None if unwelcome else note
 
 
+def truncated(*texts: TextStore | None) -> int:
+    """Prompts of these stores that were cut to the context length."""
+    return sum(text.header.info.get("truncated", 0) for text in texts if text is not None)
+
+
 def _agrees(
-    note: Note, stores: Sequence[Store], text: TextStore, parts: Sequence[PartStore]
+    note: Note,
+    stores: Sequence[Store],
+    text: TextStore,
+    sentences: TextStore | None,
+    parts: Sequence[PartStore],
 ) -> bool:
     """Whether a note says of its stores what they say themselves.
 
@@ -130,7 +156,12 @@ def _agrees(
     """
     for store in stores:
         store.check_ids()
-    headers = [text.header, *(store.header for store in stores), *(part.header for part in parts)]
+    texts = [text, *([sentences] if sentences is not None else [])]
+    headers = [
+        *(own.header for own in texts),
+        *(store.header for store in stores),
+        *(part.header for part in parts),
+    ]
     whole = all(header.whole for header in headers)
     failed = sum(store.failed for store in stores if store.is_plain)
     encoder = text.key["encoder"]
@@ -139,7 +170,8 @@ def _agrees(
         "pretrained": encoder["pretrained"],
         "text_digest": text.digest,
         "failed": failed,
-        "truncated": text.header.info.get("truncated", 0),
+        "truncated": truncated(*texts),
+        "sentences_digest": None if sentences is None else sentences.digest,
     }
     sets = {set_digest_of(store.key) for store in stores}
     return whole and sets == {note.set_digest} and told.items() <= asdict(note).items()

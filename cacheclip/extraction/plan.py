@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import inf
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 from cacheclip.datasets.base import DataSet, Source, resolve
 from cacheclip.datasets.images import Reading
@@ -18,12 +18,12 @@ from cacheclip.extraction.reading import KEPT, reading_of
 from cacheclip.files import regular
 from cacheclip.files.disk import sha256_lines
 from cacheclip.files.refusals import RefusedError
-from cacheclip.prompts.classnames import listed, read_classnames, spoken, spoken_apart
-from cacheclip.prompts.ensemble import PromptSet, prompt_set
+from cacheclip.prompts.classnames import Speak, listed, read_classnames, spoken, spoken_apart
+from cacheclip.prompts.ensemble import PromptSet, prompt_set, sentence_set
 from cacheclip.prompts.templates import FAMILIES
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import encoder_options, samples_sha256
-from cacheclip.store.schema import SPLITS
+from cacheclip.store.schema import SHIPPED_SENTENCES, SPLITS
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done ("texts", "pictures"), the count done, and the count in all."""
@@ -64,6 +64,8 @@ class ExtractRequest:
         classes_from: `top` or `leaf`: which folders are classes where they hold folders alone.
         layers: what is kept beside the features of the pictures: of `EXTRA`.
         views: of each picture of split train, as augmented for training; None for none.
+        sentences: a file of sentences by class, or the name of a data set whose sentences ship:
+            kept beside the text of the templates.
     """
 
     dataset: str
@@ -87,6 +89,15 @@ class ExtractRequest:
     classes_from: str | None = None
     layers: tuple[str, ...] = ()
     views: int | None = None
+    sentences: str | None = None
+
+
+class _Told(TypedDict):
+    """What both kinds of prompts are made with."""
+
+    dataset: str
+    folders: Sequence[str]
+    speak: Speak
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,7 @@ class Plan:
     labels: Labels
     names: Sequence[str] | None  # of the classes, where the user gave some
     prompts: PromptSet
+    sentences: PromptSet | None
     encoder: EncoderSpec
     reading: Reading
     allowed: int
@@ -143,6 +155,7 @@ class Plan:
             # Left out where they say nothing, for then key.json says what it always said.
             **({"layers": ",".join(request.layers)} if request.layers else {}),
             **({"views": request.views} if request.views else {}),
+            **({"sentences": _absolute_sentences(request.sentences)} if request.sentences else {}),
         }
 
 
@@ -169,7 +182,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
     file = request.classnames
     names = None if file is None else read_classnames(file, dataset.classnames)
     labels, kept = labels_of(dataset, home, names)
-    prompts, warnings = _prompts(request, dataset, labels)
+    prompts, sentences, warnings = _prompts(request, dataset, labels)
     notices = [*dataset.notices, *kept, *warnings, *_moved(dataset, home)]
     if names:  # of a file with a line a class, nothing else shows whose name is whose
         pairs = [f"{old} = {new}" for old, new in zip(dataset.classnames, names, strict=True)]
@@ -192,6 +205,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         labels=labels,
         names=names,
         prompts=prompts,
+        sentences=sentences,
         encoder=EncoderSpec(
             model=_absolute_folder(model),
             pretrained=_absolute_file(pretrained),
@@ -207,19 +221,21 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
 
 def _prompts(
     request: ExtractRequest, dataset: DataSet, labels: Labels
-) -> tuple[PromptSet, tuple[str, ...]]:
-    """The prompts, and what the user should know of them."""
-    folders = dataset.classnames
-    own = not dataset.builtin and list(labels.classnames) == list(folders)
-    prompts = prompt_set(
-        labels.classnames,
-        family=dataset.templates,
-        template=request.template,
-        dataset=dataset.id,
-        folders=folders if len(folders) == len(labels.classnames) else (),
-        speak=spoken_apart if own else spoken,
-    )
-    return prompts, (*prompts.notices, *prompts.warnings(own=own))
+) -> tuple[PromptSet, PromptSet | None, tuple[str, ...]]:
+    """The prompts of templates, the sentences, and what the user should know of them."""
+    folders, names = dataset.classnames, labels.classnames
+    own = not dataset.builtin and list(names) == list(folders)
+    told: _Told = {
+        "dataset": dataset.id,
+        "folders": folders if len(folders) == len(names) else (),
+        "speak": spoken_apart if own else spoken,
+    }
+    prompts = prompt_set(names, family=dataset.templates, template=request.template, **told)
+    said = [*prompts.notices, *prompts.warnings(own=own)]
+    if request.sentences is None:
+        return prompts, None, tuple(said)
+    sentences = sentence_set(names, told=request.sentences, **told)
+    return prompts, sentences, (*said, *sentences.notices)
 
 
 def allowed_failures(told: str | None, *, rows: int, builtin: bool) -> int:
@@ -262,6 +278,11 @@ def _absolute_file(told: str | None) -> str | None:
 def _absolute_template(told: str | None) -> str | None:
     """A file of templates as a path that means the same from everywhere; a family as it is."""
     return told if told is None or told in FAMILIES else str(regular.expanded(told).absolute())
+
+
+def _absolute_sentences(told: str) -> str:
+    """A file of sentences as a path that means the same from everywhere; a name as it is."""
+    return told if told in SHIPPED_SENTENCES else str(regular.expanded(told).absolute())
 
 
 def _absolute_folder(model: str) -> str:

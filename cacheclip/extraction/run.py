@@ -123,7 +123,7 @@ def run(
         reused=plan.rows - encoded - note.failed,
         failed=note.failed,
         notices=tuple(notices),
-        stores=tuple(home.root / place for place in (*note.stores, *note.parts, note.text)),
+        stores=tuple(home.root / place for place in note.places),
         set_digest=note.set_digest,
         seconds=time.monotonic() - started,
     )
@@ -167,6 +167,7 @@ def _record(plan: Plan, home: Home, note: Note) -> list[str]:
         pretrained=note.pretrained,
         set_digest=note.set_digest,
         text_digest=note.text_digest,
+        sentences_digest=note.sentences_digest,
         root=plan.dataset.root,
     )
     return [line for line in kept if line not in plan.notices]

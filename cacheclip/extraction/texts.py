@@ -1,4 +1,4 @@
-"""The text features of one extraction."""
+"""The text features of an extraction: those of its templates, and of sentences."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from cacheclip.encoders.base import Encoder
-from cacheclip.extraction.plan import Plan, Progress
+from cacheclip.extraction.plan import Progress
+from cacheclip.prompts.ensemble import PromptSet
 from cacheclip.store.home import Home
 from cacheclip.store.key import key_digest, text_key
 from cacheclip.store.text import TextStore, write_text_store
@@ -15,12 +16,18 @@ TEXTS_AT_ONCE = 256
 
 
 def keep_texts(
-    plan: Plan, home: Home, encoder: Encoder, info: Mapping[str, Any], progress: Progress
+    prompts: PromptSet,
+    dataset: str,
+    home: Home,
+    encoder: Encoder,
+    info: Mapping[str, Any],
+    progress: Progress,
 ) -> TextStore:
-    """The text store of a plan, written if it is not there.
+    """The text store of some prompts, written if it is not there.
 
     Args:
-        plan: what is asked for.
+        prompts: what is to be encoded.
+        dataset: id of the data set whose classes they are of.
         home: where it goes.
         encoder: reads the prompts.
         info: what people may want to know of a store.
@@ -29,7 +36,6 @@ def keep_texts(
     Raises:
         StoreError: the disk refuses, or another process writes there.
     """
-    prompts = plan.prompts
     key = text_key(
         encoder=encoder.identity,
         compute=encoder.compute,
@@ -37,7 +43,7 @@ def keep_texts(
         classnames=prompts.classnames,
         template=prompts.template,
     )
-    path = home.text_path(plan.dataset.id, key_digest(key))
+    path = home.text_path(dataset, key_digest(key))
     if (store := TextStore.whole(path, home.option)) is not None:
         return store
     width = max(map(len, prompts.prompts))

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.breakpoints import MOST, Margins, most_overlap, or_zero
-from cacheclip.heads.cache import beside_votes
+from cacheclip.heads.cache import Cache, class_sums
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.metrics import hits
-from cacheclip.task import Query
 
 TILE = 2**19  # weights of single keys worked on at once: they should stay in a core's cache
 
@@ -49,7 +48,13 @@ Points = tuple[dict[str, Tensor], Tensor, Tensor]  # settings [V, T], hits [V, T
 
 
 def tune(
-    params: dict[str, Tensor], query: Query, labels: Tensor, wanted: Collection[str]
+    x: Tensor,
+    cache: Cache,
+    zero_shot: Tensor,
+    labels: Tensor,
+    alpha: Tensor,
+    beta: Tensor,
+    wanted: Collection[str],
 ) -> Points:
     """Alpha, beta or both, whichever is wanted, from n validation pictures.
 
@@ -57,48 +62,57 @@ def tune(
     for each beta, from the smoothest votes to the sharpest.
 
     Args:
-        params: a cache of V variants, as `cache_logits` reads it; a wanted setting's value in it
-            is its constant.
-        query: pictures [n, ..] or [V, n, ..].
+        x: pictures [n, D] or [V, n, D], unit rows in the channels of the keys.
+        cache: of V variants.
+        zero_shot: [V, n, C] logits.
         labels: [n] or [V, n] int64.
-        wanted: `alpha`, `beta`; what is not keeps its value in `params`.
+        alpha: [V], the constants; what holds where it is not wanted.
+        beta: [V], likewise.
+        wanted: `alpha`, `beta`.
 
     Returns:
         The wanted settings' values [V, T]; hits [V, T] int64; and log p [V, T, n] of the labels, as
         `label_log_p` has it, -inf for points whose hits alone rule them out: more than one
         standard error below the best.
     """
-    found = []
-    for v in range(len(params["keys"])):
-        one = {name: x[v : v + 1] for name, x in params.items()}
-        own = Query({"image": query["image"][v] if query["image"].ndim > 2 else query["image"]})
-        found.append(_tune_one(one, own, labels[v] if labels.ndim > 1 else labels, wanted))
-    alphas, betas, counts, log_p = (torch.stack(x) for x in zip(*found, strict=True))
-    settings = {n: x for n, x in (("alpha", alphas), ("beta", betas)) if n in wanted}
+    points = []
+    for v in range(len(cache.keys)):
+        problem = _Problem(
+            x[v] if x.ndim > 2 else x,
+            cache.variant(v),
+            zero_shot[v],
+            labels[v] if labels.ndim > 1 else labels,
+        )
+        points.append(_tune_one(problem, alpha[v : v + 1], beta[v : v + 1], wanted))
+    alphas, betas, counts, log_p = (torch.stack(each) for each in zip(*points, strict=True))
+    settings = {n: values for n, values in (("alpha", alphas), ("beta", betas)) if n in wanted}
     return settings, counts, log_p
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """One variant's pictures x [n, D], cache [M, D], zero-shot logits [n, C] and labels [n]."""
+
+    x: Tensor
+    cache: Cache
+    zero_shot: Tensor
+    labels: Tensor
+
+
 def _tune_one(
-    params: dict[str, Tensor], query: Query, labels: Tensor, wanted: Collection[str]
+    problem: _Problem, alpha: Tensor, beta: Tensor, wanted: Collection[str]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Alpha, beta and hits of one variant's points, [T] each, and log p [T, n]."""
-    betas = GRID if "beta" in wanted else Betas((float(params["beta"]),), doublings=1)
-    zero_shot = beside_votes(params, query)[0]
-    alphas, counts = search(
-        query["image"],
-        params["keys"][0],
-        params["labels"][0],
-        zero_shot,
-        labels,
-        betas,
-        None if "alpha" in wanted else params["alpha"],
-    )
-    values = betas.values().to(alphas)
-    order = values.argsort()
+    zero_shot, labels = problem.zero_shot, problem.labels
+    grid = GRID if "beta" in wanted else Betas((float(beta),), doublings=1)
+    kept = None if "alpha" in wanted else alpha
+    alphas, counts = search(problem.x, problem.cache, zero_shot, labels, grid, kept)
+    betas = grid.values().to(alphas)
+    order = betas.argsort()
     first = [alphas.new_zeros(1)] if "alpha" in wanted else []
-    first.append(params["alpha"].to(alphas))
+    first.append(alpha.to(alphas))
     alphas = torch.cat([*first, alphas[order]])
-    values = torch.cat([params["beta"].to(alphas).expand(len(first)), values[order]])
+    betas = torch.cat([beta.to(alphas).expand(len(first)), betas[order]])
     counts = torch.cat([counts.new_zeros(len(first)), counts[order]])
     n = len(labels)
     share = counts.max() / n
@@ -107,32 +121,30 @@ def _tune_one(
     log_p = zero_shot.new_full((len(alphas), n), -torch.inf)
     judged = worth.nonzero().flatten()
     at_once = max(1, 16 * TILE // zero_shot.numel())
-    for first_of in range(0, len(judged), at_once):
-        point = judged[first_of : first_of + at_once]
-        logits = _logits_at(params, query, zero_shot, alphas[point], values[point])
+    for start in range(0, len(judged), at_once):
+        point = judged[start : start + at_once]
+        logits = _logits_at(problem, alphas[point], betas[point])
         log_p[point] = label_log_p(logits, labels)
         counts[point] = hits(logits, labels)  # what the very logits say, rounding included
-    return alphas, values, counts, log_p
+    return alphas, betas, counts, log_p
 
 
-def _logits_at(
-    params: dict[str, Tensor], query: Query, zero_shot: Tensor, alpha: Tensor, beta: Tensor
-) -> Tensor:
+def _logits_at(problem: _Problem, alpha: Tensor, beta: Tensor) -> Tensor:
     """The cache's logits at P pairs of one variant: [P, n, C]. One product serves them all."""
-    votes = zero_shot.new_zeros(len(alpha), *zero_shot.shape)
-    rows = max(1, TILE // params["keys"].shape[1])
-    for i in range(0, len(zero_shot), rows):
-        near = query["image"][i : i + rows] @ params["keys"][0].mT - 1  # [rows, M]
+    cache, zero_shot = problem.cache, problem.zero_shot
+    n, C = zero_shot.shape
+    votes = zero_shot.new_empty(len(alpha), n, C)
+    rows = max(1, TILE // len(cache.keys))
+    for i in range(0, n, rows):
+        near = problem.x[i : i + rows] @ cache.keys.mT - 1  # [rows, M]
         for p, sharpness in enumerate(beta.tolist()):
-            weights = (near * sharpness).exp_()
-            votes[p, i : i + rows].index_add_(1, params["labels"][0], weights)
+            votes[p, i : i + rows] = class_sums((near * sharpness).exp_(), cache, C)
     return votes.mul_(alpha[:, None, None]).add_(zero_shot)
 
 
 def search(
     x: Tensor,
-    keys: Tensor,
-    key_labels: Tensor,
+    cache: Cache,
     zero_shot: Tensor,
     labels: Tensor,
     betas: Betas = GRID,
@@ -142,8 +154,7 @@ def search(
 
     Args:
         x: [n, D] unit rows.
-        keys: [M, D], the cache.
-        key_labels: [M] int64.
+        cache: of one variant, without the leading axis.
         zero_shot: [n, C] logits.
         labels: [n] int64.
         betas: P values.
@@ -153,31 +164,31 @@ def search(
         alpha [P] and int64 hits [P], in the order of `betas.values()`.
     """
     n, C = zero_shot.shape
-    cache = _Slots.of(keys, key_labels, C)
+    slots = _Slots.of(cache, C)
     L, P = betas.doublings, betas.doublings * len(betas.starts)
-    rows = min(n, max(1, TILE // len(cache.keys)))
+    rows = min(n, max(1, TILE // len(slots.keys)))
     lower, upper = x.new_empty(P, n), x.new_empty(P, n)
     counts = torch.zeros(P, dtype=torch.int64, device=x.device)
     for i in range(0, n, rows):
         part = slice(i, i + rows)
-        near = cache.near(x[part])  # [k, C, rows]
+        near = slots.near(x[part])  # [k, C, rows]
         weight = torch.empty_like(near)
         votes = near.new_empty(L, *near.shape[1:])  # [L, C, rows]
         # In the memory order of the votes, so that elementwise passes run straight through.
-        own = zero_shot[part].mT.contiguous().mT
-        margins = Margins(own, labels[part])
+        without = zero_shot[part].mT.contiguous().mT
+        margins = Margins(without, labels[part])
         for j, start in enumerate(betas.starts):
             # A beta of 0 would make an empty slot not a number at all.
             torch.mul(near, max(start, _LEAST), out=weight).exp_()
             for q in range(L):
                 if q:
                     weight.mul_(weight)
-                torch.sum(weight, 0, out=votes[q])
+                slots.add_up(weight, out=votes[q])
             chain = slice(j * L, j * L + L)
             if alpha is None:
                 lower[chain, part], upper[chain, part] = margins.ends(votes.mT)
             else:
-                counts[chain] += hits(own + alpha * votes.mT, labels[part])
+                counts[chain] += hits(without + alpha * votes.mT, labels[part])
     if alpha is not None:
         return alpha.expand(P), counts
     at_once = max(1, TILE // n)
@@ -190,26 +201,31 @@ def search(
 
 @dataclass(frozen=True)
 class _Slots:
-    """The keys in k slots of one a class, [k C, D]; which slots are empty, [k C].
+    """A cache's keys in k slots of one a class, [k C, D]; which slots are empty, [k C].
 
     A sum over the first axis of [k, C, ..] adds whole rows, however few keys a class has.
     """
 
     keys: Tensor
     empty: Tensor
+    values: Tensor | None
     k: int
 
     @classmethod
-    def of(cls, keys: Tensor, labels: Tensor, n_classes: int) -> "_Slots":
-        by_class, order = labels.sort(stable=True)
-        counts = labels.bincount(minlength=n_classes)
+    def of(cls, cache: Cache, n_classes: int) -> "_Slots":
+        by_class, order = cache.labels.sort(stable=True)
+        counts = cache.labels.bincount(minlength=n_classes)
         k = int(counts.max())
         before = (counts.cumsum(0) - counts)[by_class]
-        slot = torch.arange(len(labels), device=labels.device) - before
+        slot = torch.arange(len(order), device=order.device) - before
         place = slot * n_classes + by_class
-        laid = keys.new_zeros(k * n_classes, keys.shape[-1]).index_copy_(0, place, keys[order])
-        empty = torch.ones(k * n_classes, dtype=torch.bool, device=keys.device)
-        return cls(laid, empty.index_fill_(0, place, False), k)
+
+        def laid(x: Tensor) -> Tensor:
+            return x.new_zeros(k * n_classes, *x.shape[1:]).index_copy_(0, place, x[order])
+
+        empty = ~laid(torch.ones_like(cache.labels, dtype=torch.bool))
+        values = None if cache.values is None else laid(cache.values).view(k, -1, 1)
+        return cls(laid(cache.keys), empty, values, k)
 
     def near(self, x: Tensor) -> Tensor:
         """Affinities x k - 1 of rows [n, D], endlessly low for an empty slot: [k, C, n]."""
@@ -217,3 +233,7 @@ class _Slots:
         if self.empty.any():
             near.masked_fill_(self.empty[:, None], -torch.inf)
         return near.view(self.k, -1, len(x))
+
+    def add_up(self, weight: Tensor, out: Tensor) -> None:
+        """The votes [C, n] of weights [k, C, n]."""
+        torch.sum(weight if self.values is None else weight * self.values, 0, out=out)

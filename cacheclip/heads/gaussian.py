@@ -1,9 +1,15 @@
 """Gaussian classes of one covariance: the linear head that Bayes' rule gives for them."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from cacheclip.heads.cosine import cosine_logits
+from cacheclip.heads.temperature import label_log_p
+from cacheclip.metrics import hits
+from cacheclip.task import Query
 
 SPREAD = 1e-10  # of unit rows, squared and a row: less is rounding around the means
 
@@ -20,7 +26,7 @@ def discriminant(x: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Ten
     covariance: there P is 0, the pseudo-inverse of 0, and so is w.
 
     Args:
-        x: [V, n, D], unit rows.
+        x: [V, n, D], unit rows or shorter ones.
         labels: [V, n] int64. A class without rows has the mean 0.
         n_classes: C.
     """
@@ -39,3 +45,37 @@ def discriminant(x: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Ten
     weight = D * torch.cholesky_solve(means.double().mT, factor).mT  # [V, C, D]
     weight = weight.masked_fill(flat[:, None, None], 0.0).to(x.dtype)
     return weight, -math.log(n_classes) - (weight * means).sum(-1) / 2
+
+
+def beside_text(params: dict[str, Tensor], query: Query) -> tuple[Tensor, Tensor]:
+    """The logits of class text and those of the discriminant, [V, n, C] each.
+
+    Args:
+        params: `text` [V, C, D] and `logit_scale` [V]; `weight` [V, C, D] and `bias` [V, C].
+        query: `image` [n, D] or [V, n, D].
+    """
+    gaussian = query["image"] @ params["weight"].mT + params["bias"][:, None]
+    return cosine_logits(query, params["text"], params["logit_scale"]), gaussian
+
+
+def weigh(
+    text: Tensor, gaussian: Tensor, labels: Tensor, alphas: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `text + alpha gaussian` does for each alpha.
+
+    Args:
+        text: [V, n, C] logits.
+        gaussian: [V, n, C].
+        labels: [n] or [V, n] int64.
+        alphas: T numbers.
+
+    Returns:
+        alpha [V, T], hits [V, T], and log p of the labels [V, T, n] as `label_log_p` has it.
+    """
+    counts, log_p = [], []
+    for alpha in alphas:
+        logits = text + alpha * gaussian  # [V, n, C]
+        counts.append(hits(logits, labels))
+        log_p.append(label_log_p(logits, labels))
+    tried = text.new_tensor(alphas).expand(len(text), -1)
+    return tried, torch.stack(counts, 1), torch.stack(log_p, 1)

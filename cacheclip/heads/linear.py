@@ -6,17 +6,20 @@ For the mean cross-entropy of logits l [V, B, C], with the residual r = (softmax
     l_c = s x w_c / |w_c|         dL/dw_c = s / |w_c| sum_b r_bc x_b - w_c / |w_c|^2 sum_b r_bc l_bc
     + k_c / 2 |w_c - a_c|^2       + k_c w_c - k_c a_c
 
-The second is orthogonal to w_c: a cosine does not know how long w_c is.
+The second is orthogonal to w_c: a cosine does not know how long w_c is. `of_map` is for a head
+whose text stays and whose pictures go through a map.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
+from cacheclip.kernels import cosine_cross_entropy
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.task import Query, unit
+from cacheclip.task import Batch, Query, unit
 
 
 def residual(logits: Tensor, labels: Tensor) -> Tensor:
@@ -41,6 +44,22 @@ def cosine_grad(query: Query, labels: Tensor, weight: Tensor, logit_scale: Tenso
     along = (r * logits).sum(1)  # [V, C]
     scaled = r.mul_((logit_scale[:, None] / length)[:, None])
     return Outer(scaled, query["image"], own=-along / length.square())
+
+
+def of_map(x: Tensor, y: Tensor, params: Mapping[str, Tensor], batch: Batch) -> Outer:
+    """The gradient of the mean cross-entropy of s y t_c / |y| in P [V, E, D], where y = x P + b.
+
+    Args:
+        x: [V, B, E], what the map takes.
+        y: [V, B, D], what it makes of that.
+        params: `weight` [V, C, D], unit rows t that all variants share, and `logit_scale` [V].
+        batch: its labels, and the memory that its run shares.
+    """
+    scale, work = float(params["logit_scale"][0]), batch.work["loss"]
+    _, saved = cosine_cross_entropy.forward(
+        y, params["weight"][0], batch.labels, scale, wants_loss=False, work=work
+    )
+    return Outer(x, cosine_cross_entropy.backward(saved, None, scale, work=work).y)
 
 
 def of_residual(gradient: Outer, alpha: Tensor, base: Tensor) -> Outer:

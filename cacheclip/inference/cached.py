@@ -1,12 +1,15 @@
 """The rows of a data set that was extracted or imported, as a bundle reads them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cacheclip.bundle import Bundle
+from cacheclip.classifier import Classifier
 from cacheclip.errors import InputError, StoreError, instead, some
 from cacheclip.inference.identity import other_encoder, refuse_other
 from cacheclip.inference.rows import Part, rows_at_once
@@ -111,6 +114,8 @@ def learned_from(bundle: Bundle, features: FeatureSet, split: str) -> bool:
 def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]:
     layers = {store_layer(name) for name in bundle.layers}
     stores = {layer: features.store(split, layer) for layer in sorted(layers)}
+    taken = Classifier(bundle).method.reads.query_encoder
+    encoder = {name: _tensors(features.part(name), name) for name in taken}
     failures = features.failures(split)
     record, names = features.labels.splits[split], features.labels.classnames
     labels = [names[label] if label >= 0 else None for label in record.labels]
@@ -133,7 +138,14 @@ def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]
             errors=errors,
             labels=labels[part.start : part.stop],
             splits=[split] * len(part),
+            encoder=encoder,
         )
+
+
+def _tensors(arrays: Mapping[str, NDArray[Any]], name: str) -> Any:
+    """A part of the encoder as one tensor, or as tensors by name where it has several arrays."""
+    tensors = {own: torch.from_numpy(x) for own, x in arrays.items()}
+    return tensors.get(name, tensors)
 
 
 def _name_and_split(home: Home, wanted: str) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cacheclip.bundle import Bundle
+from cacheclip.classifier import Classifier
 from cacheclip.errors import InputError
 from cacheclip.exchange.arrays import NORMS
 from cacheclip.exchange.features_file import FeaturesFile
@@ -49,11 +50,11 @@ def given_rows(bundle: Bundle, file: FeaturesFile) -> Iterator[Part]:
 
 
 def _refuse_unfit(bundle: Bundle, file: FeaturesFile) -> None:
-    unknown = [name for name in bundle.layers if name not in KNOWN]
-    if unknown:
+    layers = [name for name in bundle.layers if name not in KNOWN]
+    read = f"{', '.join(layers)} of a picture" if layers else _parts_read(bundle)
+    if read:
         raise InputError(
-            f"{bundle.method} reads {', '.join(unknown)} of a picture, which a file of features "
-            "does not have",
+            f"{bundle.method} reads {read}, which a file of features does not have",
             where=str(file.path),
             fix="extract the data set, then: cacheclip predict BUNDLE --on SET",
         )
@@ -65,3 +66,8 @@ def _refuse_unfit(bundle: Bundle, file: FeaturesFile) -> None:
             where=f"{file.path}; the bundle was fitted on features of {encoder}",
             fix=f"give features [N, {width}] of that encoder, projected",
         )
+
+
+def _parts_read(bundle: Bundle) -> str:
+    """The frozen parts of the encoder that its answers take."""
+    return ", ".join(f"the encoder's {x}" for x in Classifier(bundle).method.reads.query_encoder)

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,6 +106,7 @@ def predict(
         InputError: the bundle does not fit its method, or that is of another version here.
     """
     classifier = Classifier(bundle)
+    frozen = _frozen(encoder, classifier.method.reads.query_encoder)
     reading = reading_of(bundle)
     for first in range(0, len(images), BATCH):
         part = images[first : first + BATCH]
@@ -117,15 +119,24 @@ def predict(
                 errors[k] = str(error)
         answers: dict[int, Top] = {}
         if pixels:
-            query = _query(bundle, encoder, torch.stack(list(pixels.values())))
+            layers = _layers(bundle, encoder, torch.stack(list(pixels.values())))
+            query = Query(layers, frozen)
             tops = classifier.ranked(query, top_k, raw=raw)
             answers = dict(zip(pixels, tops, strict=True))
         for k, path in enumerate(part):
             yield Answer(str(path), answers.get(k, ()), errors.get(k))
 
 
-def _query(bundle: Bundle, encoder: Encoder, pixels: Tensor) -> Query:
+def _layers(bundle: Bundle, encoder: Encoder, pixels: Tensor) -> dict[str, Tensor]:
     """The layers that the bundle's method reads, of pixels [B, 3, H, W]."""
     layers = {name: torch.from_numpy(x) for name, x in encoder.encode_images(pixels).items()}
     layers |= image_layers(layers["image"])
-    return Query({name: layers[name] for name in bundle.layers})
+    return {name: layers[name] for name in bundle.layers}
+
+
+def _frozen(encoder: Encoder, names: Sequence[str]) -> dict[str, Any]:
+    """The parts of the encoder that answers take, as `Query.encoder` has them."""
+    arrays = {"tower": encoder.text_tower() or {}} if "tower" in names else {}
+    return {
+        name: {own: torch.from_numpy(x) for own, x in part.items()} for name, part in arrays.items()
+    }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class Part:
         errors: row of the n -> why it has none.
         labels: class names, None for a row without; empty where none has one.
         splits: the splits that they are of; empty where nobody said.
+        encoder: frozen parts of the encoder that answers take, as `Query` has them.
     """
 
     ids: Sequence[str]
@@ -33,6 +35,7 @@ class Part:
     errors: Mapping[int, str] = field(default_factory=dict)
     labels: Sequence[str | None] = ()
     splits: Sequence[str] = ()
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
 
 def rows_at_once(bundle: Bundle) -> int:
@@ -59,7 +62,8 @@ def predict_rows(
     for part in parts:
         tops: Iterator[Top] = iter(())
         if len(part.ids) > len(part.errors):
-            query = Query({name: torch.from_numpy(x) for name, x in part.layers.items()})
+            layers = {name: torch.from_numpy(x) for name, x in part.layers.items()}
+            query = Query(layers, part.encoder)
             tops = iter(classifier.ranked(query, top_k, raw=raw))
         nothing = (None,) * len(part.ids)
         told = zip(part.ids, part.labels or nothing, part.splits or nothing, strict=True)

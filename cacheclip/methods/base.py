@@ -16,7 +16,6 @@ and head(params, task): what `logits` reads, made of what was learned, once all 
 The folder is the registry: the file `tip_adapter.py` holds the one class of `tip-adapter`.
 """
 
-import importlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,9 +26,8 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from cacheclip.errors import UsageError, instead
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods import names as names
+from cacheclip.methods import METHODS, names as names
 from cacheclip.methods.settings import (
     CLASS_WEIGHT as CLASS_WEIGHT,
     LOGIT_SCALE as LOGIT_SCALE,
@@ -58,8 +56,9 @@ class Reads:
     Attributes:
         support: layers of the support pictures, as `Query` names them.
         query: layers of the pictures that it answers for.
-        text: text ensembles, as `Task.class_text` names them.
+        text: text ensembles, as `Task.text` names them.
         encoder: frozen parts of the encoder that know no class, as `Task.encoder` names them.
+        query_encoder: those of them that its answers take too, not the fit alone.
         query_views: whether it answers for a picture from several views of it.
     """
 
@@ -67,6 +66,7 @@ class Reads:
     query: tuple[str, ...] = ("image",)
     text: tuple[str, ...] = ()
     encoder: tuple[str, ...] = ()
+    query_encoder: tuple[str, ...] = ()
     query_views: bool = False
 
     @property
@@ -387,13 +387,7 @@ def get(name: str) -> type[Method]:
     Raises:
         UsageError: there is no such method.
     """
-    if name not in names():
-        raise UsageError(
-            f"no method {name!r}",
-            where="the methods of this version",
-            fix=instead(name, names(), see="cacheclip methods"),
-        )
-    module = importlib.import_module(f"cacheclip.methods.{name.replace('-', '_')}")
+    module = METHODS.file(name, where="the methods of this version")
     own = (c for c in vars(module).values() if getattr(c, "__module__", "") == module.__name__)
     method: type[Method] = next(c for c in own if inspect.isclass(c) and issubclass(c, Method))
     return method

@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cacheclip.methods import names
+from cacheclip.methods import METHODS, names
 
 if TYPE_CHECKING:
     from cacheclip.methods.base import Setting
@@ -166,8 +166,8 @@ def _domain(name: str, own: "Setting") -> Domain:
 
 def _entry(name: str) -> Entry:
     """What the syntax of a method's file says of its class."""
-    found_by = importlib.util.find_spec(f"cacheclip.methods.{name.replace('-', '_')}")
-    file = Path(str(found_by and found_by.origin))
+    spec = importlib.util.find_spec(METHODS.path(name, where="the methods of this version"))
+    file = Path(str(spec and spec.origin))
     tree = ast.parse(file.read_text(encoding="utf-8"))
     (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     bases = {base.id for base in found.bases if isinstance(base, ast.Name)}

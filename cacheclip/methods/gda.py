@@ -1,11 +1,8 @@
 """GDA: Gaussian discriminant analysis of the support set beside zero-shot."""
 
-import torch
 from torch import Tensor
 
-from cacheclip.heads.cosine import cosine_logits
-from cacheclip.heads.gaussian import discriminant
-from cacheclip.heads.temperature import label_log_p
+from cacheclip.heads.gaussian import beside_text, discriminant, weigh
 from cacheclip.methods.base import ClosedForm, Found, Params, Reads, from_zero
 from cacheclip.task import Query, Task
 
@@ -42,24 +39,12 @@ class Gda(ClosedForm):
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
-        zero_shot, gaussian = _both(params, query)
+        zero_shot, gaussian = beside_text(params, query)
         return zero_shot + params["alpha"][:, None, None] * gaussian
 
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Each alpha that is tried, on the same two logits."""
         if not self.searched:
             return None
-        zero_shot, gaussian = _both(params, query)
-        hits, log_p = [], []
-        for alpha in TRIED:
-            logits = zero_shot + alpha * gaussian  # [V, n, C]
-            hits.append((logits.argmax(-1) == labels).sum(-1))
-            log_p.append(label_log_p(logits, labels))
-        tried = zero_shot.new_tensor(TRIED).expand(len(zero_shot), -1)
-        return Found({"alpha": tried}, torch.stack(hits, 1), torch.stack(log_p, 1))
-
-
-def _both(params: Params, query: Query) -> tuple[Tensor, Tensor]:
-    """Zero-shot's logits and the discriminant's, [V, n, C] each."""
-    gaussian = query["image"] @ params["weight"].mT + params["bias"][:, None]
-    return cosine_logits(query, params["text"], params["logit_scale"]), gaussian
+        alphas, counts, log_p = weigh(*beside_text(params, query), labels, TRIED)
+        return Found({"alpha": alphas}, counts, log_p)

@@ -3,8 +3,7 @@
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.heads.linear import pulled
-from cacheclip.kernels import cosine_cross_entropy
+from cacheclip.heads.linear import of_map, pulled
 from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods.base import Params, Reads, Setting, Settings, Trained, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
@@ -77,12 +76,7 @@ class Prolip(Trained):
 
     def grads(self, params: Params, batch: Batch) -> dict[str, Tensor | Outer]:
         """The loss's own kernel, one product, and the pull as rows of both projections."""
-        v, scale = batch.query[PICTURES], float(params["logit_scale"][0])
+        v = batch.query[PICTURES]
         y = v @ params["projection"] + params["projection_bias"][:, None]  # [V, B, D]
-        work = batch.work["loss"]
-        _, saved = cosine_cross_entropy.forward(
-            y, params["weight"][0], batch.labels, scale, wants_loss=False, work=work
-        )
-        dy = cosine_cross_entropy.backward(saved, None, scale, work=work).y
         strength = 2 * params["strength"][:, None]
-        return {"projection": pulled(Outer(v, dy), strength, params["before"])}
+        return {"projection": pulled(of_map(v, y, params, batch), strength, params["before"])}

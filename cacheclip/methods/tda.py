@@ -1,16 +1,21 @@
 """TDA: two caches of the stream itself, of the pictures that zero-shot is sure and unsure of."""
 
+from collections.abc import Iterable
+from itertools import islice
 from math import log2
 
 import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
+from cacheclip.heads.stream_cache import Passage, through
 from cacheclip.methods.base import ClosedForm, Online, Params, Reads, Setting
 from cacheclip.task import Query, Task
 
 UNSURE = 0.2, 0.5  # of the entropy in nats over log2 C, both ends excluded
 LIKELY = 0.03, 1.0  # probabilities of what an unsure picture is held to be, both ends excluded
+BETA = {"sure": "beta", "unsure": "beta_unsure"}
+AT_ONCE = 64  # pictures that go through the caches together
 
 
 class Tda(Online, ClosedForm):
@@ -46,45 +51,51 @@ class Tda(Online, ClosedForm):
         state = {"weight": text, "logit_scale": scale, **task.settings}
         for cache, size in (("sure", "kept"), ("unsure", "kept_unsure")):
             P = int(self.settings[size])
-            state[cache] = text.new_zeros(V, C, P, D)
+            state[cache] = text.new_zeros(V, C * P, D)
             state[f"{cache}_entropy"] = text.new_full((V, C, P), C)
-        state["likely"] = text.new_zeros(V, C, P, C)
+        state["likely"] = text.new_zeros(V, C * P, C)
         return state
 
     def see(self, state: Params, query: Query) -> Tensor:
         """[V, 1, C]."""
-        zero_shot = cosine_logits(query, state["weight"], state["logit_scale"])[:, 0]  # [V, C]
-        V, C = zero_shot.shape
-        x = query["image"].expand(V, 1, -1)[:, 0]  # [V, D]
-        p = zero_shot.softmax(-1)
-        entropy = -(p * zero_shot.log_softmax(-1)).sum(-1)  # [V]
-        own, share = zero_shot.argmax(-1), entropy / log2(C)
-        likely = ((p > LIKELY[0]) & (p < LIKELY[1])).to(p)
-        unsure = (share > UNSURE[0]) & (share < UNSURE[1])  # [V]
-        _enter(state, "sure", own, entropy, torch.ones_like(unsure), sure=x)
-        _enter(state, "unsure", own, entropy, unsure, unsure=x, likely=likely)
-        votes = _affinity(state, "sure", x, state["beta"]).sum(-1)  # [V, C]
-        doubts = _affinity(state, "unsure", x, state["beta_unsure"])  # [V, C, P]
-        against = torch.einsum("vcp,vcpk->vk", doubts, state["likely"])
-        gain = state["alpha"][:, None] * votes - state["alpha_unsure"][:, None] * against
-        return (zero_shot + gain)[:, None]
+        return _seen(state, query["image"].expand(len(state["weight"]), 1, -1))
+
+    def stream(self, params: Params, pictures: Iterable[Query]) -> Tensor:
+        """[V, n, C], as one picture after the other, some at once."""
+        state = dict(params)
+        images = (one["image"].expand(len(state["weight"]), 1, -1) for one in pictures)
+        parts = iter(lambda: list(islice(images, AT_ONCE)), [])
+        return torch.cat([_seen(state, torch.cat(part, 1)) for part in parts], 1)
 
 
-def _enter(
-    state: Params, cache: str, own: Tensor, entropy: Tensor, may: Tensor, **parts: Tensor
-) -> None:
-    """Pictures [V] replace, in their class, those of the largest entropy if theirs is less."""
-    held, variant = state[f"{cache}_entropy"], torch.arange(len(own), device=own.device)
-    place = held[variant, own].argmax(-1)
-    may = may & (entropy < held[variant, own, place])
-    there = variant[may], own[may], place[may]
-    held[there] = entropy[may]
-    for name, value in parts.items():
-        state[name][there] = value[may]
+def _seen(state: Params, x: Tensor) -> Tensor:
+    """Logits [V, B, C] of the stream's next pictures [V, B, D], which go into the state."""
+    zero_shot = cosine_logits(Query({"image": x}), state["weight"], state["logit_scale"])
+    p = zero_shot.softmax(-1)
+    entropy = -(p * zero_shot.log_softmax(-1)).sum(-1)  # [V, B]
+    C = zero_shot.shape[-1]
+    own, share = zero_shot.argmax(-1), entropy / log2(C)
+    unsure = (share > UNSURE[0]) & (share < UNSURE[1])
+    likely = ((p > LIKELY[0]) & (p < LIKELY[1])).to(p)  # [V, B, C]
+    sure, near = _pass(state, "sure", x, own, entropy)
+    votes = torch.zeros_like(zero_shot)
+    votes.scatter_add_(2, sure.classes[:, None].expand(near.shape), near)
+    doubted, near = _pass(state, "unsure", x, own, entropy.masked_fill(~unsure, C))
+    held = torch.cat([state["likely"], likely], 1)  # [V, K, C]
+    state["likely"] = doubted.kept(held)
+    alpha, alpha_unsure = (state[name][:, None, None] for name in ("alpha", "alpha_unsure"))
+    return zero_shot + alpha * votes - alpha_unsure * (near @ held)
 
 
-def _affinity(state: Params, cache: str, x: Tensor, beta: Tensor) -> Tensor:
-    """exp(-beta (1 - x k)) for each place [V, C, P], 0 for an empty one."""
-    near = torch.einsum("vcpd,vd->vcp", state[cache], x)
-    there = state[f"{cache}_entropy"] < state[cache].shape[1]
-    return torch.exp(-beta[:, None, None] * (1 - near)) * there
+def _pass(
+    state: Params, cache: str, x: Tensor, own: Tensor, entropy: Tensor
+) -> tuple[Passage, Tensor]:
+    """Pictures through a cache, and exp(-beta (1 - x k)) [V, B, K] of what it holds for each."""
+    held, beta = state[f"{cache}_entropy"], state[BETA[cache]][:, None, None]
+    passage = through(held, own, entropy)
+    keys = torch.cat([state[cache], x], 1)  # [V, K, D]
+    near = torch.exp(-beta * (1 - x @ keys.mT)) * passage.there
+    values = torch.cat([held.flatten(1), entropy], 1)
+    state[cache] = passage.kept(keys)
+    state[f"{cache}_entropy"] = passage.kept(values).view(held.shape)
+    return passage, near

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from cacheclip.heads.cache import cache_logits, cache_of
+from cacheclip.heads.cache import Cache, cache_logits, cache_of, zero_shot_of
 from cacheclip.heads.cache_search import RANGES, tune
 from cacheclip.methods.base import ClosedForm, Found, Params, Reads, from_zero
 from cacheclip.task import Query, Task
@@ -33,8 +33,13 @@ class TipAdapter(ClosedForm):
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
-        return cache_logits(params, query)
+        x, zero_shot = query["image"], zero_shot_of(params, query)
+        return cache_logits(x, Cache.of(params), zero_shot, params["alpha"], params["beta"])
 
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Whichever of alpha and beta is to be searched."""
-        return Found(*tune(params, query, labels, self.searched)) if self.searched else None
+        if not self.searched:
+            return None
+        x, zero_shot = query["image"], zero_shot_of(params, query)
+        alpha, beta = params["alpha"], params["beta"]
+        return Found(*tune(x, Cache.of(params), zero_shot, labels, alpha, beta, self.searched))

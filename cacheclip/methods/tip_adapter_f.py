@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from cacheclip.heads.cache import cache_grad, cache_logits, cache_of
+from cacheclip.heads.cache import Cache, cache_grad, cache_logits, cache_of, zero_shot_of
 from cacheclip.heads.cache_search import RANGES, tune
 from cacheclip.heads.cosine import mean_cross_entropy
 from cacheclip.kernels.weight_grad_update import Outer
@@ -61,17 +61,24 @@ class TipAdapterF(Trained):
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
-        return cache_logits(params, query)
+        x, zero_shot = query["image"], zero_shot_of(params, query)
+        return cache_logits(x, Cache.of(params), zero_shot, params["alpha"], params["beta"])
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """Mean cross-entropy [V]."""
-        logits = cache_logits(params, batch.query)
-        return mean_cross_entropy(logits, batch.labels, batch.weights)
+        return mean_cross_entropy(self.logits(params, batch.query), batch.labels, batch.weights)
 
     def grads(self, params: Params, batch: Batch) -> dict[str, Tensor | Outer]:
         """Two products and no gradient in memory."""
-        return {"keys": cache_grad(params, batch.query["image"], batch.labels, batch.weights)}
+        x, zero_shot = batch.query["image"], zero_shot_of(params, batch.query)
+        cache, alpha, beta = Cache.of(params), params["alpha"], params["beta"]
+        grad = cache_grad(x, cache, zero_shot, alpha, beta, batch.labels, batch.weights)
+        return {"keys": grad}
 
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Whichever of alpha and beta is to be searched."""
-        return Found(*tune(params, query, labels, self.searched)) if self.searched else None
+        if not self.searched:
+            return None
+        x, zero_shot = query["image"], zero_shot_of(params, query)
+        alpha, beta = params["alpha"], params["beta"]
+        return Found(*tune(x, Cache.of(params), zero_shot, labels, alpha, beta, self.searched))

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
+from pathlib import Path
 
 from cacheclip.errors import InputError, UsageError, instead
 from cacheclip.files import regular
@@ -11,6 +13,7 @@ from cacheclip.files.disk import digest
 from cacheclip.prompts.classnames import SHOWN, Speak, codes, letters, listed, spoken
 from cacheclip.prompts.files import read_sentences, read_templates
 from cacheclip.prompts.templates import FAMILIES, PLACEHOLDER
+from cacheclip.store.schema import SENTENCES, SHIPPED_SENTENCES
 
 
 @dataclass(frozen=True)
@@ -119,3 +122,50 @@ def prompt_set(
     sentences, notices = read_sentences(path, names, folders=folders, dataset=dataset)
     templates = () if sentences else read_templates(path, dataset=dataset)
     return PromptSet(path.name, templates, names, sentences, speak, notices)
+
+
+def sentence_set(
+    classnames: Sequence[str],
+    *,
+    told: str,
+    dataset: str = "",
+    folders: Sequence[str] = (),
+    speak: Speak = spoken,
+) -> PromptSet:
+    """Sentences that describe each class, to stand beside the prompts of templates.
+
+    Args:
+        classnames: [C] as the data spell them.
+        told: a .json file of an object {class: list of sentences}, or the name of a data set whose
+            sentences ship.
+        dataset: the data set's id.
+        folders: [C] other names of the classes, by which sentences may be found.
+        speak: how a class name is put into a sentence that has "{}".
+
+    Raises:
+        InputError: the file is missing or faulty, or some classes have no sentences.
+    """
+    names = tuple(classnames)
+    ships = told in SHIPPED_SENTENCES
+    path = _shipped(told) if ships else regular.expanded(told)
+    if not os.path.isfile(path):  # noqa: PTH113  (Path's raises)
+        raise InputError(
+            "there is no such file of sentences",
+            where=str(path.absolute()),
+            fix="check the path, then run the same command again",
+        )
+    sentences, notices = read_sentences(path, names, folders=folders, dataset=dataset)
+    if not sentences:
+        raise InputError(
+            "these are no sentences by class",
+            where=str(path),
+            fix="write JSON {class: list of sentences}, then run the same command again; "
+            "templates for all classes go with --template",
+        )
+    template = SENTENCES + (told if ships else path.name)
+    return PromptSet(template, (), names, sentences, speak, () if ships else notices)
+
+
+def _shipped(dataset: str) -> Path:
+    """The file of a data set's sentences that ships with the package."""
+    return Path(str(resources.files("cacheclip"))) / "assets" / dataset / "sentences.json"

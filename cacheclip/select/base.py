@@ -4,19 +4,20 @@ A policy says which candidates a method has, which validation pictures it may lo
 candidate wins. Nothing that a choice is handed holds a test label.
 """
 
-import importlib
 from collections.abc import Mapping
 from itertools import product
 from math import inf, log
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from cacheclip.errors import UsageError, argument, instead
+from cacheclip.errors import argument
 from cacheclip.methods.base import LOGIT_SCALE, SEARCH, TEXT_NORM, Method, Settings, Value
+from cacheclip.registry import Registry
 
 VERSION = 2  # raised whenever what policies choose changes
+POLICIES = Registry("cacheclip.select", "selection policy", besides=frozenset({"base"}))
+names = POLICIES.names  # all policies, as the command line spells them
 
 Choices = Mapping[str, tuple[Value, ...]]
 
@@ -129,22 +130,11 @@ def _apart(value: Value, constant: Value) -> float:
     return abs(log(value / constant, 2))
 
 
-def names() -> list[str]:
-    """All policies, as the command line spells them."""
-    files = Path(__file__).parent.glob("*.py")
-    return sorted(f.stem.replace("_", "-") for f in files if f.stem not in ("base", "__init__"))
-
-
 def get(name: str) -> Policy:
     """The policy of that name.
 
     Raises:
         UsageError: there is no such policy.
     """
-    if name not in names():
-        raise UsageError(
-            f"no selection policy {name!r}", where=argument("select"), fix=instead(name, names())
-        )
-    module = importlib.import_module(f"cacheclip.select.{name.replace('-', '_')}")
-    policy: Policy = module.POLICY
+    policy: Policy = POLICIES.file(name, where=argument("select")).POLICY
     return policy

@@ -18,6 +18,8 @@ from cacheclip.store.schema import (
     IMPORTED,
     KEY_FILE,
     PATCHES,
+    SENTENCES,
+    SHIPPED_SENTENCES,
     TEXT,
     TOKENS,
     TOWER,
@@ -54,6 +56,8 @@ class FeatureSet:
         texts: family of templates -> its text features of these class names.
         views: (split, layer, W) -> store of W views of each picture.
         parts: what is kept of the encoder itself.
+        sentences: features of the sentences that describe each class, of several files those
+            extracted last; None where there are none.
     """
 
     dataset: str
@@ -71,6 +75,7 @@ class FeatureSet:
     texts: Mapping[str, TextStore] = field(default_factory=dict)
     views: Mapping[tuple[str, str, int], Store] = field(default_factory=dict)
     parts: tuple[PartStore, ...] = ()
+    sentences: TextStore | None = None
 
     @property
     def name(self) -> str:
@@ -97,6 +102,18 @@ class FeatureSet:
         """What to do for text features where there are none."""
         need = "add text_features [C, D] and logit_scale to the file, then: "
         return (need if self.imported else "") + self.extract_command
+
+    @property
+    def sentences_command(self) -> str:
+        """What to do for sentences where there are none."""
+        if problem := self.problems.get((NO_SPLIT, f"{TEXT}/{SENTENCES}")):
+            return problem.fix
+        if self.imported:
+            return f"add sentence_features [C, S, D] to the file, then: {self.extract_command}"
+        if self.dataset in SHIPPED_SENTENCES:
+            return self.header.command(sentences=self.dataset)
+        command = self.header.command(sentences="FILE.json")
+        return f"write FILE.json, {{class: list of sentences}}, then: {command}"
 
     @cached_property
     def given_draws(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
@@ -214,7 +231,8 @@ class FeatureSet:
                 f"for those of the data: {repair(labels_file, command)}"
             )
         stores: list[Store | TextStore | PartStore] = [*self.images.values(), *self.views.values()]
-        for store in (*stores, *self.texts.values(), *self.parts):
+        sentences = [] if self.sentences is None else [self.sentences]
+        for store in (*stores, *self.texts.values(), *sentences, *self.parts):
             if not store.header.whole:
                 file = store.path / KEY_FILE
                 yield (

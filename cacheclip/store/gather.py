@@ -14,7 +14,7 @@ from cacheclip.store.key import key_digest, set_digest_of, store_name
 from cacheclip.store.labels import LABELS_FILE, Labels
 from cacheclip.store.parts import PartStore
 from cacheclip.store.reader import IncompleteStoreError, Store
-from cacheclip.store.schema import LAYERS, PARTS, PATCHES, TEXT
+from cacheclip.store.schema import LAYERS, PARTS, PATCHES, SENTENCES, TEXT
 from cacheclip.store.text import TextStore
 
 Problems: TypeAlias = dict[tuple[str, str], StoreError]
@@ -221,6 +221,7 @@ def _feature_set(
     ]
     text: TextStore | None = None
     families: dict[str, TextStore] = {}
+    sentences = _sentences(spoken, texts, problems)
     try:
         text, families = _texts(own.header, spoken, broken, texts, problems)
     except StoreError as error:
@@ -240,6 +241,7 @@ def _feature_set(
         texts=families,
         views=own.views,
         parts=_parts(own.header, spoken, broken, problems),
+        sentences=sentences,
     )
 
 
@@ -286,7 +288,7 @@ def _texts(
     fitting = [
         (age.get(header.digest, -1), header.digest, header, path)
         for header, path in written
-        if header.key["layer"] == TEXT
+        if header.key["layer"] == TEXT and not _of_sentences(header)
     ]
     lost: StoreError | None = None
     chosen: TextStore | None = None
@@ -308,3 +310,28 @@ def _texts(
     if chosen is None and lost is not None:  # it was whole once
         raise lost
     return chosen, families
+
+
+def _sentences(
+    written: Sequence[tuple[Header, Path]], texts: Sequence[str], problems: Problems
+) -> TextStore | None:
+    """The store of sentences extracted last; why one cannot be used goes to `problems`."""
+    age = {name: k for k, name in enumerate(texts)}
+    fitting = [
+        (age.get(header.digest, -1), header.digest, header, path)
+        for header, path in written
+        if header.key["layer"] == TEXT and _of_sentences(header)
+    ]
+    for _, _, header, path in sorted(fitting, key=lambda one: one[:2], reverse=True):
+        try:
+            return TextStore.open(path, header.home)
+        except StoreError as error:
+            problems.setdefault((NO_SPLIT, f"{TEXT}/{SENTENCES}"), error)
+            if not isinstance(error, IncompleteStoreError):
+                return None  # it was whole once: no older one takes its place
+    return None
+
+
+def _of_sentences(header: Header) -> bool:
+    """Whether a text store holds sentences of each class, and not prompts of templates."""
+    return str(header.key["text"]["template"]).startswith(SENTENCES)

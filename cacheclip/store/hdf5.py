@@ -5,6 +5,7 @@ strings are bytes and offsets, for HDF5 leaves variable-length strings unprotect
 is an error or changes nothing.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -29,10 +30,11 @@ Arrays = Mapping[str, NDArray[Any]]
 _LIBVER = ("v110", "v110")
 _CHUNK_BYTES = 1 << 20
 _SYSTEM_SAID = re.compile(r"\berrno = (\d+)")
-_DAMAGE = (
-    *(OSError, RuntimeError, KeyError, ValueError),
-    *(TypeError, AttributeError, OverflowError, MemoryError),
-)
+_H5PY = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
+
+
+class ContentError(Exception):
+    """A file does not hold what it should; `checked` says which, and what makes it anew."""
 
 
 def file_image(arrays: Arrays, attributes: Mapping[str, int | str]) -> bytes:
@@ -74,14 +76,24 @@ def packed(name: str, texts: Iterable[str]) -> dict[str, NDArray[Any]]:
 
 
 def unpacked(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
-    """The texts that `packed` took."""
+    """The texts that `packed` took.
+
+    Raises:
+        ContentError: they are no texts.
+    """
     data = blob.tobytes()
-    return [data[a:b].decode() for a, b in pairwise(offsets.data)]
+    try:
+        return [data[a:b].decode() for a, b in pairwise(offsets.data)]
+    except UnicodeDecodeError as error:
+        raise ContentError(str(error)) from error
 
 
 @contextmanager
 def checked(path: Path, command: str) -> Iterator[h5py.File]:
-    """Open a published file for reading; whatever HDF5 finds wrong with it names the file.
+    """Open a published file for reading, by the functions of this module.
+
+    What they find wrong, and a `ContentError` of whoever reads, becomes an error that names the
+    file. Any other exception of the block says nothing of the file and passes.
 
     Args:
         path: the file.
@@ -89,22 +101,58 @@ def checked(path: Path, command: str) -> Iterator[h5py.File]:
 
     Raises:
         DamagedError: the file is damaged.
-        RefusedError: the system does not give it; it may be well.
+        RefusedError: the system does not give it, or has no memory for it; it may be well.
         StoreError: it is missing.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("not a regular file")  # opening a pipe would never end
-        # Nothing under a final name is ever written to, so no lock is needed; without the chunk
-        # cache, bytes go straight into the caller's array, which halves the time.
-        with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
+        file = _opened(path)
+        try:
             yield file
-    except FileNotFoundError:
-        raise StoreError("a file of this store is missing", where=str(path), fix=command) from None
-    except _DAMAGE as error:
-        if (number := _errno(error)) is not None:
-            raise unreadable(OSError(number, os.strerror(number)), path) from error
+        finally:
+            _close(file)
+    except _RefusedError as refusal:
+        if refusal.number == errno.ENOENT:
+            what = "a file of this store is missing"
+            raise StoreError(what, where=str(path), fix=command) from None
+        said = OSError(refusal.number, os.strerror(refusal.number))
+        raise unreadable(said, path) from refusal
+    except ContentError as error:
         raise damaged(path, str(error), command) from error
+
+
+class _RefusedError(Exception):
+    """The number with which the system refused a call of h5py."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _h5py() -> Iterator[None]:
+    """Tell what is wrong with a file from what the system refuses, around calls of h5py alone."""
+    try:
+        yield
+    except MemoryError as error:
+        raise _RefusedError(errno.ENOMEM) from error
+    except _H5PY as error:
+        if (number := _errno(error)) is not None:
+            raise _RefusedError(number) from error
+        raise ContentError(str(error)) from error
+
+
+@_h5py()
+def _opened(path: Path) -> h5py.File:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ContentError("not a regular file")  # opening a pipe would never end
+    # Nothing under a final name is ever written to, so no lock is needed; without the chunk
+    # cache, bytes go straight into the caller's array, which halves the time.
+    return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+
+
+@_h5py()
+def _close(file: h5py.File) -> None:
+    file.close()
 
 
 def _errno(error: Exception) -> int | None:
@@ -128,37 +176,40 @@ def damaged(path: Path, why: str, command: str) -> DamagedError:
     )
 
 
+@_h5py()
 def read(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """A whole data set, which must have this type and shape (-1: any length).
 
     Raises:
-        ValueError: it has not.
+        ContentError: it has not.
     """
     data = expected(file, name, dtype, shape)
     return np.asarray(data[()])
 
 
+@_h5py()
 def read_all(file: h5py.File) -> dict[str, NDArray[Any]]:
     """Every data set of a file.
 
     Raises:
-        ValueError: there is something else in it.
+        ContentError: there is something else in it.
     """
     return {name: np.asarray(_own(file, name)[()]) for name in file}
 
 
+@_h5py()
 def expected(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...]) -> h5py.Dataset:
     """A data set, unread, which must have this type and shape (-1: any length).
 
     Raises:
-        ValueError: it has not, or is not wholly in the file.
+        ContentError: it has not, or is not wholly in the file.
     """
     data = _own(file, name)
     same = len(data.shape) == len(shape) and all(
         want in (-1, have) for want, have in zip(shape, data.shape, strict=True)
     )
     if data.dtype != np.dtype(dtype) or not same:
-        raise ValueError(f"{name} is {data.dtype} {data.shape}, not {dtype} {shape}")
+        raise ContentError(f"{name} is {data.dtype} {data.shape}, not {dtype} {shape}")
     return data
 
 
@@ -169,19 +220,37 @@ def _own(file: h5py.File, name: str) -> h5py.Dataset:
     and what was never written reads as zeros.
     """
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is missing, or a link")
+        raise ContentError(f"{name} is missing, or a link")
     data = file[name]
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
-        raise ValueError(f"{name} does not lie in this file")
+        raise ContentError(f"{name} does not lie in this file")
     if not data.fletcher32 or data.compression is not None:
-        raise ValueError(f"{name} is not stored as it was written")
+        raise ContentError(f"{name} is not stored as it was written")
     if not data.nbytes <= data.id.get_storage_size() <= file.id.get_filesize():
-        raise ValueError(f"{name} is declared larger than it is")
+        raise ContentError(f"{name} is declared larger than it is")
     return data
 
 
+@_h5py()
+def has(file: h5py.File, name: str) -> bool:
+    """Whether there is something of this name."""
+    return file.get(name, getlink=True) is not None
+
+
+@_h5py()
+def read_into(buffer: NDArray[Any], data: h5py.Dataset, rows: Iterable[slice]) -> None:
+    """Read these rows of a data set to the same rows of a buffer."""
+    for part in rows:
+        data.read_direct(buffer, part, part)
+
+
+@_h5py()
 def attribute(file: h5py.File, name: str) -> int | str:
-    """A number or text that `file_image` was given."""
+    """A number or text that `file_image` was given.
+
+    Raises:
+        ContentError: there is none.
+    """
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else int(value)
 

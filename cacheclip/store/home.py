@@ -224,6 +224,7 @@ class Home:
         set_digest: str,
         text_digest: str | None,
         root: Path | None,
+        sentences_digest: str | None = None,
     ) -> None:
         """Note that these features were asked for last, even if nothing had to be encoded.
 
@@ -234,6 +235,7 @@ class Home:
             set_digest: of the feature set.
             text_digest: of its text store.
             root: where the pictures lay.
+            sentences_digest: of its text store of sentences, where some were asked for.
         """
         line = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -243,6 +245,7 @@ class Home:
             "set": set_digest,
             "text": text_digest,
             "root": None if root is None else str(root),
+            **({"sentences": sentences_digest} if sentences_digest else {}),
         }
         append_line(self._log, canonical_json(sealed(line)))
 
@@ -332,7 +335,9 @@ class Home:
         texts: dict[str, list[str]] = {}
         log = self.extractions()
         for line in log:
-            texts.setdefault(line["set"], []).append(line["text"])
+            own = texts.setdefault(line["set"], [])
+            sentences = line.get("sentences")
+            own += [*([sentences] if isinstance(sentences, str) else []), line["text"]]
         found: list[Candidate] = []
         for dataset in datasets:
             folder = self.dataset_folder(dataset)

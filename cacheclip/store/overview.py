@@ -11,7 +11,7 @@ from cacheclip.store.schema import LAYERS, PARTS, SPLITS, TEXT
 
 HEADERS = ("data set", "encoder", "/".join(SPLITS), "layers", "MB", "state")
 
-KINDS = (*LAYERS, *(layer + VIEWS for layer in LAYERS), TEXT, *PARTS)
+KINDS = (*LAYERS, *(layer + VIEWS for layer in LAYERS), TEXT, "sentences", *PARTS)
 
 
 @dataclass(frozen=True)

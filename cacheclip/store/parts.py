@@ -62,9 +62,9 @@ class PartStore(OneFileStore[PartsRecord]):
         with hdf5.checked(path, self.header.extract_command) as file:
             arrays = hdf5.read_all(file)
             if hdf5.content_sha256(arrays) != self.record.content_sha256:
-                raise ValueError("it is not the file of the record")
+                raise hdf5.ContentError("it is not the file of the record")
             if sorted(arrays) != sorted(self.names):
-                raise ValueError("its arrays are not those of the key")
+                raise hdf5.ContentError("its arrays are not those of the key")
         return {
             name: array.astype(np.float32) if array.dtype == np.float16 else array
             for name, array in arrays.items()

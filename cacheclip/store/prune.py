@@ -80,8 +80,8 @@ def _notes(home: Home, gone: set[Path]) -> Iterator[Part]:
     for file in sorted((home.root / "memo").glob("*.json")):
         try:
             note = read_json(file)
-            stores = (*note["stores"], *note["parts"], note["text"])
-            places = [home.root / place for place in stores]
+            stores = [*note["stores"], *note["parts"], note["text"], note.get("sentences")]
+            places = [home.root / place for place in stores if place is not None]
         except (OSError, StoreError, KeyError, TypeError):
             places = []
         if not places or any(place in gone or not place.exists() for place in places):

@@ -186,7 +186,7 @@ class Store(Keyed):
             ids, stamps = self._ids(file), self._stamps(file)
             wanted = self.key["data"]["files_sha256"]
             if (None if stamps is None else files_sha256(ids, stamps)) != wanted:
-                raise ValueError("its stamps are not those of the key")
+                raise hdf5.ContentError("its stamps are not those of the key")
 
     def failures(self) -> list[Failure]:
         """The rows that have no vector, and why.
@@ -267,17 +267,17 @@ class Store(Keyed):
     def _ids_file(self) -> Iterator[h5py.File]:
         with hdf5.checked(self._ids_path(), self.extract_command) as file:
             if hdf5.attribute(file, "key_digest") != self.digest:
-                raise ValueError("it is of another store")
+                raise hdf5.ContentError("it is of another store")
             yield file
 
     def _ids(self, file: h5py.File) -> list[str]:
         ids = shard.read_texts(file, "id", self.rows)
         if samples_sha256(ids) != self.key["data"]["samples_sha256"]:
-            raise ValueError("its ids are not those of the key")
+            raise hdf5.ContentError("its ids are not those of the key")
         return ids
 
     def _stamps(self, file: h5py.File) -> list[str] | None:
-        return shard.read_texts(file, "stamp", self.rows) if "stamp_off" in file else None
+        return shard.read_texts(file, "stamp", self.rows) if hdf5.has(file, "stamp_off") else None
 
     def _ids_path(self) -> Path:
         path = self.path / IDS_FILE

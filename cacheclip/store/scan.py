@@ -13,7 +13,7 @@ from cacheclip.store.header import Header, header_there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import set_digest_of
 from cacheclip.store.plan import read_plan
-from cacheclip.store.schema import DONE_FILE, DONE_FOLDER
+from cacheclip.store.schema import DONE_FILE, DONE_FOLDER, SENTENCES
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Found:
 
     @property
     def kind(self) -> str:
-        """The layer, or `LAYER/views`."""
+        """The layer, or `LAYER/views`, or `sentences` for the text that is no prompts."""
+        if str(self.key.get("text", {}).get("template", "")).startswith(SENTENCES):
+            return "sentences"
         return self.layer if self.views is None else self.layer + VIEWS
 
     @property

@@ -142,10 +142,15 @@ def verified(
         arrays = hdf5.read_all(file)
         content = hdf5.content_sha256(arrays)
         check_header(file, spec, key_digest, content)
-        if hdf5.unpacked(arrays["id_blob"], arrays["id_off"]) != list(ids):
-            raise ValueError("its sample ids are not the plan's")
-        failed = int((~good_rows(arrays["norm"], arrays["ok"], spec.first)).sum())
-        dim = arrays["features"].shape[1]
+        if read_texts(file, "id", spec.rows) != list(ids):
+            raise hdf5.ContentError("its sample ids are not the plan's")
+        norm = hdf5.read(file, "norm", "float32", (spec.rows,))
+        ok = hdf5.read(file, "ok", "uint8", (spec.rows,))
+        failed = int((~good_rows(norm, ok, spec.first)).sum())
+        features = arrays.get("features")
+        if features is None or features.ndim != 2:
+            raise hdf5.ContentError("it holds no vectors")
+        dim = features.shape[1]
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     return ShardRecord(spec.id, spec.first, spec.rows, dim, failed, len(data), sha256, content)
@@ -157,7 +162,7 @@ def check_header(
     """Hold the file's attributes against what it should be.
 
     Raises:
-        ValueError: it is another file.
+        ContentError: it is another file.
     """
     wanted: dict[str, int | str] = {
         "format": FORMAT,
@@ -170,7 +175,7 @@ def check_header(
     for name, value in wanted.items():
         found = hdf5.attribute(file, name)
         if found != value:
-            raise ValueError(f"its {name} is {found}, not {value}")
+            raise hdf5.ContentError(f"its {name} is {found}, not {value}")
 
 
 def read_rows(
@@ -195,19 +200,18 @@ def read_rows(
         normalize: divide each by its norm, recomputed from the stored vector.
 
     Raises:
-        ValueError: the file holds something else.
+        ContentError: the file holds something else.
     """
     n, dim = record.rows, record.dim
     norm = hdf5.read(file, "norm", "float32", (n,))
     ok = good_rows(norm, hdf5.read(file, "ok", "uint8", (n,)), record.first)
     row = hdf5.read(file, "row", "int64", (n,))
     if (row != np.arange(record.first, record.first + n)).any():
-        raise ValueError("its rows are not in the plan's order")
+        raise hdf5.ContentError("its rows are not in the plan's order")
     if n - ok.sum() != record.failed:
-        raise ValueError(f"{n - ok.sum()} of its rows failed, not {record.failed}")
+        raise hdf5.ContentError(f"{n - ok.sum()} of its rows failed, not {record.failed}")
     stored = hdf5.expected(file, "features", buffer.dtype.str, (n, dim))
-    for part in _chunks_of(rows, stored.chunks[0], n):
-        stored.read_direct(buffer, part, part)
+    hdf5.read_into(buffer, stored, _chunks_of(rows, stored.chunks[0], n))
     for start in range(0, len(rows), BLOCK):
         block = out[start : start + BLOCK]
         here = rows[start : start + BLOCK]
@@ -220,7 +224,9 @@ def read_rows(
             differs = ~(np.abs(length - wanted) <= NORM_TOLERANCE * wanted)
         if differs.any():
             bad = record.first + int(here[np.argmax(differs)])
-            raise ValueError(f"the vector of row {bad} does not have the norm it was stored with")
+            raise hdf5.ContentError(
+                f"the vector of row {bad} does not have the norm it was stored with"
+            )
         if normalize:
             length[~ok[here]] = 1
             block /= length[:, None]
@@ -243,12 +249,12 @@ def good_rows(norm: NDArray[np.float32], ok: NDArray[np.uint8], first: int) -> N
         first: position in the store of the first row.
 
     Raises:
-        ValueError: one is called good and has none, or the other way round.
+        ContentError: one is called good and has none, or the other way round.
     """
     has = np.isfinite(norm) & (norm > 0)
     wrong = np.where(ok == 1, ~has, (ok != 0) | (norm != 0))
     if wrong.any():
-        raise ValueError(f"row {first + int(np.argmax(wrong))} is marked for what it is not")
+        raise hdf5.ContentError(f"row {first + int(np.argmax(wrong))} is marked for what it is not")
     return has
 
 
@@ -256,7 +262,7 @@ def read_failures(file: h5py.File, record: ShardRecord) -> list[Failure]:
     """The failed rows of a shard.
 
     Raises:
-        ValueError: the file holds something else.
+        ContentError: the file holds something else.
     """
     if not record.failed:
         return []
@@ -271,7 +277,7 @@ def read_texts(file: h5py.File, name: str, count: int) -> list[str]:
     """The texts that `hdf5.packed` made two data sets of.
 
     Raises:
-        ValueError: the file holds something else.
+        ContentError: the file holds something else.
     """
     offsets = hdf5.read(file, f"{name}_off", "int64", (count + 1,))
     return hdf5.unpacked(hdf5.read(file, f"{name}_blob", "uint8", (-1,)), offsets)

@@ -92,6 +92,14 @@ class About(Protocol):
         """Text features; None where there are none."""
 
     @property
+    def sentences(self) -> Text | None:
+        """Features of the sentences that describe each class; None where there are none."""
+
+    @property
+    def sentences_command(self) -> str:
+        """What to do for sentences where there are none."""
+
+    @property
     def own(self) -> bool:
         """Whether these are a user's pictures or arrays, and no data set of the field."""
 

@@ -84,20 +84,20 @@ class TextStore(OneFileStore[TextRecord]):
         classes, width, dim = self.record.classes, self.record.prompts, self.record.dim
         with hdf5.checked(path, self.header.extract_command) as file:
             if hdf5.attribute(file, "content_sha256") != self.record.content_sha256:
-                raise ValueError("it is not the file of the record")
+                raise hdf5.ContentError("it is not the file of the record")
             dtype = self.key["store"]["dtype"]
             features = hdf5.read(file, "features", dtype, (classes, width, dim))
             raw = features.astype(np.float32)
             norm = hdf5.read(file, "norm", "float32", (classes, width))
             length = shard.lengths(raw.reshape(-1, dim)).reshape(classes, width)
             if not (np.abs(length - norm) <= NORM_TOLERANCE * norm).all():
-                raise ValueError("a vector does not have the norm it was stored with")
+                raise hdf5.ContentError("a vector does not have the norm it was stored with")
             classnames = shard.read_texts(file, "class", classes)
             texts = shard.read_texts(file, "prompt", classes * width)
             if digest(classnames) != self.key["text"]["classnames_sha256"]:
-                raise ValueError("its class names are not those of the key")
+                raise hdf5.ContentError("its class names are not those of the key")
             if (norm.reshape(-1)[[bool(text) for text in texts]] <= 0).any():
-                raise ValueError("a prompt has no vector")
+                raise hdf5.ContentError("a prompt has no vector")
         rows = [texts[c * width : (c + 1) * width] for c in range(classes)]
         return raw, classnames, [[text for text in row if text] for row in rows]
 

@@ -102,7 +102,7 @@ class Comparison:
         reused: how many rows were there already.
         choices: method -> the settings that were given.
         draws: shots -> the draws of its seeds.
-        notices: what there is to know of the draws and of the log, a line each.
+        notices: what there is to know of the draws, the text and the log, a line each.
     """
 
     def __init__(self, request: Request, features: Source, results: Rooted | None = None) -> None:
@@ -121,6 +121,7 @@ class Comparison:
         self.draws = {block.shots: list(_drawn(block)) for block in self.blocks}
         self.shortages = _shortages([p.cell.draw for p in every])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
+        self.notices += self.data.texts.notices([block.method for block in self.blocks])
         self._anew = request.calibrate_anew
         self._skips = request.on_existing == "skip"
         there: Mapping[str, Row] = {}
@@ -280,7 +281,7 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
     """The norm that constants follow; text is not read where no method has such constants."""
     follows = any(method().reads.raw_text for method in chosen)
-    return data.text_norm if follows else TEXT_NORM
+    return data.texts.norm if follows else TEXT_NORM
 
 
 def _untestable(data: SetData) -> StoreError:

@@ -16,14 +16,15 @@ from cacheclip.draws import Draw, Fewer, Pool, Shots
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import ProtocolError, StoreError
 from cacheclip.files.disk import digest
-from cacheclip.methods.base import TEXT_NORM, Method, Reads, Settings
+from cacheclip.methods.base import Method, Reads, Settings
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.source import About, Source, store_layer
 from cacheclip.study.layers import Layers
 from cacheclip.study.supports import Supports
-from cacheclip.task import Query, Task, class_text
+from cacheclip.study.texts import TOKENS, Texts
+from cacheclip.task import Query, Task
 
-TEST, IMAGE, TOKENS = "test", "image", "tokens"
+TEST, IMAGE = "test", "image"
 
 
 class SetData:
@@ -40,6 +41,7 @@ class SetData:
         self.device = device
         self.limit = limit  # working memory in bytes
         self.supports = Supports(source, self.pool, self._failed_rows)
+        self.texts = Texts(source, device)
         self._layers = Layers(source)
         self._good: dict[str, tuple[Sequence[int], list[str]]] = {}
         self._failed: dict[str, frozenset[int]] = {}
@@ -73,14 +75,6 @@ class SetData:
         return bool(self.test_ids)
 
     @cached_property
-    def text_norm(self) -> float:
-        """The mean norm of the classes' raw text; the published one where there is no text."""
-        if self.features.text is None:
-            return TEXT_NORM
-        raw = class_text(self._per_prompt, ["raw-mean"])["raw-mean"]
-        return float(f"{raw.norm(dim=-1).mean():.4g}")
-
-    @cached_property
     def test_id(self) -> str:
         """Hash of the ordered ids of the good test pictures."""
         return digest(self.test_ids)[:16]
@@ -100,16 +94,6 @@ class SetData:
         query = self.test_query(method)
         parts = [x[0].argmax(-1) for _, _, x in logits_in_parts(method, params, query, self.limit)]
         return torch.cat(parts).cpu().numpy().astype(class_type(len(self.classnames)))
-
-    @cached_property
-    def _per_prompt(self) -> Tensor:
-        if self.features.text is None:
-            raise StoreError(
-                "this feature set has no text features",
-                where=f"data set {self.features.dataset}",
-                fix=self.features.text_command,
-            )
-        return torch.from_numpy(self.features.text.load()).to(self.device)
 
     def good_rows(self, split: str) -> Sequence[int]:
         """The rows of a split whose pictures could be encoded."""
@@ -222,13 +206,13 @@ class SetData:
                 self._source.part_store(part)
         except StoreError as error:
             return error
-        return None
+        return self.texts.lacking(reads)
 
     def _text(self, reads: Reads) -> dict[str, Tensor]:
         """The text ensembles, and the class names as tokens, that are read."""
-        named = [ensemble for ensemble in reads.text if ensemble != TOKENS]
-        text = class_text(self._per_prompt, named) if named else {}
-        return text | {name: self._part(name) for name in reads.text if name == TOKENS}
+        return {
+            name: self._part(name) if name == TOKENS else self.texts.of(name) for name in reads.text
+        }
 
     def _encoder(self, reads: Reads) -> dict[str, Any]:
         """The frozen parts of the encoder that are read."""
@@ -293,8 +277,7 @@ class SetData:
             for split in sorted(splits)
             for layer in sorted({store_layer(name) for name in _layers_read(reads, split)})
         }
-        if set(reads.text) - {TOKENS} and self.features.text is not None:
-            read["text"] = self.features.text.digest
+        read |= self.texts.stores(reads)
         return read | {name: self._source.part_store(name).digest for name in _parts_read(reads)}
 
     def _good_rows(self, split: str) -> tuple[Sequence[int], list[str]]:

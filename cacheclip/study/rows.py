@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cacheclip import __version__
 from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
 from cacheclip.engine.watch import STOPPED
 from cacheclip.files.disk import digest
-from cacheclip.methods.base import Reads, Trained
+from cacheclip.methods.base import Trained
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
@@ -24,6 +23,7 @@ from cacheclip.study.plan import Block, Cell
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 from cacheclip.study.supports import RANKED
+from cacheclip.version import __version__
 
 # What a row says of its run before there was one.
 NOT_RUN: Mapping[str, Any] = {
@@ -48,7 +48,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     chooses = block.policy.selects
     return Row(
         **_of_data(data),
-        template=_template(reads, data),
+        template=data.texts.template(reads),
         method=block.method.name,
         method_version=block.method.version,
         recipe=block.recipe,
@@ -69,7 +69,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         version=__version__,
         fewer="keep" if drawn and drawn.short else "error",
         choice_version=policies.VERSION if chooses else 1,
-        text_norm=data.text_norm if reads.raw_text else None,
+        text_norm=data.texts.norm if reads.raw_text else None,
         setting=block.method.setting,
         constants=None if chooses else cell.untouched,
     )
@@ -163,7 +163,7 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
         preprocess=dict(features.preprocess),
         provenance={
             "dataset": features.dataset,
-            "template": _template(winner.method.reads, data),
+            "template": data.texts.template(winner.method.reads),
             "shots": block.shots,
             "seed": outcome.cell.seed,
             "init_seed": outcome.cell.seed if issubclass(block.method, Trained) else None,
@@ -183,12 +183,6 @@ def _splits_read(block: Block, data: SetData) -> list[str]:
     if block.method.learns == "nothing":
         return []
     return ["train", "val"] if block.policy.selects and data.pool("val").ids else ["train"]
-
-
-def _template(reads: Reads, data: SetData) -> str:
-    """The prompt family, where the method reads text."""
-    text = data.features.text
-    return text.template if text and reads.text else ""
 
 
 def _curve(outcome: Outcome, n_val: int) -> list[dict[str, object]]:

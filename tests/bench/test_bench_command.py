@@ -82,7 +82,7 @@ def test_the_script_for_gpus_refuses_a_machine_without_one() -> None:
 
 def test_help_names_every_suite() -> None:
     shown = CliRunner().invoke(cacheclip, ["bench", "--help"]).output
-    for suite in SUITES:
+    for suite in SUITES.names():
         assert f"\n  {suite} " in shown
 
 

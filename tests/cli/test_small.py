@@ -192,7 +192,7 @@ def test_methods_lists_all_and_shows_the_settings_of_one(cli: Cli) -> None:
     assert set(shown["recipes"]) == {"as-code", "as-paper"}
     assert "from 0 to 1, learned" in cli(["methods", "clip-adapter"]).out
     for command in ("fit", "compare"):
-        shown = " ".join(cli([command, "--help"]).out.split())
+        shown = " ".join(cli([command, "--help"]).out.split()).replace("- ", "-")
         assert "linear-probe" in shown
         assert "cacheclip methods" in shown
 

@@ -5,6 +5,7 @@ import builtins
 import fcntl
 import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,14 @@ class Machine:
     Attributes:
         root: the folder.
         struck: the path of the call that failed, "" before it came.
+        ways: kind -> how each call of it was come to, as lines of the program; see `note`.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = str(root)
         self.struck = ""
+        self.ways: dict[str, list[tuple[str, ...]]] = {}
+        self._notes = False
         self._kind, self._left, self._errno = "", 0, 0
         self._then = 0  # what the call after a short write fails with
         self._files: dict[int, str] = {}
@@ -46,7 +50,12 @@ class Machine:
 
     def disarm(self) -> None:
         """Let everything go well."""
-        self._kind, self._then = "", 0
+        self._kind, self._then, self._notes = "", 0, False
+
+    def note(self) -> None:
+        """Let everything go well, and keep how each call is come to."""
+        self.disarm()
+        self._notes, self.ways = True, {}
 
     def count(self, kind: str, path: object) -> None:
         """One call; the n-th is an error."""
@@ -134,12 +143,24 @@ class Machine:
         return opened
 
     def _comes(self, kind: str, path: object) -> bool:
+        if self._notes:
+            self.ways.setdefault(kind, []).append(lines_above())
         if kind != self._kind:
             return False
         self._left -= 1
         if self._left == 0:
             self.struck = str(path)
         return self._left == 0
+
+
+def lines_above() -> tuple[str, ...]:
+    """The lines of the program that are being run, the innermost first."""
+    lines, frame = [], sys._getframe(1)
+    while frame.f_back:
+        frame = frame.f_back
+        if "/cacheclip/" in frame.f_code.co_filename:
+            lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+    return tuple(lines)
 
 
 class Sums:

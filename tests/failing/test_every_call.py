@@ -1,6 +1,7 @@
-"""Every call that can fail does, once: three lines, nothing lost, and the next run is right.
+"""Every line whose call can fail does, once: three lines, nothing lost, and the next run is right.
 
-The errors take turns; `python -m tests.failing.trials --all` fails each call with each of them.
+Of a loop's calls the first fails, and errors take turns: `python -m tests.failing.trials --all`
+fails each call with each error.
 """
 
 import pytest

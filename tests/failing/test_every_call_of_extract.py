@@ -1,6 +1,7 @@
 """The same of `extract`, which takes as long as all others together, in a file of its own.
 
-The errors take turns; `python -m tests.failing.trials --all` fails each call with each of them.
+Of a loop's calls the first fails, and errors take turns: `python -m tests.failing.trials --all`
+fails each call with each error.
 """
 
 import pytest

@@ -2,7 +2,8 @@
 
     python -m tests.failing.trials --all
 
-fails each call with every error; without --all they take turns. Commands may be named.
+fails each call with every error. Without --all errors take turns, and of the calls that are come to
+by the same lines, as those of a loop are, the first fails. Commands may be named.
 """
 
 import argparse
@@ -140,6 +141,7 @@ class World:
         self._is_of = ""
         self._prepared: dict[str, tuple[int, int]] = {}
         self.references: dict[str, tuple[dict[str, Any], Any]] = {}  # what an unharmed run leaves
+        self.first: dict[str, dict[str, set[int]]] = {}  # its calls that other lines come to
         self.went_on: set[str] = set()  # states from which the next run was right
 
     def prepare(self, command: str) -> None:
@@ -238,12 +240,18 @@ def faults(machine: Machine, world: World, command: str, kind: str, *, every: bo
     """What goes wrong where each call of a kind fails, in a run of its own."""
     if command not in world.references:
         world.prepare(command)
+        machine.note()
         answer = run(world.commands[command])
+        machine.disarm()
         assert answer.code == 0, answer
+        world.first[command] = {
+            name: {ways.index(way) + 1 for way in ways} for name, ways in machine.ways.items()
+        }
         world.references[command] = world.holds(), lasting(json.loads(answer.out))
     turn = KINDS.index(kind) + len(command)
     wrong = []
-    for nth in range(1, 10_000):
+    calls = range(1, 10_000) if every else sorted(world.first[command].get(kind, ()))
+    for nth in calls:
         turns = range(len(ERRNOS)) if every else [(nth + turn) % len(ERRNOS)]
         found = [fail_once(machine, world, command, kind, nth, ERRNOS[k]) for k in turns]
         if found[0] == "done":

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from cacheclip.heads import cache_search
 from cacheclip.heads.breakpoints import MOST
-from cacheclip.heads.cache import cache_logits
-from cacheclip.heads.cache_search import GRID, Betas, search, tune
+from cacheclip.heads.cache import Cache, cache_logits, zero_shot_of
+from cacheclip.heads.cache_search import GRID, Betas, Points, search, tune
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.task import Query, unit
 
@@ -41,14 +41,20 @@ def pictures(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 
 def at(params: dict[str, Tensor], x: Tensor, alpha: float, beta: float) -> Tensor:
     point = {"alpha": torch.tensor([alpha]).to(x), "beta": torch.tensor([beta]).to(x)}
-    return cache_logits(params | point, Query({"image": x}))[0]
+    zero_shot = zero_shot_of(params, Query({"image": x}))
+    return cache_logits(x, Cache.of(params), zero_shot, point["alpha"], point["beta"])[0]
+
+
+def tuned(params: dict[str, Tensor], x: Tensor, labels: Tensor, wanted: list[str]) -> Points:
+    zero_shot = zero_shot_of(params, Query({"image": x}))
+    return tune(x, Cache.of(params), zero_shot, labels, params["alpha"], params["beta"], wanted)
 
 
 def searched(
     params: dict[str, Tensor], x: Tensor, labels: Tensor, alpha: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     zero_shot = at(params, x, 0.0, 1.0)
-    return search(x, params["keys"][0], params["labels"][0], zero_shot, labels, GRID, alpha)
+    return search(x, Cache.of(params).variant(0), zero_shot, labels, GRID, alpha)
 
 
 @pytest.mark.parametrize("counts", [[1] * C, [4] * C, [3, 1, 4, 2, 2], [2, 0, 3, 1, 5]])
@@ -91,7 +97,7 @@ def test_zero_shot_and_the_constants_come_first_and_points_are_what_the_logits_s
     dtype: torch.dtype,
 ) -> None:
     params, (x, labels) = cache([4] * C, dtype), pictures(dtype)
-    settings, counts, log_p = tune(params, Query({"image": x}), labels, ["alpha", "beta"])
+    settings, counts, log_p = tuned(params, x, labels, ["alpha", "beta"])
     assert settings["alpha"][0, :2].tolist() == [0.0, 1.5]
     assert settings["beta"][0, :2].tolist() == [5.5, 5.5]
     assert (settings["beta"][0, 2:].diff() > 0).all()
@@ -107,7 +113,7 @@ def test_zero_shot_and_the_constants_come_first_and_points_are_what_the_logits_s
 
 def test_points_that_hits_rule_out_are_not_judged() -> None:
     params, (x, labels) = cache([4] * C), pictures()
-    _, counts, log_p = tune(params, Query({"image": x}), labels, ["alpha", "beta"])
+    _, counts, log_p = tuned(params, x, labels, ["alpha", "beta"])
     best = int(counts[0, 2:].max())
     error = (best * (1 - best / N)) ** 0.5
     ruled_out = ~log_p[0, 2:].isfinite().all(-1)
@@ -119,7 +125,7 @@ def test_one_beta_with_its_own_best_alpha(beta: float) -> None:
     """At beta 0 an empty slot must still not vote."""
     params, (x, labels) = cache([3, 1, 4, 2, 2]), pictures()
     params["beta"][:] = beta
-    settings, counts, _ = tune(params, Query({"image": x}), labels, ["alpha"])
+    settings, counts, _ = tuned(params, x, labels, ["alpha"])
     assert list(settings) == ["alpha"]
     assert counts.shape == (1, 3)
     tried = [int((at(params, x, a, beta).argmax(-1) == labels).sum()) for a in ALPHAS]

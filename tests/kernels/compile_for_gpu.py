@@ -1,10 +1,11 @@
-"""Compiles every kernel in every launch setting for a GPU that need not be there.
+"""Compiles every kernel for a GPU that need not be there.
 
-    python compile_for_gpu.py CAPABILITY DTYPE...
+    python compile_for_gpu.py CAPABILITY DTYPE... [--all]
 
-Run without TRITON_INTERPRET. The ops run on CPU tensors of real shapes, but instead of launching,
-each kernel is compiled for the arguments it was given, as the JIT would specialise them. One JSON
-line each: kernel, dtype, setting, registers, stack bytes, shared bytes, tensor-core products.
+Without --all the largest launch setting of each kernel stands for the others. Run without
+TRITON_INTERPRET. The ops run on CPU tensors of real shapes, but instead of launching, each kernel
+is compiled for the arguments it was given, as the JIT would specialise them. One JSON line each:
+kernel, dtype, setting, registers, stack bytes, shared bytes, tensor-core products.
 """
 
 import json
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,13 @@ POINTERS = {
 Job = tuple[Any, dict[str, Any], launch.Setting]
 
 
-def record(act: Callable[[], object]) -> list[Job]:
-    """The launches that `act` asks for, in each of their settings or in the first."""
+def record(act: Callable[[], object], *, every: bool) -> list[Job]:
+    """The launches that `act` asks for, in every setting or in the largest."""
     jobs: list[Job] = []
 
     def run(kernel: Any, grid: Any, arguments: Any, settings: Any, trial: Any = None) -> None:
-        kept = settings[:1] if shown_by_another(arguments) else settings
+        one = not every or shown_by_another(arguments)
+        kept = [max(settings, key=size)] if one else settings
         jobs.extend((kernel, arguments, setting) for setting in kept)
 
     launch.run, launch.uses_triton = run, lambda x: True
@@ -52,15 +55,18 @@ def record(act: Callable[[], object]) -> list[Job]:
     return jobs
 
 
+def size(setting: launch.Setting) -> int:
+    """What a setting holds at a time, in numbers."""
+    return prod(setting.blocks.values()) * setting.stages
+
+
 def shown_by_another(arguments: dict[str, Any]) -> bool:
     """Whether one setting is enough, since another compilation shows how all of them fit.
 
-    float16 differs from bfloat16 by one mnemonic, and the ends of the other optimizers from that of
-    AdamW, which holds the most, by a few lines; a gradient that reads an anchor holds more.
+    The ends of the other optimizers differ from that of AdamW, which holds the most, by a few
+    lines; a gradient that reads an anchor holds more.
     """
-    half = any(isinstance(a, Tensor) and a.dtype == torch.float16 for a in arguments.values())
-    lighter = arguments.get("OPTIMIZER", "adamw") != "adamw" and not arguments.get("PULL")
-    return half or lighter
+    return arguments.get("OPTIMIZER", "adamw") != "adamw" and not arguments.get("PULL")
 
 
 def source(kernel: Any, arguments: dict[str, Any]) -> ASTSource:
@@ -163,15 +169,15 @@ def ops(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
 
 
 def main() -> None:
-    capability = int(sys.argv[1])
+    capability, *names = (name for name in sys.argv[1:] if name != "--all")
     seen: set[tuple[str, int, int]] = set()
-    for dtype in (getattr(torch, name) for name in sys.argv[2:]):
-        for op in ops(dtype):
-            for job in record(op):
+    for name in names:
+        for op in ops(getattr(torch, name)):
+            for job in record(op, every="--all" in sys.argv):
                 key = (source(job[0], job[1] | job[2].blocks).hash(), job[2].warps, job[2].stages)
                 if key not in seen:
                     seen.add(key)
-                    sys.stdout.write(json.dumps(measure(job, capability)) + "\n")
+                    sys.stdout.write(json.dumps(measure(job, int(capability))) + "\n")
 
 
 if __name__ == "__main__":

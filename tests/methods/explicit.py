@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.engine import stack as engine
-from cacheclip.methods.base import Method, Params, Settings
+from cacheclip.methods.base import Method, Params, Value
 from cacheclip.task import Generators, Query, Task, class_text, unit
 
 C, D, SHOTS, N = 4, 6, 3, 12
@@ -55,7 +55,7 @@ class Problem:
 
 def problem(
     method: type[Method],
-    settings: Sequence[Settings],
+    settings: Sequence[Mapping[str, Value]],
     *,
     layer: str = "image",
     encoder: Mapping[str, Any] | None = None,
@@ -65,16 +65,17 @@ def problem(
     width: int = D,
 ) -> Problem:
     """Two variants under the method's constants, changed by `settings` of each."""
-    whole = [method.fixed(SHOTS, scale) | own for own in settings]
+    whole = [{**method.fixed(SHOTS, scale), **own} for own in settings]
     made = method.of(whole[0])
     pictures = normal(2 * N * views, width, seed=1)
     prompts = 4 * normal(C, 3, D, seed=2) + 1
     known = [name for name in made.reads.text if name not in (text or {})]
+    ensembles = class_text(prompts, [name.rpartition(":")[2] for name in known])
     task = Task(
         pool={layer: unit(pictures) if layer == "image" else pictures},
         rows=torch.stack([torch.arange(N), torch.arange(N, 2 * N).flip(0)]),
         labels=torch.stack([torch.arange(N) % C, torch.arange(N) // SHOTS]),
-        text={**class_text(prompts, known), **(text or {})},
+        text={name: ensembles[name.rpartition(":")[2]] for name in known} | dict(text or {}),
         settings=method.numbers_of(whole, dtype=torch.float64),
         logit_scale=scale,
         n_classes=C,

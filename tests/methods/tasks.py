@@ -97,7 +97,15 @@ def pictures(n: int, seed: int, dtype: torch.dtype = torch.float64) -> dict[str,
 def text_of(names: Sequence[str], classes: Sequence[int], dtype: torch.dtype) -> dict[str, Tensor]:
     """Text ensembles of some classes, and the tokens of their names, which are one to three."""
     prompts = (normal((C, 2, D), 2) + 1).to(dtype)[list(classes)]
-    made = class_text(prompts, [name for name in names if name != "tokens"])
+    sentences = (normal((C, 3, D), 4) + 1).to(dtype)
+    sentences[1, 2:] = 0  # one class has fewer
+    sentences = sentences[list(classes)]
+    families = {"": prompts, "cupl": sentences, "all": torch.cat([prompts, sentences], 1)}
+    made = {}
+    for name in names:
+        family, _, ensemble = name.rpartition(":")
+        if name != "tokens":
+            made[name] = class_text(families[family], [ensemble])[ensemble]
     if "tokens" in names:
         rows = [[1, *range(2, 3 + c % 3), 5 + c, END, *[0] * (2 - c % 3)] for c in range(C)]
         made["tokens"] = torch.tensor(rows)[list(classes)]

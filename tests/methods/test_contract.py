@@ -26,6 +26,7 @@ from cacheclip.methods.base import (
     Trained,
 )
 from cacheclip.methods.clip_adapter import ClipAdapter
+from cacheclip.methods.cross_modal import CrossModal
 from cacheclip.metrics import hits
 from cacheclip.task import Batch, Generators, Query, Task
 from tests.methods.tasks import (
@@ -254,6 +255,7 @@ FORMS = [
     *(m() for m in METHODS if issubclass(m, Trained)),
     *(ClipAdapter(branch=branch) for branch in ("text", "both")),
     *(ClipAdapter(branch=branch, alpha="learned") for branch in ("image", "text", "both")),
+    CrossModal(head="adapter"),
 ]
 trained = pytest.mark.parametrize(
     "method", FORMS, ids=lambda m: "-".join([type(m).__name__, *map(str, m.settings.values())])

@@ -11,7 +11,7 @@ from cacheclip.task import unit
 from tests.methods.explicit import C, D, normal, problem
 
 SCALE = 3.0  # some pictures are unsure there, and both caches overflow
-X = unit(normal(60, D, seed=4))
+X = unit(normal(150, D, seed=4))  # more than go through the caches at once
 Cache = dict[int, list[tuple[float, Tensor, Tensor]]]
 
 

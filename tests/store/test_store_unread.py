@@ -270,3 +270,29 @@ def test_lines_of_the_log_that_are_none_are_left_out_and_said(build: "Builder", 
     assert found.digest == digest
     assert found.notices[-1] == "extractions.jsonl: 6 lines cannot be read and are left out"
     assert overview(home).problems == [found.notices[-1]]
+
+
+def test_a_file_that_memory_does_not_hold_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shard.h5").write_bytes(hdf5.file_image({"norm": np.ones(4, np.float32)}, {}))
+
+    def none_left(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", none_left)
+    with (
+        pytest.raises(StoreError, match="no memory left") as caught,
+        hdf5.checked(tmp_path / "shard.h5", "cacheclip extract") as file,
+    ):
+        hdf5.read(file, "norm", "float32", (4,))
+    assert "rm " not in caught.value.fix
+
+
+@pytest.mark.parametrize("ours", [ValueError, MemoryError, KeyError, FileNotFoundError])
+def test_a_fault_of_whoever_reads_does_not_make_the_file_damaged(
+    tmp_path: Path, ours: type[Exception]
+) -> None:
+    (tmp_path / "shard.h5").write_bytes(hdf5.file_image({"norm": np.ones(4, np.float32)}, {}))
+    with pytest.raises(ours), hdf5.checked(tmp_path / "shard.h5", "cacheclip extract"):
+        raise ours("a bug")

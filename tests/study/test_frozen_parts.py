@@ -16,7 +16,7 @@ from cacheclip.store.features import FeatureSet
 from cacheclip.store.home import Home
 from cacheclip.store.key import key_digest, parts_key
 from cacheclip.store.parts import write_parts
-from cacheclip.store.schema import TOKENS, TOWER
+from cacheclip.store.schema import ENCODER, TOKENS, TOWER
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.data import SetData
 from tests.methods.tasks import END, WIDTH, frozen, normal
@@ -82,9 +82,28 @@ def test_tower_and_tokens_reach_the_task_and_stand_in_the_row(home: Home) -> Non
     assert data.lacking(Prolip.reads) is not None
 
 
-def test_a_method_of_the_text_tower_runs_from_the_stores(home: Home) -> None:
-    asked = Request(("coop",), (2,), (1,), "fixed", {"epochs": 2, "context": 2})
+@pytest.mark.parametrize("method", ["coop", "kgcoop", "cocoop"])
+def test_a_method_of_the_text_tower_runs_from_the_stores(home: Home, method: str) -> None:
+    asked = Request((method,), (2,), (1,), "fixed", {"epochs": 2})
     comparison = Comparison(asked, with_tower(home))
-    rows = [row for _, row in comparison.run() if row.method == "coop"]
+    rows = [row for _, row in comparison.run() if row.method == method]
     assert [row.error for row in rows] == [None]
     assert {"tokens", "tower"} <= set(rows[0].stores)
+
+
+def test_the_text_twin_runs_from_the_last_map_of_the_text_tower(home: Home) -> None:
+    keep(home, ENCODER, {"text-projection": normal((DIM, DIM), 6, torch.float32).numpy()})
+    asked = Request(("prolip-text",), (2,), (1,), "fixed", {"epochs": 2})
+    comparison = Comparison(asked, home.find())
+    rows = [row for _, row in comparison.run() if row.method == "prolip-text"]
+    assert [row.error for row in rows] == [None]
+    assert {"text", "text-projection"} <= set(rows[0].stores)
+
+
+def test_a_step_is_chosen_where_the_release_looks(home: Home) -> None:
+    """Among held-out pictures after each hundred steps, here three times."""
+    asked = Request(("cross-modal",), (2,), (1,), "fewshot-val", {"epochs": 3, "stop": "search"})
+    comparison = Comparison(asked, home.find())
+    (row,) = (row for _, row in comparison.run() if row.method == "cross-modal")
+    assert row.error is None
+    assert row.hparams["stop"] == "search"

@@ -1,0 +1,55 @@
+"""Kernel ridge regression: one eigendecomposition serves every weight of the ridge.
+
+With K the kernel of N rows with themselves, R what is left to explain of them and lambda > 0,
+
+    a = (K / lambda + I)^-1 R        f(x) = K(x, rows) a
+
+is lambda times the function that makes sum_i |r_i - f(x_i)|^2 + lambda |f|^2 least.
+"""
+
+import torch
+from torch import Tensor
+
+
+def rbf(x: Tensor, rows: Tensor, beta: Tensor) -> Tensor:
+    """exp(-beta (1 - x r)) of unit rows x [.., n, D] and r [V, N, D]: [V, n, N]; beta [V]."""
+    return (x @ rows.mT).sub_(1).mul_(beta.to(x)[:, None, None]).exp_()
+
+
+class Ridge:
+    """The dual of one kernel, for any lambda. Float64 inside: its condition is 1 + N / lambda."""
+
+    def __init__(self, kernel: Tensor, targets: Tensor) -> None:
+        """Decompose.
+
+        Args:
+            kernel: K [V, N, N], symmetric and positive semidefinite.
+            targets: R [V, N, C].
+        """
+        self._dtype = targets.dtype
+        values, self._vectors = torch.linalg.eigh(kernel.double())
+        self._values = values.clamp_min(0)  # rounding alone makes one negative
+        self._rotated = self._vectors.mT @ targets.double()
+        self._targets = targets.double()
+
+    def dual(self, lam: Tensor) -> Tensor:
+        """The weights a [V, N, C] for lambda [V]; 0 stands for its limit, no weight at all."""
+        weights: Tensor = self._vectors @ (self._shrunk(lam).unsqueeze(-1) * self._rotated)
+        return weights.to(self._dtype)
+
+    def left_out(self, lam: Tensor) -> Tensor:
+        """What f is at each row [V, N, C] as the others alone give it, without a fit for each.
+
+        It is lambda (r_i - a_i / ((K / lambda + I)^-1)_ii), for lambda [V] above 0.
+        """
+        shrunk = self._shrunk(lam)
+        diagonal = torch.einsum("vnk,vk->vn", self._vectors.square(), shrunk)
+        a = self._vectors @ (shrunk.unsqueeze(-1) * self._rotated)
+        own: Tensor = self._targets - a / diagonal.unsqueeze(-1)
+        return (lam.double()[:, None, None] * own).to(self._dtype)
+
+    def _shrunk(self, lam: Tensor) -> Tensor:
+        """Eigenvalues of (K / lambda + I)^-1, [V, N]."""
+        lam = lam.double()[:, None]
+        shrunk: Tensor = lam / (self._values + lam).clamp_min(torch.finfo(torch.float64).tiny)
+        return shrunk

@@ -1,0 +1,46 @@
+"""TIMO-S: TIMO whose sharpness and count of prompt rows are chosen too."""
+
+from torch import Tensor
+
+from cacheclip.heads.gaussian import beside_text, weigh
+from cacheclip.heads.guided import ALPHAS, guided
+from cacheclip.methods.base import ClosedForm, Found, Params, Reads, Setting, from_zero
+from cacheclip.task import Query, Task
+
+GAMMAS = tuple(5.0 * k for k in range(1, 21))
+SHARES = tuple(k / 5 for k in range(1, 11))
+
+
+class TimoS(ClosedForm):
+    """TIMO's logits s x T^T + alpha (x w_c + b_c) (2412.11375); T, w and b of `heads/guided.py`.
+
+    A selecting policy tries the released values: gamma from 5 to 100 in steps of 5, and ten counts
+    of prompt rows up to twice as many as there are, the best fitting first; each with TIMO's
+    alphas. `share` is that count over the prompts of a class. The release chooses gamma first and
+    then the other two, here all are chosen together.
+    """
+
+    paper = "2412.11375"
+    reads = Reads(text=("all:per-prompt",))
+    table = {
+        "alpha": from_zero(1.0, (ALPHAS[0], ALPHAS[-1])),
+        "gamma": Setting(50.0, 0.0, 1e4, grid=GAMMAS, zero_shot="low"),
+        "share": Setting(1.0, 1e-6, 100.0, grid=SHARES, shape=True),
+    }
+
+    def solve(self, task: Task) -> Params:
+        """The two heads."""
+        share = float(self.settings["share"])
+        return guided(task, task.settings["gamma"], share) | {"alpha": task.settings["alpha"]}
+
+    def logits(self, params: Params, query: Query) -> Tensor:
+        """[V, n, C]."""
+        text, gaussian = beside_text(params, query)
+        return text + params["alpha"][:, None, None] * gaussian
+
+    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+        """Each alpha that is tried, on the same two logits."""
+        if not self.searched:
+            return None
+        alphas, counts, log_p = weigh(*beside_text(params, query), labels, ALPHAS)
+        return Found({"alpha": alphas}, counts, log_p)
