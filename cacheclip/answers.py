@@ -21,7 +21,8 @@ from cacheclip.errors import UPGRADE, StoreError, argument
 from cacheclip.files.disk import digest, publish_bytes, publish_json, read_json, sha256_file
 from cacheclip.files.typed import fits
 
-FORMAT = 1  # of a file of predictions
+FORMAT = 2  # of a file of predictions
+RUNNERS_UP = 10  # classes kept of each picture, the predicted one among them
 MOST_OF_16_BITS = 2**16  # classes that uint16 tells apart
 
 Classes = NDArray[np.unsignedinteger[Any]]
@@ -47,6 +48,9 @@ class Predictions:
         true_log_p: [n] float16, log probability of the label.
         top_p: [n] float16, probability of the prediction.
         true_rank: [n], how many classes stand before the label; 0 where it is predicted.
+        top: [n, k], the classes of the largest logits, falling; the first is `predicted`. k is 10,
+            or the number of classes; 1 in files of format 1, which held no more.
+        top_log_p: [n, k] float16, their log probabilities.
         ids: [n], the pictures.
     """
 
@@ -55,6 +59,8 @@ class Predictions:
     true_log_p: NDArray[np.float16]
     top_p: NDArray[np.float16]
     true_rank: Classes
+    top: Classes
+    top_log_p: NDArray[np.float16]
     ids: list[str]
 
 
@@ -70,7 +76,10 @@ _ARRAYS = {
     "true_log_p": _SHARES,
     "top_p": _SHARES,
     "true_rank": _CLASSES,
+    "top": _CLASSES,
+    "top_log_p": _SHARES,
 }
+_OF_EACH_CLASS = ("top", "top_log_p")  # [n, k], the others [n]
 _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, MemoryError, RecursionError),
     *(ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, OverflowError),
@@ -176,12 +185,24 @@ def predictions(home: Rooted | Path | str, row_id: str) -> Predictions:
             where=str(path),
             fix="run the fit again, or the comparison with --on-existing redo",
         )
+    if arrays.get("format", np.array(1)) == 1:
+        arrays = _with_one_class(arrays)
     ids = _ids(root, path, arrays)
     if any(arrays[name].dtype not in kinds for name, kinds in _ARRAYS.items()):
         raise _damaged(path, "its arrays are of other types")
-    if any(arrays[name].shape != (len(ids),) for name in _ARRAYS):
+    shape = (len(ids), *arrays["top"].shape[1:])
+    if any(arrays[n].shape != (shape if n in _OF_EACH_CLASS else shape[:1]) for n in _ARRAYS):
         raise _damaged(path, f"its arrays are not of {len(ids)} pictures")
     return Predictions(**{name: arrays[name] for name in _ARRAYS}, ids=ids)
+
+
+def _with_one_class(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What a file of format 1 holds, with its predicted class as the one that is kept."""
+    if not {"predicted", "top_p"} <= set(arrays) or arrays["top_p"].dtype != np.float16:
+        return arrays
+    top_log_p = np.log(np.maximum(arrays["top_p"], np.float16(2**-24)))
+    of_one = {"top": arrays["predicted"][..., None], "top_log_p": top_log_p[..., None]}
+    return arrays | of_one
 
 
 def _refuse_newer(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -128,6 +128,9 @@ class Row:
         "what an answer depends on: inductive, its picture alone; transductive, the whole test "
         "set; online, the pictures before it",
     ] = None
+    constants: Annotated[
+        bool | None, "whether hparams are the method's own constants; null where a policy chose"
+    ] = None
 
     @cached_property
     def row_id(self) -> str:
@@ -164,27 +167,30 @@ def documented() -> dict[str, str]:
 
 
 def rows(
-    home: Path, row_ids: Collection[str], notice: Callable[[str], None] = lambda text: None
+    home: Path,
+    row_ids: Collection[str] | None = None,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Row]:
-    """The last row of each of these ids in the log of a home folder, failed ones left out.
+    """The last row of each id in the log of a home folder, failed ones left out.
 
     Args:
         home: the folder.
-        row_ids: the ids.
+        row_ids: the ids that are looked for; by default all, in the order of the log.
         notice: called with a line for the user where lines of the log cannot be read.
 
     Raises:
         StoreError: the log cannot be read, or a newer cacheclip wrote one of these rows.
     """
     log = home / LOG
-    wanted = {b"", *(row_id.encode() for row_id in row_ids)}
-    lines, left_out = read_log(log, lambda line: _id_in(line) in wanted)
+    wanted = None if row_ids is None else {b"", *(row_id.encode() for row_id in row_ids)}
+    lines, left_out = read_log(log, lambda line: wanted is None or _id_in(line) in wanted)
     found: dict[str, Row] = {}
     for line in lines:
         row = _row(line, log)
         if row is None:
             left_out += 1
-        elif row.error is None and row.row_id in row_ids:
+        elif row.error is None and (row_ids is None or row.row_id in row_ids):
+            found.pop(row.row_id, None)
             found[row.row_id] = row
     for text in lines_left_out(log, left_out):
         notice(text)

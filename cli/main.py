@@ -15,6 +15,7 @@ from cacheclip.version import __version__
 
 SECTIONS = {
     "Work": ("extract", "fit", "compare", "predict"),
+    "Results": ("stats", "honesty", "row"),
     "Catalogue": ("methods",),
     "Exchange": ("import",),
     "Cache": ("ls", "info", "rm", "prune"),

@@ -1,5 +1,6 @@
 """Options that several commands share, each defined once."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from cacheclip.errors import UsageError
 
 if TYPE_CHECKING:
     from cacheclip.draws import Shots
+    from cacheclip.store.home import Home
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -106,6 +108,47 @@ per_class: Decorator = click.option(
 verbose: Decorator = click.option(
     "-v", "--verbose", is_flag=True, help="Say how many variants run at once."
 )
+
+
+of_datasets: Decorator = click.option(
+    "--dataset",
+    "datasets",
+    metavar="NAME[,NAME]",
+    callback=lambda ctx, param, value: names_of(value),
+    help="Results on these data sets. [default: all]",
+)
+of_shots: Decorator = click.option(
+    "--shots",
+    metavar="K[,K]",
+    callback=lambda ctx, param, value: shot_counts(ctx, param, value) if value else (),
+    help="Results at these shots. [default: all]",
+)
+of_model: Decorator = click.option(
+    "--model",
+    metavar="NAME",
+    help="Results by this encoder, NAME or NAME@TAG. [default: that of the row logged last]",
+)
+of_draw: Decorator = click.option(
+    "--draw",
+    metavar="NAME",
+    help="Results on support sets that were drawn so, such as ranked. [default: as logged last]",
+)
+results_read: Decorator = click.option(
+    "--results",
+    type=FilePath(file_okay=False),
+    metavar="DIR",
+    help="Folder of the results log. [default: the home]",
+)
+
+
+def log_of(home: "Home", results: Path | None) -> tuple[Path, str]:
+    """The folder of the results log, and what a command line adds to read and write there."""
+    from cacheclip.files.regular import expanded
+
+    if results is None:
+        return home.root, home.option
+    root = expanded(results).absolute()
+    return root, f"{home.option} --results {shlex.quote(str(root))}"
 
 
 def _bytes(value: str | None) -> int | None:

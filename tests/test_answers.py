@@ -18,6 +18,8 @@ def answers(n: int = 40) -> Predictions:
         true_log_p=-random.random(n).astype(np.float16),
         top_p=random.random(n).astype(np.float16),
         true_rank=rank,
+        top=np.stack([(label + rank + k) % 3 for k in range(3)], 1).astype(np.uint16),
+        top_log_p=-random.random((n, 3)).astype(np.float16),
         ids=[f"test/{k}.png" for k in range(n)],
     )
 
@@ -78,6 +80,21 @@ def test_predictions_of_an_earlier_version_say_how_to_make_them_again(tmp_path: 
     assert "--on-existing redo" in error.value.fix
 
 
+def test_predictions_of_format_1_are_read_and_hold_one_class_a_picture(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", answers())
+    file = tmp_path / "predictions" / "a.npz"
+    with np.load(file) as now:
+        old = {name: now[name] for name in now.files if name not in ("top", "top_log_p")}
+    np.savez(file, **old | {"format": np.array(1)})
+    found = predictions(tmp_path, "a")
+    np.testing.assert_array_equal(found.top, answers().predicted[:, None])
+    np.testing.assert_allclose(np.exp(found.top_log_p[:, 0]), answers().top_p, atol=2e-3)
+    assert found.top.dtype == np.uint16 and found.top_log_p.dtype == np.float16
+    np.savez(file, **old)  # today's format without what it has to hold
+    with pytest.raises(StoreError, match="holds no top, top_log_p"):
+        predictions(tmp_path, "a")
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"ids": ["test/0.png"]}'])
 def test_ids_that_are_not_those_of_the_row_are_an_error(tmp_path: Path, content: str) -> None:
     write_predictions(tmp_path, "a", answers())
@@ -93,6 +110,8 @@ def test_ids_that_are_not_those_of_the_row_are_an_error(tmp_path: Path, content:
 def test_predictions_of_other_pictures_are_an_error(tmp_path: Path) -> None:
     write_predictions(tmp_path, "a", answers())
     short = dataclasses.replace(answers(39), ids=answers(40).ids)
-    write_predictions(tmp_path, "a", short)
-    with pytest.raises(StoreError, match="not of 40 pictures"):
-        predictions(tmp_path, "a")
+    other = dataclasses.replace(answers(), top=answers().top[:, :2])
+    for wrong in (short, other, dataclasses.replace(answers(), top=answers().top[:39])):
+        write_predictions(tmp_path, "a", wrong)
+        with pytest.raises(StoreError, match="not of 40 pictures"):
+            predictions(tmp_path, "a")

@@ -136,10 +136,15 @@ def loaded(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("fit", "--help"), ("ls",), ("info",), ("extract", "--help"), ("methods",)],
+    [
+        *(("--help",), ("fit", "--help"), ("ls",), ("info",), ("extract", "--help"), ("methods",)),
+        *(("stats",), ("honesty",), ("row",)),
+    ],
 )
 def test_what_only_lists_loads_no_torch(arguments: tuple[str, ...], tmp_path: Path) -> None:
     home = ("--home", str(tmp_path)) if arguments[-1] in ("ls", "info") else ()
+    if arguments[-1] in ("stats", "honesty", "row"):
+        home = ("--home", str(ROOT / "tests" / "reliability" / "home-golden"))
     assert loaded(*arguments, *home) == set()
 
 

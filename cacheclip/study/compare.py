@@ -234,8 +234,9 @@ class Comparison:
         for p in planned:
             if p.row.row_id in there:
                 row = there[p.row.row_id]
-                own = row if row.setting else replace(row, setting=p.row.setting)  # an old row
-                self._done[p.place] = own
+                if row.setting is None:  # an old row
+                    row = replace(row, setting=p.row.setting, constants=p.row.constants)
+                self._done[p.place] = row
         return [p for p in planned if p.place not in self._done]
 
     def _at_once(self, block: Block, stack: Stack) -> int:

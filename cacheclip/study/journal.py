@@ -78,6 +78,8 @@ class Journal:
             true_log_p=scores.true_log_p[0],
             top_p=scores.top_p[0],
             true_rank=scores.true_rank[0],
+            top=scores.top[0],
+            top_log_p=scores.top_log_p[0],
             ids=self._data.test_ids,
         )
         return replace(row, predictions=write_predictions(self._root, row.row_id, answers))

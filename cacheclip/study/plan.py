@@ -31,12 +31,14 @@ class Cell:
         candidates: the settings that compete for it.
         constant: the settings that another must beat.
         draw: what it learns from and is chosen on, or why there is none; None until it is drawn.
+        untouched: whether it is one run by the method's own constants.
     """
 
     seed: int | None
     candidates: tuple[Settings, ...]
     constant: Settings
     draw: Draw | CacheclipError | None = None
+    untouched: bool = False
 
     @cached_property
     def variants(self) -> tuple["Variant", ...]:
@@ -196,9 +198,13 @@ def blocks(
             if not policy.selects:
                 _refuse_search(method, candidates)
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
+            untouched = [method.fixed(of, logit_scale, own, {}, text_norm)]
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
-            asked = ((seed, tuple(c)) for seed in _seeds_of(method, policy, seeds) for c in rivals)
-            cells = tuple(Cell(seed, group, constant) for seed, group in asked)
+            asked = ((seed, c) for seed in _seeds_of(method, policy, seeds) for c in rivals)
+            cells = tuple(
+                Cell(seed, tuple(group), constant, untouched=group == untouched)
+                for seed, group in asked
+            )
             made.append(Block(method, k, policy, cells, own))
     return made
 

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cacheclip.answers import Classes, class_type
+from cacheclip.answers import RUNNERS_UP, Classes, class_type
 from cacheclip.engine.stack import logits_in_parts
 from cacheclip.methods.base import Method, Params
-from cacheclip.metrics import calibration_error, true_log_probability, true_rank
+from cacheclip.metrics import at_label, calibration_error, first_classes, true_rank
 from cacheclip.study.data import SetData
 
 LEAST = -60_000.0  # a log probability that float16 still holds
@@ -29,6 +29,8 @@ class Scores:
         ece, nll: [W, 2], calibration error and mean negative log probability of the label, as the
             logits come and at that temperature.
         true_rank: [W, n], how many classes stand before the label.
+        top: [W, n, k], the classes of the largest logits, the largest first.
+        top_log_p: [W, n, k] float16, their log probabilities at that temperature.
         label: [n].
         zero_shot: [n], what the text alone predicts; None where there is none.
     """
@@ -40,6 +42,8 @@ class Scores:
     ece: NDArray[np.float64]
     nll: NDArray[np.float64]
     true_rank: Classes
+    top: Classes
+    top_log_p: NDArray[np.float16]
     label: Classes
     zero_shot: Classes | None
 
@@ -54,6 +58,8 @@ class Scores:
             self.ece[one],
             self.nll[one],
             self.true_rank[one],
+            self.top[one],
+            self.top_log_p[one],
             self.label,
             self.zero_shot,
         )
@@ -64,13 +70,15 @@ class _Told:
     """What W variants say of n pictures: as logits come, and at the variant's temperature.
 
     Attributes:
-        predicted: [W, n].
+        top: [W, n, k], classes, the largest logit first.
+        top_log_p: [W, n, k], at the temperature.
         true_rank: [W, n].
         top_p: [2, W, n].
         true_log_p: [2, W, n].
     """
 
-    predicted: Tensor
+    top: Tensor
+    top_log_p: Tensor
     true_rank: Tensor
     top_p: Tensor
     true_log_p: Tensor
@@ -79,19 +87,23 @@ class _Told:
     def of(cls, logits: Tensor, labels: Tensor, temperatures: Tensor) -> "_Told":
         """From logits [W, n, C], labels [n] and temperatures [W]."""
         raw = logits.float()
-        both = (raw, raw / temperatures[:, None, None])
+        top = first_classes(logits, RUNNERS_UP)
+        top_p, true_log_p = [], []
+        for x in (raw, raw / temperatures[:, None, None]):
+            top_p.append(x.softmax(-1).amax(-1))
+            log_p = x.log_softmax(-1)
+            true_log_p.append(at_label(log_p, labels))
+        top_log_p = log_p.gather(-1, top)  # at the temperature, which came last
         return cls(
-            logits.argmax(-1),
-            true_rank(logits, labels),
-            torch.stack([x.softmax(-1).amax(-1) for x in both]),
-            torch.stack([true_log_probability(x, labels) for x in both]),
+            top, top_log_p, true_rank(logits, labels), torch.stack(top_p), torch.stack(true_log_p)
         )
 
     @classmethod
     def cat(cls, parts: Sequence["_Told"]) -> "_Told":
         """One part of the pictures after the other."""
         return cls(
-            torch.cat([part.predicted for part in parts], -1),
+            torch.cat([part.top for part in parts], 1),
+            torch.cat([part.top_log_p for part in parts], 1),
             torch.cat([part.true_rank for part in parts], -1),
             torch.cat([part.top_p for part in parts], -1),
             torch.cat([part.true_log_p for part in parts], -1),
@@ -118,17 +130,25 @@ def score(
     T = torch.tensor(temperatures or [1.0], device=data.device)
     parts = logits_in_parts(method, params, data.test_query(method), data.limit, seeds)
     told = _Told.cat([_Told.of(x, labels[first:last], T) for first, last, x in parts])
-    right = told.predicted == labels  # [W, n]
+    predicted = told.top[..., 0]
+    right = predicted == labels  # [W, n]
     kind = class_type(len(data.classnames))
-    ece = torch.stack([calibration_error(p, right) for p in told.top_p], 1)
+    ece = [calibration_error(p, right.cpu()) for p in told.top_p.cpu()]
     return Scores(
         top1=right.sum(1).double().div(len(labels)).cpu().numpy(),
-        predicted=told.predicted.cpu().numpy().astype(kind),
-        true_log_p=told.true_log_p[1].clamp_min(LEAST).cpu().numpy().astype(np.float16),
+        predicted=predicted.cpu().numpy().astype(kind),
+        true_log_p=_held(told.true_log_p[1]),
         top_p=told.top_p[1].cpu().numpy().astype(np.float16),
-        ece=ece.cpu().numpy(),
+        ece=np.stack(ece, 1),
         nll=-told.true_log_p.double().mean(2).mT.cpu().numpy(),
         true_rank=told.true_rank.cpu().numpy().astype(kind),
+        top=told.top.cpu().numpy().astype(kind),
+        top_log_p=_held(told.top_log_p),
         label=labels.cpu().numpy().astype(kind),
         zero_shot=data.zero_shot,
     )
+
+
+def _held(log_p: Tensor) -> NDArray[np.float16]:
+    """Log probabilities as float16, the least ones as the least that it holds."""
+    return log_p.clamp_min(LEAST).cpu().numpy().astype(np.float16)

@@ -128,6 +128,11 @@ def short(value: Value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def exact(value: Value) -> str:
+    """A setting as the user gave it."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
 def by_number(shots: int | str) -> float:
     """The order of shot counts: `all` comes last."""
     return inf if shots == ALL else float(shots)
@@ -152,7 +157,7 @@ def _lines(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
     lines: dict[str, Columns] = {}
     for row in rows:
         told = varied[row.method, row.shots] if row.select == "fixed" else []
-        settings = [f"{n}={_exact(row.hparams[n])}" for n in told if n in row.hparams]
+        settings = [f"{n}={exact(row.hparams[n])}" for n in told if n in row.hparams]
         columns = lines.setdefault(" ".join([named(row), *settings]), {})
         for k in [row.shots] if row.shots else shots:
             columns.setdefault(k, []).append(row)
@@ -174,11 +179,6 @@ def _several(lines: Mapping[str, Columns]) -> bool:
 def _tested(rows: Sequence[Row]) -> list[Row]:
     """The rows that went well."""
     return [row for row in rows if row.top1_test is not None]
-
-
-def _exact(value: Value) -> str:
-    """A setting as the user gave it."""
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _cell(rows: Sequence[Row], *, several: bool) -> str:

@@ -67,6 +67,8 @@ def answer(world: World) -> None:
             true_log_p=-random.random(9).astype(np.float16),
             top_p=random.random(9).astype(np.float16),
             true_rank=random.integers(0, 3, 9).astype(np.uint16),
+            top=random.integers(0, 3, (9, 3)).astype(np.uint16),
+            top_log_p=-random.random((9, 3)).astype(np.float16),
             ids=PICTURES,
         ),
     )

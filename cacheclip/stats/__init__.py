@@ -1,0 +1,1 @@
+"""What the results log says of methods: from its rows and predictions alone, without torch."""

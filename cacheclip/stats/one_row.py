@@ -1,0 +1,99 @@
+"""One row of the log in full: what it measured, and on which classes and pictures it was wrong."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cacheclip.answers import Predictions
+from cacheclip.errors import CacheclipError, StoreError
+from cacheclip.metrics import calibration_interval, wilson
+from cacheclip.results import LOG, Row
+from cacheclip.store.home import Home
+from cacheclip.study.table import Table, named, percent, short
+
+Measures = dict[str, Any]
+
+NAMES = {
+    "top1": "top-1 accuracy, %",
+    "top5": "top-5 accuracy, %",
+    "macro": "macro accuracy, %",
+    "ece": "calibration error, %",
+    "ece_raw": "the same of the logits as they come, %",
+    "nll": "negative log-likelihood",
+    "nll_raw": "the same of the logits as they come",
+}
+
+
+def row_named(rows: Sequence[Row], row_id: str | None, root: Path, option: str) -> Row:
+    """The row whose id begins like that; by default the one logged last.
+
+    Raises:
+        StoreError: there is none, or several.
+    """
+    tested = [row for row in rows if row.top1_test is not None]
+    meant = [row for row in tested if row.row_id.startswith(row_id)] if row_id else tested[-1:]
+    if len(meant) == 1:
+        return meant[0]
+    last = f": the last is {tested[-1].row_id}" if tested else ""
+    raise StoreError(
+        f"{len(meant) or 'no'} rows {f'begin with {row_id}' if row_id else 'are there'}",
+        where=str(root / LOG),
+        fix=f"take a row_id of that file{last}" if tested else f"cacheclip compare{option}",
+    )
+
+
+def class_names(row: Row, home: Home) -> tuple[list[str], list[str]]:
+    """The names of the row's classes, and a notice where they are numbers for want of names."""
+    try:
+        labels = home.find(row.dataset, row.model, row.pretrained).labels
+    except CacheclipError:
+        labels = None
+    if labels is not None and labels.digest == row.labels:
+        return list(labels.classnames), []
+    why = "are not here" if labels is None else "have other labels now"
+    notice = f"classes go by their numbers: the features of {row.dataset} {why}"
+    return [str(k) for k in range(row.n_classes)], [notice]
+
+
+def measures(row: Row, answers: Predictions) -> Measures:
+    """Each measure's value and 95 % interval, None where there is none. Fractions."""
+    n = len(answers.label)
+    top5 = float((answers.true_rank < 5).mean())
+    calibrated = calibration_interval(answers.top_p, answers.predicted == answers.label)
+    found: Measures = {
+        "top1": (row.top1_test, wilson(row.top1_test or 0.0, n)),
+        "top5": (top5, wilson(top5, n)),
+        "macro": (row.macro_test, None),
+        "ece": (row.ece_test, calibrated),
+        "ece_raw": (row.ece_test_raw, None),
+        "nll": (row.nll_test, None),
+        "nll_raw": (row.nll_test_raw, None),
+    }
+    return {
+        name: {"value": value, "ci95": None if ci95 is None else list(ci95)}
+        for name, (value, ci95) in found.items()
+    }
+
+
+def table(found: Measures) -> Table:
+    """The same for people."""
+    cells = []
+    for name, own in found.items():
+        shares = NAMES[name].endswith("%")
+        value = own["value"]
+        shown = percent(value) if shares or value is None else f"{value:.3f}"
+        ci95 = own["ci95"]
+        cells.append([NAMES[name], shown, "" if ci95 is None else "-".join(map(percent, ci95))])
+    return ["measure", "value", "95 %"], cells
+
+
+def about(row: Row) -> Iterator[str]:
+    """Which row it is, and what its probabilities are worth."""
+    drawn = f", {row.shots} shots, seed {row.seed}, --select {row.select}" if row.shots else ""
+    settings = ", ".join(f"{name}={short(value)}" for name, value in row.hparams.items())
+    encoder = f"{row.model}@{row.pretrained}"
+    yield f"row {row.row_id}: {named(row)}{drawn} on {row.eval_dataset} by {encoder}"
+    yield f"settings: {settings or 'none'}"
+    if row.temperature is not None:
+        on = f"fitted on {row.n_calibration} {row.calibrated_on}"
+        yield f"probabilities at temperature {row.temperature:.3g}, {on}"

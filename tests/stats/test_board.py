@@ -1,0 +1,157 @@
+"""Which rows of a log are compared, under which names, and what is said where they lack."""
+
+from pathlib import Path
+
+import pytest
+
+from cacheclip.errors import StoreError, UsageError
+from cacheclip.results import Row
+from cacheclip.stats.averages import by_dataset, over_datasets
+from cacheclip.stats.board import Trial, Wanted, board
+from tests.stats.logs import log, row, zero_shot
+
+
+def test_what_draws_nothing_meets_the_others_in_every_trial_of_its_data_set(tmp_path: Path) -> None:
+    rows = [row(shots=k, seed=s) for k in (1, 16) for s in (1, 2)]
+    log(tmp_path, [zero_shot(), *rows, row(dataset="cars")])
+    found = board(tmp_path)
+    assert [*found.rows["zero-shot"]] == [Trial("birds", k, s) for k in (1, 16) for s in (1, 2)]
+    assert found.common() == [*found.rows["zero-shot"]]
+    assert found.names == ["zero-shot", "gda"]
+
+
+def test_a_stream_without_shots_meets_the_others_seed_by_seed(tmp_path: Path) -> None:
+    streams = [zero_shot(method="tda", seed=s, top1_test=s / 10) for s in (1, 2)]
+    alone = board(log(tmp_path / "a", [zero_shot(), *streams]))
+    assert alone.common() == [Trial("birds", 0, 1), Trial("birds", 0, 2)]
+    drawn = board(log(tmp_path / "b", [*streams, row(seed=2)]))
+    assert drawn.top1("tda", Trial("birds", 4, 2)) == 0.2
+
+
+def test_names_hold_what_tells_contenders_apart_and_nothing_else(tmp_path: Path) -> None:
+    log(
+        tmp_path,
+        [
+            row(method="clap", hparams={"lr": 1.0}),
+            *(row(hparams={"alpha": a, "eps": 1}, constants=a == 1) for a in (0.1, 1.0)),
+            row(hparams={"alpha": 9.0, "eps": 1}, select="fewshot-val"),
+            row(method="clip-adapter", recipe="as-code"),
+            row(method="clip-adapter", recipe="as-paper"),
+        ],
+    )
+    found = board(tmp_path)
+    assert found.names == [
+        "clap",
+        "gda@fixed@alpha=0.1",
+        "gda@fixed",
+        "gda@fewshot-val",
+        "clip-adapter@as-code",
+        "clip-adapter@as-paper",
+    ]
+    assert board(tmp_path, ["gda@alpha=0.1", "gda@fixed"]).names == found.names[1:3]
+    with pytest.raises(StoreError, match="gda means 3") as error:
+        board(tmp_path, ["gda"])
+    assert "gda@fewshot-val" in error.value.fix
+
+
+def test_settings_that_were_given_to_a_choice_tell_its_rows_apart(tmp_path: Path) -> None:
+    def chosen(views: int, alpha: float) -> Row:
+        tried = [{"hparams": {"views": views, "alpha": a}, "top1_val": 0.5} for a in (0.1, 1.0)]
+        return row(select="fewshot-val", hparams={"views": views, "alpha": alpha}, curve=tried)
+
+    log(tmp_path, [chosen(1, 0.1), chosen(10, 1.0)])
+    assert board(tmp_path).names == ["gda@views=1", "gda@views=10"]
+
+
+def test_of_rows_that_nothing_tells_apart_the_last_counts_and_it_is_said(tmp_path: Path) -> None:
+    log(tmp_path, [row(store_key="a", stores={"a": "1"}, top1_test=0.2), row(top1_test=0.3)])
+    found = board(tmp_path)
+    assert found.top1("gda", Trial("birds", 4, 1)) == 0.3
+    assert found.notices == ("1 row of one name and trial left out: the last logged count",)
+
+
+def test_a_method_without_settings_is_one_contender_whatever_the_policy(tmp_path: Path) -> None:
+    found = board(log(tmp_path, [row(select="fixed"), row(select="fewshot-val")]))
+    assert (found.names, found.notices) == (["gda"], ())
+
+
+def test_a_contender_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not all different"):
+        board(log(tmp_path, [row(hparams={"alpha": 1.0})]), ["gda", "gda@fixed"])
+
+
+def test_the_shortest_name_by_the_constants_needs_no_settings(tmp_path: Path) -> None:
+    log(tmp_path, [row(hparams={"alpha": a}, constants=a == 1) for a in (0.1, 1.0)])
+    assert board(tmp_path, ["gda"]).names == ["gda"]
+
+
+@pytest.mark.parametrize(
+    ("older", "word"),
+    [
+        ({"test_id": "before"}, "test pictures"),
+        ({"labels": "before"}, "labels"),
+        ({"model": "other"}, "--model"),
+        ({"draw": "given"}, "--draw"),
+        ({"method_version": 0}, "versions"),
+    ],
+)
+def test_rows_that_cannot_be_compared_with_the_last_are_left_out(
+    older: dict[str, object], word: str, tmp_path: Path
+) -> None:
+    log(tmp_path, [row(top1_test=0.1, **older), row(seed=2, top1_test=0.2)])
+    found = board(tmp_path)
+    assert [*found.rows["gda"]] == [Trial("birds", 4, 2)]
+    assert word in found.notices[0]
+
+
+def test_the_user_says_which_rows_count(tmp_path: Path) -> None:
+    rows = [row(dataset=d, shots=k) for d in ("a/birds", "cars") for k in (1, 4, "all")]
+    log(tmp_path, [*rows, row(model="other"), zero_shot(dataset="cars", model="other")])
+    found = board(tmp_path, wanted=Wanted(["birds"], [4, "all"], "toy"))
+    assert [*found.rows["gda"]] == [Trial("a/birds", 4, 1), Trial("a/birds", "all", 1)]
+    log(tmp_path, [row(dataset="cars", draw="given")])
+    drawn = board(tmp_path, wanted=Wanted(["cars"], model="toy", draw="ranked"))
+    assert [*drawn.rows["gda"]] == [Trial("cars", k, 1) for k in (1, 4, "all")]
+    with pytest.raises(StoreError, match=r"no results of --dataset dogs; there are of a/birds"):
+        board(tmp_path, wanted=Wanted(["dogs"]))
+
+
+def test_a_missing_method_is_answered_with_the_comparison_that_makes_its_rows(
+    tmp_path: Path,
+) -> None:
+    log(tmp_path, [row(shots=k, seed=s) for k in (1, 16) for s in (1, 2)])
+    with pytest.raises(StoreError, match="no rows of clap") as error:
+        board(tmp_path, ["gda", "clap"], option=" --home H")
+    assert error.value.fix == (
+        "cacheclip compare --dataset birds --model toy --pretrained v1 --methods clap --shots 1,16 "
+        "--seeds 2 --select fixed --draw ranked --home H"
+    )
+    with pytest.raises(UsageError, match="no method 'clapp'") as unknown:
+        board(tmp_path, ["clapp"])
+    assert "did you mean clap" in unknown.value.fix
+    with pytest.raises(StoreError, match="no results") as empty:
+        board(tmp_path / "nowhere", ["gda", "clap"])
+    assert empty.value.fix == "cacheclip compare --methods gda,clap"
+
+
+def test_what_some_lack_of_the_trials_of_others_is_a_command(tmp_path: Path) -> None:
+    full = [row(method="clap", seed=s) for s in (1, 2, 3)]
+    log(tmp_path, [*full, row(hparams={"alpha": 2.0}), row(hparams={"alpha": 3.0})])
+    commands = board(tmp_path, ["clap", "gda@alpha=2"]).lacking()
+    assert len(commands) == 1
+    assert "--methods gda --shots 4 --seeds 3" in commands[0]
+    assert "--set alpha=2" in commands[0]
+
+
+def test_data_sets_count_the_same_however_many_seeds_they_have() -> None:
+    values = {Trial("a", 4, s): 0.2 for s in (1, 2, 3, 4)} | {Trial("b", 4, 1): 0.6}
+    assert over_datasets(values).value == pytest.approx(0.4)
+    assert over_datasets(values).deviation is None  # of one seed that both have
+
+
+def test_the_mean_over_data_sets_deviates_as_its_values_a_seed_do() -> None:
+    values = {Trial("a", 4, 1): 0.1, Trial("a", 4, 2): 0.3, Trial("b", 4, 1): 0.5}
+    values[Trial("b", 4, 2)] = 0.3
+    found = over_datasets(values)
+    assert (found.value, found.deviation) == pytest.approx((0.3, 0.0))
+    assert by_dataset(values)["a"].deviation == pytest.approx(0.1 * 2**0.5)
