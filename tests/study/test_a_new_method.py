@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import cacheclip.methods
 from cacheclip.bundle import Bundle
 from cacheclip.methods import base
 from cacheclip.store.home import Home
@@ -50,19 +51,13 @@ class ToyRes(Trained):
 
 
 @pytest.fixture
-def _with_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The folder of methods, with the new file beside those that are there."""
-    folder = Path(base.__file__).parent
-    for file in folder.glob("*.py"):
-        (tmp_path / file.name).symlink_to(file)
-    new = tmp_path / "toy_res.py"
-    assert not new.is_symlink(), (
-        "a method of that name ships, and would be written through the link"
-    )
-    new.write_text(SOURCE)
-    monkeypatch.setattr(base, "__file__", str(tmp_path / "base.py"))
-    monkeypatch.setattr(sys.modules["cacheclip.methods"], "__path__", [str(tmp_path)])
+def _with_one_more_file(tmp_path: Path) -> Iterator[None]:
+    """The folder of methods, and a folder beside it with the new file."""
+    (tmp_path / "toy_res.py").write_text(SOURCE)
+    folders = cacheclip.methods.__path__
+    folders.append(str(tmp_path))
     yield
+    folders.remove(str(tmp_path))
     sys.modules.pop("cacheclip.methods.toy_res", None)
 
 
