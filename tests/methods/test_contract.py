@@ -220,11 +220,10 @@ def test_a_search_tries_the_constants(method: Method) -> None:
     """A choice stays with them unless another point is better, and knows them by their values."""
     built, own = type(method)(**method.settings | searchable(type(method))), method.fixed(2, 100.0)
     task = three(method, torch.float32)
-    settings = task.settings | {
-        n: x.new_full(x.shape, own[n])
-        for n, x in task.settings.items()
-        if not isinstance(own[n], str)
-    }
+    settings = dict(task.settings)
+    for name, value in own.items():
+        if name in settings and not isinstance(value, str):
+            settings[name] = torch.full_like(settings[name], value)
     params = learned(built, replace(task, settings=settings), [1, 2, 3])
     found = built.search(params, query_of(method, 8, torch.float32), torch.arange(8) % C)
     assert found is not None
