@@ -53,9 +53,10 @@ def command(
         output.data({"lines": [line.as_json() for line in found], "missing": missing})
         return
     output.table(*table(found))
+    partial = any(line.n_trials > len(line.best) for line in found)
     output.talk(
         "test accuracy in %; in brackets what the best of all tested settings has over it",
         "best on test chose by the test labels: it is the price of tuning on test, and no result",
-        *["trials without the whole grid are left out"] * any(x.n_trials > len(x.best) for x in found),
+        *["trials without the whole grid, or a policy, are left out"] * partial,
         *(f"missing: {line}" for line in missing),
     )

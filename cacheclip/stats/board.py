@@ -83,10 +83,9 @@ class Board:
         """The contenders without those that are one of many settings, and which these are of."""
         swept: dict[str, list[str]] = {}
         for name, own in self.rows.items():
-            row = next(iter(own.values()))
-            if row.constants is False:
-                swept.setdefault("@".join(p for p in name.split("@") if "=" not in p), [])
-                swept["@".join(p for p in name.split("@") if "=" not in p)].append(name)
+            if next(iter(own.values())).constants is False:
+                of = "@".join(part for part in name.split("@") if "=" not in part)
+                swept.setdefault(of, []).append(name)
         many = {of: names for of, names in swept.items() if len(names) > SHOWN}
         left_out = {name for names in many.values() for name in names}
         kept = {name: own for name, own in self.rows.items() if name not in left_out}
@@ -162,6 +161,7 @@ def _meant(
             return found[0]
     where = str(makers.root / LOG)
     if meant:
+        meant.sort(key=lambda name: name.count("="))
         raise StoreError(
             f"{asked} means {len(meant)} contenders",
             where=where,
