@@ -11,6 +11,7 @@ from typing import Any
 
 from cacheclip.errors import StoreError, UsageError
 from cacheclip.results import LOG, Row
+from cacheclip.stats import contenders
 from cacheclip.stats.averages import over_datasets, over_seeds
 from cacheclip.stats.board import Board
 from cacheclip.stats.bootstrap import interval
@@ -33,7 +34,8 @@ class Honesty:
         method: with its recipe, where it has one.
         like: one of its rows.
         shots: support images a class.
-        policies: each policy's accuracy, a trial; `fixed` is the method's constants.
+        policies: each policy's accuracy, a trial; `fixed` is the method's constants. Settings
+            that were given to a policy make it one of its own, such as fewshot-val@epochs=2.
         best: of each trial, among all settings that were tested in it.
         n_settings: how many these are in a trial, the fewest and the most.
         n_trials: how many there are, those that are not counted among them.
@@ -86,11 +88,16 @@ def honesty(board: Board, methods: Sequence[str] = ()) -> list[Honesty]:
         StoreError: the log has no rows of a method, or of none more than one of a trial.
     """
     rows = _by_method(board, methods)
+    policies = {
+        row.row_id: "@".join([row.select, *(part for part in name.split("@") if "=" in part)])
+        for name, own in board.rows.items()
+        for row in own.values()
+    }
     found = [
         line
         for name, trials in rows.items()
         for shots in sorted({trial.shots for trial in trials}, key=by_number)
-        if (line := _line(name, shots, trials))
+        if (line := _line(name, shots, trials, policies))
     ]
     if not found:
         here = f"of {', '.join(methods)} the log has" if methods else "the log has of each method"
@@ -133,8 +140,13 @@ def lacking(board: Board, methods: Sequence[str] = ()) -> list[str]:
         chosen = [row for row in every if row.select != FIXED]
         fixed = [row for row in every if row.select == FIXED]
         grid, size = _grid(board, trials)
+        kept = contenders.given(every)[chosen[0].row_id] if chosen else {}
         wanted = [  # what it is like, what it is given, and the trials that lack it
-            (chosen or fixed, grid, [t for t, x in trials.items() if _n_fixed(x) < size]),
+            (
+                chosen or fixed,
+                {**kept, **grid},
+                [t for t, x in trials.items() if _n_fixed(x) < size],
+            ),
             (chosen, {}, [t for t, x in trials.items() if not any(r.constants for r in x)]),
         ]
         for rows, given, lost in wanted if chosen or size > 1 else []:
@@ -219,15 +231,28 @@ def _by_method(board: Board, methods: Sequence[str]) -> dict[str, dict[Trial, li
     return found
 
 
-def _line(name: str, shots: int | str, trials: Mapping[Trial, Sequence[Row]]) -> Honesty | None:
-    """None where every trial saw one setting alone, or the policies share none."""
+def _line(
+    name: str,
+    shots: int | str,
+    trials: Mapping[Trial, Sequence[Row]],
+    named: Mapping[str, str],
+) -> Honesty | None:
+    """None where every trial saw one setting alone, or the policies share none.
+
+    Args:
+        name: of the method.
+        shots: of the trials that count.
+        trials: all of the method, with their rows.
+        named: row_id -> its policy, with the settings that tell it from others of that policy.
+    """
     here = {trial: rows for trial, rows in trials.items() if trial.shots == shots}
     policies: dict[str, dict[Trial, float]] = {}
     for trial, rows in here.items():
         alone = _n_fixed(rows) == 1
         for row in rows:
             if row.select != FIXED or row.constants or (row.constants is None and alone):
-                policies.setdefault(row.select, {})[trial] = row.top1_test or 0.0
+                policy = FIXED if row.select == FIXED else named[row.row_id]
+                policies.setdefault(policy, {})[trial] = row.top1_test or 0.0
     full = max(map(_n_fixed, here.values()))
     whole = [trial for trial, rows in here.items() if _n_fixed(rows) == full]
     shared = [trial for trial in whole if all(trial in own for own in policies.values())]

@@ -192,3 +192,16 @@ def test_a_price_is_of_trials_with_the_whole_grid_and_the_rest_is_asked_for(
     assert line.price("fixed") == pytest.approx(0.3 - 0.1)
     (command,) = lacking(found, ["gda"])
     assert command.endswith("--seeds 2 --select fixed --draw ranked --set alpha=0.1,3")
+
+
+def test_settings_given_to_a_policy_make_a_policy_of_its_own(tmp_path: Path) -> None:
+    told = {"select": "fewshot-val", "curve": CURVE}
+    rows = [
+        row(hparams={"alpha": 1.0}, constants=True, top1_test=0.5),
+        row(hparams={"alpha": 0.0}, given={}, top1_test=0.6, **told),
+        row(hparams={"alpha": 0.0, "views": 2}, given={"views": [2]}, top1_test=0.7, **told),
+    ]
+    found = board(log(tmp_path, rows))
+    (line,) = honesty(found)
+    accuracy = {name: [*own.values()] for name, own in line.policies.items()}
+    assert accuracy == {"fixed": [0.5], "fewshot-val": [0.6], "fewshot-val@views=2": [0.7]}
