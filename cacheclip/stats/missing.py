@@ -42,8 +42,9 @@ class Makers:
         """
         data = ["--dataset", trials[0].dataset, "--model", row.model]
         data += ["--pretrained", row.pretrained]
-        how = ["--select", row.select] * bool(row.shots)
+        how = ["--select", row.select]
         more = ["--recipe", row.recipe] if row.recipe else []
+        more += ["--fewer", row.fewer] if row.fewer == "keep" else []
         more += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
         if row.shots and row.draw == LISTED:  # each was drawn by a file of its own
             lines = []
@@ -56,8 +57,9 @@ class Makers:
             if row.shots:
                 shots = sorted({trial.shots for trial in trials}, key=by_number)
                 words += ["--shots", ",".join(map(str, shots))]
+            if row.seed is not None:
                 words += ["--seeds", str(max(trial.seed or 1 for trial in trials))]
-                words += [*how, "--draw", row.draw]
+            words += [*how, "--draw", row.draw] if row.shots else how
             lines = [["compare", *data, *words, *more]]
         return [shlex.join(["cacheclip", *line]) + self.option for line in lines]
 

@@ -200,8 +200,8 @@ def _evenly(values: list[Any], n: int) -> list[Any]:
     """At most n of the values, with the first and the last; numbers rising, words as tried."""
     if all(isinstance(value, int | float) for value in values):
         values = sorted(values)
-    if len(values) <= n:
-        return values
+    if len(values) <= n or n == 1:
+        return values[:n]
     return [values[round(k * (len(values) - 1) / (n - 1))] for k in range(n)]
 
 
@@ -213,14 +213,16 @@ def _by_method(board: Board, methods: Sequence[str]) -> dict[str, dict[Trial, li
         UsageError: it is none, or one that draws nothing.
     """
     found: dict[str, dict[Trial, list[Row]]] = {}
-    unchosen = {row.method for own in board.rows.values() for row in own.values() if not row.shots}
+    every = [row for own in board.rows.values() for row in own.values()]
+    drawing = {row.method for row in every if row.shots}  # with some policy, at least
     for own in board.rows.values():
         for trial, row in own.items():
             name = f"{row.method}@{row.recipe}" if row.recipe else row.method
-            if row.shots and (not methods or row.method in methods):
+            asked = not methods or row.method in methods
+            if trial.shots and row.method in drawing and asked:
                 found.setdefault(name, {}).setdefault(trial, []).append(row)
     for method in methods:
-        if method in unchosen:
+        if method in {row.method for row in every} - drawing:
             raise UsageError(
                 f"{method} draws nothing, so nothing is chosen for it",
                 where=str(board.root / LOG),
