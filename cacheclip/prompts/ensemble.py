@@ -117,7 +117,7 @@ def prompt_set(
         raise UsageError(
             f"there are no templates {name!r}",
             where=f"neither a family nor a file {path.absolute()}",
-            fix=f"{instead(name, list(FAMILIES), option='--template ')}, or a .txt or .json file",
+            fix=f"{instead(name, list(FAMILIES), option='template')}, or a .txt or .json file",
         )
     sentences, notices = read_sentences(path, names, folders=folders, dataset=dataset)
     templates = () if sentences else read_templates(path, dataset=dataset)

@@ -26,6 +26,7 @@ from cacheclip.study.plan import (
     blocks,
     depends_on_draws,
     parts,
+    refuse_recipe,
     refuse_too_many,
     sentence,
 )
@@ -254,6 +255,7 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
     names = dict.fromkeys((*request.floor, *request.methods))
     chosen = [methods.get(name) for name in names]
     given = choices(request.settings, chosen)
+    refuse_recipe(request.recipe, chosen)
     policy = policy_for(request.select, data)
     able, refusals = _able(chosen, request.methods, given, data)
     refuse_too_many(able, request.shots, request.seeds, policy, given)

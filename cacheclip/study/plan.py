@@ -13,7 +13,6 @@ from math import prod
 
 from cacheclip.draws import ALL, Draw, Shots
 from cacheclip.errors import CacheclipError, UsageError, argument, near
-from cacheclip.methods import base as methods
 from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
 from cacheclip.select.base import Policy
 from cacheclip.select.fixed import POLICY as FIXED
@@ -185,8 +184,7 @@ def blocks(
     Raises:
         UsageError: no method knows the recipe, or a search has nothing to search on.
     """
-    if recipe is not None:
-        _refuse_unknown(recipe, chosen)
+    refuse_recipe(recipe, chosen)
     made = []
     for method in chosen:
         own, given = method.recipe(recipe), choices[method.name]
@@ -214,18 +212,24 @@ def _seeds_of(method: type[Method], policy: Policy, seeds: Sequence[int]) -> Seq
     return seeds if depends_on_draws(method, policy) or method.setting == "online" else [None]
 
 
-def _refuse_unknown(recipe: str, chosen: Sequence[type[Method]]) -> None:
-    if any(recipe in method.recipes for method in chosen):
+def refuse_recipe(recipe: str | None, chosen: Sequence[type[Method]]) -> None:
+    """Refuse a recipe that none of the methods knows.
+
+    Raises:
+        UsageError: it is such a recipe.
+    """
+    if recipe is None or any(recipe in method.recipes for method in chosen):
         return
-    known = [method for method in map(methods.get, methods.names()) if method.recipes]
-    recipes = {own for method in known for own in method.recipes}
-    close = [] if recipe in recipes else near(recipe, sorted(recipes))
-    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    fix = f"leave {argument('recipe')} out: no chosen method knows one"
+    if known := [method for method in chosen if method.recipes]:
+        recipes = {own for method in known for own in method.recipes}
+        close = near(recipe, sorted(recipes))
+        fix = f"did you mean {' or '.join(close)}? " if close else ""
+        fix += "; ".join(f"{method.name} knows {', '.join(method.recipes)}" for method in known)
     raise UsageError(
         f"no chosen method knows a recipe {recipe!r}",
         where=f"{argument('recipe')}, methods {', '.join(method.name for method in chosen)}",
-        fix=meant
-        + "; ".join(f"{method.name} knows {', '.join(method.recipes)}" for method in known),
+        fix=fix,
     )
 
 
