@@ -96,6 +96,11 @@ def some(names: Sequence[str]) -> str:
     return (", ".join(names[:SHOWN]) or "none") + (" ..." if len(names) > SHOWN else "")
 
 
+def counted(n: int, noun: str) -> str:
+    """How many there are: `1 draw`, `2 draws`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def brief(value: Any) -> str:
     """A value for a sentence: of an array the shape, of what is long the beginning."""
     if shape := getattr(value, "shape", ()):

@@ -82,6 +82,11 @@ class Request:
     calibrate_anew: bool = False
     tests: bool = True
 
+    @property
+    def is_fit(self) -> bool:
+        """Whether it is one fit, and no comparison."""
+        return self.calibrate_anew or not self.tests
+
 
 @dataclass(frozen=True)
 class _Planned:
@@ -261,7 +266,7 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
     refuse_too_many(able, request.shots, request.seeds, policy, given)
     drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in able)
     shots = request.shots if drawing else ()
-    sampled(data, request.draw, shots, request.seeds)
+    sampled(data, request.draw, shots, request.seeds, request.methods, one_fit=request.is_fit)
     able = [
         method
         for method in able

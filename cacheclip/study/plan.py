@@ -12,7 +12,7 @@ from functools import cached_property
 from math import prod
 
 from cacheclip.draws import ALL, Draw, Shots
-from cacheclip.errors import CacheclipError, UsageError, argument, near
+from cacheclip.errors import CacheclipError, UsageError, argument, counted, near
 from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
 from cacheclip.select.base import Policy
 from cacheclip.select.fixed import POLICY as FIXED
@@ -155,8 +155,8 @@ def refuse_too_many(
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
-            where=f"{_count(len(chosen), 'method')} x {_count(len(shots), 'shot count')} x "
-            f"{_count(len(seeds), 'seed')} x their settings",
+            where=f"{counted(len(chosen), 'method')} x {counted(len(shots), 'shot count')} x "
+            f"{counted(len(seeds), 'seed')} x their settings",
             fix=f"compare with fewer {argument('seeds')}, {argument('shots')}, "
             f"{argument('methods')} or values of settings",
         )
@@ -278,7 +278,7 @@ def sentence(plan: Sequence[Block]) -> str:
         said.setdefault(_size(own), []).append(name)
     drawn = next((own for own in by_method.values() if own[0].drawn), [])
     shots = ",".join(str(block.shots) for block in drawn)
-    grid = f"shots {shots} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
+    grid = f"shots {shots} x {counted(_seeds(drawn), 'seed')}" if drawn else ""
     parts = []
     for (each_runs, settings), names in said.items():
         each = " each" if len(names) > 1 else ""
@@ -287,11 +287,11 @@ def sentence(plan: Sequence[Block]) -> str:
             product = " ".join(filter(None, [grid, settings]))
             grid = ""  # said once
         elif (streams := _seeds(by_method[names[0]])) > 1:
-            product = " ".join(filter(None, [_count(streams, "seed"), settings]))
+            product = " ".join(filter(None, [counted(streams, "seed"), settings]))
         parts.append(f"{', '.join(names)} {each_runs}{each}{f' ({product})' if product else ''}")
     runs = sum(block.runs for block in plan)
     stacks = sum(len(block.stacks) for block in plan)
-    return f"{_count(runs, 'run')}: {'; '.join(parts)}; in {_count(stacks, 'stack')}"
+    return f"{counted(runs, 'run')}: {'; '.join(parts)}; in {counted(stacks, 'stack')}"
 
 
 def _size(own: Sequence[Block]) -> tuple[int, str]:
@@ -303,7 +303,3 @@ def _size(own: Sequence[Block]) -> tuple[int, str]:
 
 def _seeds(own: Sequence[Block]) -> int:
     return len({cell.seed for cell in own[0].cells}) if own else 0
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
