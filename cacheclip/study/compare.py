@@ -323,8 +323,13 @@ def _able(
             why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
     able = [method for method in chosen if method.name not in why]
     if not any(method.name in asked for method in able):
-        if error := lacking.get(asked[0]):
-            raise StoreError(f"{asked[0]}: {error.what}", where=error.where, fix=error.fix)
+        if asked[0] in lacking:
+            lacked = [(name, lacking[name]) for name in asked if name in lacking]
+            raise StoreError(
+                "; ".join(f"{name}: {error.what}" for name, error in lacked),
+                where=lacked[0][1].where,
+                fix=", and ".join(dict.fromkeys(error.fix for _, error in lacked)),
+            )
         plain = [name for name in methods.names() if not methods.get(name)().reads.text]
         raise StoreError(
             f"{asked[0]} needs text features, and this feature set has none",

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
+from cacheclip.draws import of_shots
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Choices
@@ -69,6 +70,6 @@ def command(row: Row, choices: Mapping[str, Choices]) -> str:
 
 def _named(row: Row) -> str:
     """A row in words."""
-    shots = f" at {row.shots} shots" if row.shots else ""
+    shots = f" at {of_shots(row.shots)}" if row.shots else ""
     seed = "" if row.seed is None else f", seed {row.seed}" if shots else f" with seed {row.seed}"
     return f"{row.method}{shots}{seed}"

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip.draws import ALL, Draw, Shots
+from cacheclip.draws import Draw, Shots, of_shots
 from cacheclip.errors import InputError, UsageError, argument, counted, is_in_python, quoted
 from cacheclip.files import regular
 from cacheclip.store.given import common_seeds
@@ -49,7 +49,7 @@ def sampled(
         lost, where = "not in this file", str(asked)
     missing = [(seed, k) for k in shots for seed in seeds if (seed, k) not in there]
     if missing:
-        first = ", ".join(f"seed {seed} with {_of_shots(k)}" for seed, k in missing[:3])
+        first = ", ".join(f"seed {seed} with {of_shots(k)}" for seed, k in missing[:3])
         more = ", ..." if missing[3:] else ""
         be = f"{'is' if len(missing) == 1 else 'are'} " if lost.startswith("not") else ""
         fix = f"add {argument('draw', RANKED)} for other draws"
@@ -106,14 +106,10 @@ def _listed(there: Sequence[tuple[int, int]]) -> str:
     for seed, k in sorted(there):
         by_shots.setdefault(k, []).append(seed)
     listed = "; ".join(
-        f"{_of_shots(k)}: seed {', '.join(map(str, seeds))}"
+        f"{of_shots(k)}: seed {', '.join(map(str, seeds))}"
         for k, seeds in sorted(by_shots.items())
     )
     return listed or "no draws"
-
-
-def _of_shots(shots: Shots) -> str:
-    return "all shots" if shots == ALL else counted(int(shots), "shot")
 
 
 def _of_those(
