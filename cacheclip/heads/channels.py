@@ -19,6 +19,9 @@ def telling(text: Tensor, means: Tensor, variance: Tensor, share: float) -> Tens
         [V, Q] int64, at least one.
     """
     C, D = text.shape[1:]
+    if C == 1:
+        score = variance.new_zeros(len(text), D)  # no two classes: any channels do
+        return score.topk(max(1, round(share * D))).indices.sort().values
     alike = (means.sum(1).square() - means.square().sum(1)) / (C * (C - 1))
     score = variance[:, None] * text.var(1) - (1 - variance[:, None]) * alike
     return score.topk(max(1, round(share * D))).indices.sort().values

@@ -62,8 +62,9 @@ class Calip(ClosedForm):
         plain, *others = (torch.cat(logits, 1) for logits in zip(*some, strict=True))
         hits, log_p = [], []
         grid = product(*(TRIED[name] for name in searched))
-        points = plain.new_tensor(list(grid))  # [T, settings]
-        for point in points:
+        # In float64, so that the constants are known among what is tried.
+        points = plain.new_tensor(list(grid), dtype=torch.float64)  # [T, settings]
+        for point in points.to(plain):
             own = {n: x.expand_as(params[n]) for n, x in zip(searched, point, strict=True)}
             logits = _weighed(params | own, plain, *others)
             hits.append((logits.argmax(-1) == labels).sum(-1))

@@ -162,18 +162,6 @@ class FeatureSet:
             )
         return found
 
-    def text_of(self, family: str) -> TextStore:
-        """The text features by one family of templates.
-
-        Raises:
-            StoreError: there are none, or they cannot be used.
-        """
-        if family not in self.texts:
-            raise self.problems.get((NO_SPLIT, f"{TEXT}/{family}")) or self._missing(
-                f"there are no text features by the templates {family}", template=family
-            )
-        return self.texts[family]
-
     def part(self, name: str) -> Arrays:
         """A frozen part of the encoder: arrays by name.
 

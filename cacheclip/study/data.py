@@ -3,9 +3,10 @@
 Test labels are sealed: they are no pool, and `open_test_labels` is for scoring alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import torch
@@ -287,20 +288,24 @@ class SetData:
         layers = {name: self._test[name] for name in method.reads.query}
         return Query(layers, self._encoder(method.reads))
 
-    def stores(self, reads: Reads, splits: Sequence[str], views: int = 1) -> dict[str, str]:
+    def stores(
+        self, reads: Reads, splits: Sequence[str], views: Collection[int] = (1,)
+    ) -> dict[str, str]:
         """The key digests of what a row reads: `split/layer` or `train/layer/views` -> digest.
 
         Args:
             reads: what it reads.
             splits: of these.
-            views: of each support picture.
+            views: of each support picture, every count that competes; where several are more than
+                one, each is at `train/layer/views/COUNT`.
         """
+        several = sum(count > 1 for count in views) > 1
         read = {}
-        for split in sorted(splits):
-            own = _views_read(views, split)
+        for split, count in product(sorted(splits), views):
+            own = _views_read(count, split)
+            kind = "" if own == 1 else f"{VIEWS}/{own}" if several else VIEWS
             for layer in sorted(_layers_read(reads, split)):
-                place = f"{split}/{layer}{VIEWS if own > 1 else ''}"
-                read[place] = self._layers.store(split, layer, own).digest
+                read[f"{split}/{layer}{kind}"] = self._layers.store(split, layer, own).digest
         read |= self.texts.stores(reads)
         return read | {name: self._source.part_store(name).digest for name in _parts_read(reads)}
 

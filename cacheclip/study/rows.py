@@ -46,9 +46,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     rivals = [block.method.of(settings) for settings in cell.candidates]
     reads = rivals[0].reads
     views = sorted({rival.views for rival in rivals})
-    stores: dict[str, str] = {}
-    for count in views:
-        stores |= data.stores(reads, splits, count)
+    stores = data.stores(reads, splits, views)
     chooses = block.policy.selects
     return Row(
         **_of_data(data),
@@ -174,7 +172,7 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
             "select": block.policy.name,
             "draw_id": draw.draw_id if draw else None,
             "stores": data.stores(
-                winner.method.reads, _splits_read(block, data), winner.method.views
+                winner.method.reads, _splits_read(block, data), [winner.method.views]
             ),
             "version": __version__,
         },

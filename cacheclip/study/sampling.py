@@ -92,7 +92,10 @@ def _read(path: Path) -> Listed:
 def _record(record: Any) -> tuple[tuple[int, int], tuple[list[str], list[str]]]:
     """Seed and shots, and ids of the support and of the validation pictures."""
     match record:
-        case {"seed": int(seed), "shots": int(shots), "support": [*support]}:
+        case {"seed": int(seed), "shots": int(shots), "support": [*support]} if bool not in (
+            type(seed),
+            type(shots),
+        ):
             val = record.get("val", [])
         case _:
             raise ValueError("a record needs a seed and shots as numbers, and a list `support`")

@@ -215,6 +215,22 @@ def test_a_search_claims_what_the_logits_count(method: Method, dtype: torch.dtyp
         torch.testing.assert_close(said, expected.to(said), rtol=0, atol=1e-3)
 
 
+@named([m for m in METHODS if searchable(m)])
+def test_a_search_tries_the_constants(method: Method) -> None:
+    """A choice stays with them unless another point is better, and knows them by their values."""
+    built, own = type(method)(**method.settings | searchable(type(method))), method.fixed(2, 100.0)
+    task = three(method, torch.float32)
+    settings = dict(task.settings)
+    for name, value in own.items():
+        if name in settings and not isinstance(value, str):
+            settings[name] = torch.full_like(settings[name], value)
+    params = learned(built, replace(task, settings=settings), [1, 2, 3])
+    found = built.search(params, query_of(method, 8, torch.float32), torch.arange(8) % C)
+    assert found is not None
+    tried = [x[0].tolist() for x in found.settings.values()]
+    assert tuple(own[n] for n in found.settings) in set(zip(*tried, strict=True))
+
+
 def test_reading_a_layer_that_is_not_declared_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks and queries hold just what is declared, as in every test of this file."""
     monkeypatch.setattr(MeanOfViews, "reads", Reads(text=("per-prompt",)))
