@@ -248,11 +248,6 @@ def _short(
     return short
 
 
-def of_shots(shots: Shots) -> str:
-    """A shot count in words: `1 shot`, `4 shots`, `all shots`."""
-    return f"{shots} shot{'' if shots == 1 else 's'}"
-
-
 def in_words(short: Sequence[tuple[str, int]]) -> str:
     """Classes and how many images they have: the first five."""
     return ", ".join(f"{name} {n}" for name, n in short[:5]) + (", ..." if short[5:] else "")

@@ -3,11 +3,10 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from cacheclip.draws import of_shots
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Choices
-from cacheclip.study.table import by_number, percent
+from cacheclip.study.table import by_number, of_shots, percent
 
 
 def best(rows: Sequence[Row]) -> Row | None:

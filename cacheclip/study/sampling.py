@@ -4,12 +4,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip.draws import Draw, Shots, of_shots
+from cacheclip.draws import Draw, Shots
 from cacheclip.errors import InputError, UsageError, argument, counted, is_in_python, quoted
 from cacheclip.files import regular
 from cacheclip.store.given import common_seeds
 from cacheclip.study.data import SetData
 from cacheclip.study.supports import COOP, GIVEN, LISTED, RANKED, Listed
+from cacheclip.study.table import of_shots
 
 RECORD = '{"seed": 1, "shots": 16, "support": [IDS], "val": [IDS]}'  # of a file of draws
 
@@ -109,8 +110,7 @@ def _listed(there: Sequence[tuple[int, int]]) -> str:
     for seed, k in sorted(there):
         by_shots.setdefault(k, []).append(seed)
     listed = "; ".join(
-        f"{of_shots(k)}: seed {', '.join(map(str, seeds))}"
-        for k, seeds in sorted(by_shots.items())
+        f"{of_shots(k)}: seed {', '.join(map(str, seeds))}" for k, seeds in sorted(by_shots.items())
     )
     return listed or "no draws"
 

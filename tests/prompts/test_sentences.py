@@ -85,7 +85,7 @@ def test_classes_with_equal_prompts_are_named() -> None:
 def test_a_name_that_is_no_class_and_a_set_that_ships_none_are_said(tmp_path: Path) -> None:
     file = tmp_path / "own.json"
     file.write_text(json.dumps({"ant": ["an ant"], "bea": ["a bee"]}))
-    with pytest.raises(InputError, match="no sentences for 1 of 2 classes: .*bee.*bea") as caught:
+    with pytest.raises(InputError, match=r"no sentences for 1 of 2 classes: .*bee.*bea") as caught:
         sentence_set(["ant", "bee"], told=str(file))
     assert "one template a line" not in caught.value.fix
     with pytest.raises(InputError) as caught:
