@@ -165,3 +165,15 @@ def test_a_draw_of_test_pictures_says_of_which_split_they_are(home: Home, tmp_pa
     file.write_text(json.dumps(record | {"support": [stray, *record["support"][1:]]}))
     comparison = made(home, file)
     assert f"names images of split test: {stray}" in str(comparison.rows[0].error)
+
+
+@pytest.mark.parametrize("option", [("--final",), ("--out", "z.safetensors")])
+def test_options_of_a_bundle_are_refused_where_none_is_left(
+    home: Home, option: tuple[str, ...]
+) -> None:
+    words = ("fit", "--method", "tda", "--shots", "2", "--home", home.root)
+    got = cacheclip(*words, *option)
+    assert got.code == UsageError.exit_code
+    assert "tda leaves no bundle" in got.err
+    assert f"leave {option[0]} out" in got.err
+    assert not Path("z.safetensors").exists()
