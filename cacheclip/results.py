@@ -131,6 +131,10 @@ class Row:
     constants: Annotated[
         bool | None, "whether hparams are the method's own constants; null where a policy chose"
     ] = None
+    given: Annotated[
+        dict[str, list[float | int | str]] | None,
+        "settings that the user gave, with the values that competed; null: nobody noted it",
+    ] = None
 
     @cached_property
     def row_id(self) -> str:

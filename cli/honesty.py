@@ -38,7 +38,8 @@ def command(
 
     Example: cacheclip honesty tip-adapter
     """
-    from cacheclip.stats.board import Wanted, board
+    from cacheclip.stats.board import board
+    from cacheclip.stats.comparable import Wanted
     from cacheclip.stats.policies import honesty, lacking, table
     from cacheclip.store.home import Home
 
@@ -46,15 +47,16 @@ def command(
     root, option = options.log_of(place, results)
     wanted = Wanted(datasets, shots, model, draw)
     whole = board(root, wanted=wanted, option=option, notice=output.talk)
-    output.talk(*whole.notices)
     found = honesty(whole, methods)
     missing = lacking(whole, methods) if methods else []
     if as_json:
         output.data({"lines": [line.as_json() for line in found], "missing": missing})
         return
     output.table(*table(found))
+    partial = any(line.n_trials > len(line.best) for line in found)
     output.talk(
         "test accuracy in %; in brackets what the best of all tested settings has over it",
         "best on test chose by the test labels: it is the price of tuning on test, and no result",
+        *["trials without the whole grid, or a policy, are left out"] * partial,
         *(f"missing: {line}" for line in missing),
     )

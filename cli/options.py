@@ -130,8 +130,8 @@ of_model: Decorator = click.option(
 )
 of_draw: Decorator = click.option(
     "--draw",
-    metavar="NAME",
-    help="Results on support sets that were drawn so, such as ranked. [default: as logged last]",
+    type=click.Choice(["ranked", "coop", "given", "file"]),
+    help="Results on support sets that were drawn so. [default: as logged last]",
 )
 results_read: Decorator = click.option(
     "--results",

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 @options.of_shots
 @options.of_model
 @options.of_draw
-@click.option("-v", "--verbose", is_flag=True, help="Of two methods, a line a trial.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Of two methods, a line a trial; of all, every setting of a sweep.",
+)
 @options.home
 @options.results_read
 @options.as_json
@@ -42,7 +47,8 @@ def command(
     Example: cacheclip stats tip-adapter gda
     """
     from cacheclip.stats import tables
-    from cacheclip.stats.board import Wanted, board
+    from cacheclip.stats.board import board
+    from cacheclip.stats.comparable import Wanted
     from cacheclip.stats.paired import compared, pair_json
     from cacheclip.stats.ranks import ranked
     from cacheclip.store.home import Home
@@ -51,7 +57,9 @@ def command(
     root, option = options.log_of(place, results)
     wanted = Wanted(datasets, shots, model, draw)
     found = board(root, methods, wanted, option=option, notice=output.talk)
-    output.talk(*found.notices)
+    swept: list[str] = []
+    if not (methods or verbose):
+        found, swept = found.without_sweeps()
     pairwise = compared(found, output.talk) if len(methods) == 2 else []
     ranks = None if pairwise else ranked(found)
     if as_json:
@@ -70,9 +78,12 @@ def command(
         for title, cells in tables.accuracies(found):
             output.table(*cells, title)
         output.talk("test accuracy in %, mean ± standard deviation over seeds")
-    if ranks:
+    output.talk(*tables.given(found), *(f"not listed: {own}; add -v" for own in swept))
+    if ranks and ranks.tells_apart:
         output.table(*tables.ranks(ranks, found), "ranks over the trials that all of them have")
         output.talk(*tables.rank_notes(ranks, found))
+    elif ranks:
+        output.talk(*tables.no_ranks(ranks, found))
     elif len(found.names) > 2:
         output.talk("no ranks: all of them met in fewer than two data sets or seeds")
     output.talk(*(f"missing: {line}" for line in (found.lacking() if methods else ())))

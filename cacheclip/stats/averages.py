@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from cacheclip.stats.board import Trial
+from cacheclip.stats.trials import Trial
 
 
 @dataclass(frozen=True)

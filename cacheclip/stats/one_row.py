@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.answers import Predictions
-from cacheclip.errors import CacheclipError, StoreError
+from cacheclip.errors import CacheclipError, StoreError, some
 from cacheclip.metrics import calibration_interval, wilson
 from cacheclip.results import LOG, Row
 from cacheclip.store.home import Home
@@ -34,12 +34,19 @@ def row_named(rows: Sequence[Row], row_id: str | None, root: Path, option: str) 
     meant = [row for row in tested if row.row_id.startswith(row_id)] if row_id else tested[-1:]
     if len(meant) == 1:
         return meant[0]
-    last = f": the last is {tested[-1].row_id}" if tested else ""
-    raise StoreError(
-        f"{len(meant) or 'no'} rows {f'begin with {row_id}' if row_id else 'are there'}",
-        where=str(root / LOG),
-        fix=f"take a row_id of that file{last}" if tested else f"cacheclip compare{option}",
-    )
+    if not tested:
+        fix = f"cacheclip compare{option}"
+    else:
+        newest = [f"{row.row_id} ({_brief(row)})" for row in reversed(meant or tested)]
+        fix = f"name one, the last logged first: {some(newest)}"
+    begin = f"begin with {row_id}" if row_id else "are there"
+    raise StoreError(f"{len(meant) or 'no'} rows {begin}", where=str(root / LOG), fix=fix)
+
+
+def _brief(row: Row) -> str:
+    """What a row is, in a list of them."""
+    unit = "shot" if row.shots == 1 else "shots"
+    return named(row) + (f", {row.shots} {unit}, seed {row.seed}" if row.shots else "")
 
 
 def class_names(row: Row, home: Home) -> tuple[list[str], list[str]]:
@@ -89,10 +96,10 @@ def table(found: Measures) -> Table:
 
 def about(row: Row) -> Iterator[str]:
     """Which row it is, and what its probabilities are worth."""
-    drawn = f", {row.shots} shots, seed {row.seed}, --select {row.select}" if row.shots else ""
+    policy = f", --select {row.select}" if row.shots else ""
     settings = ", ".join(f"{name}={short(value)}" for name, value in row.hparams.items())
     encoder = f"{row.model}@{row.pretrained}"
-    yield f"row {row.row_id}: {named(row)}{drawn} on {row.eval_dataset} by {encoder}"
+    yield f"row {row.row_id}: {_brief(row)}{policy} on {row.eval_dataset} by {encoder}"
     yield f"settings: {settings or 'none'}"
     if row.temperature is not None:
         on = f"fitted on {row.n_calibration} {row.calibrated_on}"

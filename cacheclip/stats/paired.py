@@ -8,9 +8,10 @@ from typing import Any
 from cacheclip.answers import predictions
 from cacheclip.errors import StoreError
 from cacheclip.stats.averages import over_datasets, over_seeds
-from cacheclip.stats.board import Board, Trial
+from cacheclip.stats.board import Board
 from cacheclip.stats.bootstrap import interval
 from cacheclip.stats.exact import McNemar, sign_p, wilcoxon_p
+from cacheclip.stats.trials import Trial
 from cacheclip.study.table import by_number
 
 TIE = 1e-9  # accuracies that differ by less are of equally many pictures

@@ -6,14 +6,18 @@ of. That one is no result of a method: it read the answers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from math import prod
 from typing import Any
 
 from cacheclip.errors import StoreError, UsageError
 from cacheclip.results import LOG, Row
+from cacheclip.stats import contenders
 from cacheclip.stats.averages import over_datasets, over_seeds
-from cacheclip.stats.board import Board, Trial, absent, compare_command, marked
+from cacheclip.stats.board import Board
 from cacheclip.stats.bootstrap import interval
+from cacheclip.stats.contenders import Given, marked
+from cacheclip.stats.missing import absent
+from cacheclip.stats.trials import Trial
 from cacheclip.study.table import Table, by_number, percent
 
 FIXED = "fixed"
@@ -22,15 +26,19 @@ MOST = 64  # settings of a grid that a command makes
 
 @dataclass(frozen=True)
 class Honesty:
-    """A method at a shot count, over the trials that all its policies have.
+    """A method at a shot count, over the trials with its whole grid that all its policies have.
+
+    The whole grid is as many settings as the fullest of its trials has under `fixed`.
 
     Attributes:
         method: with its recipe, where it has one.
         like: one of its rows.
         shots: support images a class.
-        policies: each policy's accuracy, a trial; `fixed` is the method's constants.
+        policies: each policy's accuracy, a trial; `fixed` is the method's constants. Settings
+            that were given to a policy make it one of its own, such as fewshot-val@epochs=2.
         best: of each trial, among all settings that were tested in it.
-        n_settings: how many these are, the fewest of a trial.
+        n_settings: how many these are in a trial, the fewest and the most.
+        n_trials: how many there are, those that are not counted among them.
     """
 
     method: str
@@ -38,7 +46,8 @@ class Honesty:
     shots: int | str
     policies: Mapping[str, Mapping[Trial, float]]
     best: Mapping[Trial, float]
-    n_settings: int
+    n_settings: tuple[int, int]
+    n_trials: int
 
     def price(self, policy: str) -> float:
         """What the best on test has over a policy."""
@@ -60,9 +69,11 @@ class Honesty:
             "setting": self.like.setting,
             "shots": self.shots,
             "trials": len(self.best),
+            "trials_left_out": self.n_trials - len(self.best),
             "policies": policies,
             "best_on_test": over_datasets(self.best).value,
-            "n_settings": self.n_settings,
+            "n_settings": self.n_settings[0],
+            "most_settings": self.n_settings[1],
         }
 
 
@@ -77,17 +88,23 @@ def honesty(board: Board, methods: Sequence[str] = ()) -> list[Honesty]:
         StoreError: the log has no rows of a method, or of none more than one of a trial.
     """
     rows = _by_method(board, methods)
+    policies = {
+        row.row_id: "@".join([row.select, *(part for part in name.split("@") if "=" in part)])
+        for name, own in board.rows.items()
+        for row in own.values()
+    }
     found = [
         line
         for name, trials in rows.items()
         for shots in sorted({trial.shots for trial in trials}, key=by_number)
-        if (line := _line(name, shots, trials))
+        if (line := _line(name, shots, trials, policies))
     ]
     if not found:
+        here = f"of {', '.join(methods)} the log has" if methods else "the log has of each method"
         raise StoreError(
-            "of no method does the log have two policies, or two settings, in one trial",
+            f"{here} one policy and one setting in each trial",
             where=str(board.root / LOG),
-            fix=(lacking(board, methods) or [f"cacheclip compare{board.option}"])[0],
+            fix=(lacking(board, methods) or [f"cacheclip compare{board.makers.option}"])[0],
         )
     return found
 
@@ -103,7 +120,11 @@ def table(found: Sequence[Honesty]) -> Table:
             else ""
             for name in policies
         ]
-        best = [percent(over_datasets(line.best).value), str(line.n_settings), str(len(line.best))]
+        fewest, most = line.n_settings
+        counts = str(fewest) if fewest == most else f"{fewest}-{most}"
+        n = len(line.best)
+        trials = str(n) if n == line.n_trials else f"{n} of {line.n_trials}"
+        best = [percent(over_datasets(line.best).value), counts, trials]
         cells.append([marked(line.method, line.like), str(line.shots), *own, *best])
     return ["method", "shots", *policies, "best on test", "settings", "trials"], cells
 
@@ -115,24 +136,56 @@ def lacking(board: Board, methods: Sequence[str] = ()) -> list[str]:
     """
     commands = []
     for trials in _by_method(board, methods).values():
-        for dataset in dict.fromkeys(trial.dataset for trial in trials):
-            own = {trial: rows for trial, rows in trials.items() if trial.dataset == dataset}
-            rows = [row for made in own.values() for row in made]
-            make = partial(compare_command, trials=list(own), option=board.option)
-            chosen = [row for row in rows if row.select != FIXED]
-            fixed = [row for row in rows if row.select == FIXED]
-            grid = grid_of(chosen)
-            if grid and len({_settings(row) for row in fixed}) < 2:
-                commands.append(make(replace(chosen[0], select=FIXED), settings=grid))
-            if chosen and not any(row.constants for row in fixed):
-                commands.append(make(replace(chosen[0], select=FIXED)))
-            if fixed and not chosen:
-                commands.append(make(replace(fixed[0], select="fewshot-val")))
+        every = [row for rows in trials.values() for row in rows]
+        chosen = [row for row in every if row.select != FIXED]
+        fixed = [row for row in every if row.select == FIXED]
+        grid, size = _grid(board, trials)
+        kept = contenders.given(every)[chosen[0].row_id] if chosen else {}
+        wanted = [  # what it is like, what it is given, and the trials that lack it
+            (
+                chosen or fixed,
+                {**kept, **grid},
+                [t for t, x in trials.items() if _n_fixed(x) < size],
+            ),
+            (chosen, {}, [t for t, x in trials.items() if not any(r.constants for r in x)]),
+        ]
+        for rows, given, lost in wanted if chosen or size > 1 else []:
+            for dataset in dict.fromkeys(trial.dataset for trial in lost if rows):
+                here = [trial for trial in lost if trial.dataset == dataset]
+                commands += board.makers.of(replace(rows[0], select=FIXED), here, given)
+        if not chosen:
+            for dataset in dict.fromkeys(trial.dataset for trial in trials):
+                here = [trial for trial in trials if trial.dataset == dataset]
+                commands += board.makers.of(replace(fixed[0], select="fewshot-val"), here, {})
     return commands
 
 
-def grid_of(rows: Sequence[Row]) -> list[str]:
-    """What competed for rows, as NAME=VALUE,VALUE of each setting that varied."""
+def _grid(board: Board, trials: Mapping[Trial, Sequence[Row]]) -> tuple[Given, int]:
+    """The settings that each trial should have been tested with, and how many they are.
+
+    They are those of the trial that has the most; where these vary nothing that policies chose,
+    what they chose from.
+    """
+    grid = grid_of([row for rows in trials.values() for row in rows if row.select != FIXED])
+    fullest = max(trials, key=lambda trial: _n_fixed(trials[trial]))
+    tested: dict[str, dict[str, None]] = {}
+    for name, own in board.rows.items():
+        row = own.get(fullest)
+        if row is not None and row in trials[fullest] and row.select == FIXED:
+            for setting, value in board.given[name].items():
+                tested.setdefault(setting, {})[value] = None
+    if grid and not set(grid) & set(tested):
+        return grid, prod(len(values.split(",")) for values in grid.values())
+    return {name: ",".join(own) for name, own in tested.items()}, _n_fixed(trials[fullest])
+
+
+def _n_fixed(rows: Sequence[Row]) -> int:
+    """How many settings were tested on purpose."""
+    return len({_settings(row) for row in rows if row.select == FIXED})
+
+
+def grid_of(rows: Sequence[Row]) -> Given:
+    """What competed for rows: the values of each setting that varied."""
     tried: dict[str, dict[Any, None]] = {}
     for row in rows:
         for point in row.curve or ():
@@ -140,7 +193,7 @@ def grid_of(rows: Sequence[Row]) -> list[str]:
                 tried.setdefault(name, {})[value] = None
     varied = {name: list(values) for name, values in tried.items() if len(values) > 1}
     each = int(MOST ** (1 / len(varied)) + 1e-9) if varied else 0
-    return [f"{name}={','.join(map(_rounded, _evenly(own, each)))}" for name, own in varied.items()]
+    return {name: ",".join(map(_rounded, _evenly(own, each))) for name, own in varied.items()}
 
 
 def _evenly(values: list[Any], n: int) -> list[Any]:
@@ -174,20 +227,35 @@ def _by_method(board: Board, methods: Sequence[str]) -> dict[str, dict[Trial, li
                 fix="name methods that learn from support pictures, or none for all",
             )
         if method not in {name.partition("@")[0] for name in found}:
-            raise absent(method, board)
+            raise absent(method, board.makers, board.left_out)
     return found
 
 
-def _line(name: str, shots: int | str, trials: Mapping[Trial, Sequence[Row]]) -> Honesty | None:
-    """None where every trial saw one setting alone, or the policies share none."""
+def _line(
+    name: str,
+    shots: int | str,
+    trials: Mapping[Trial, Sequence[Row]],
+    named: Mapping[str, str],
+) -> Honesty | None:
+    """None where every trial saw one setting alone, or the policies share none.
+
+    Args:
+        name: of the method.
+        shots: of the trials that count.
+        trials: all of the method, with their rows.
+        named: row_id -> its policy, with the settings that tell it from others of that policy.
+    """
     here = {trial: rows for trial, rows in trials.items() if trial.shots == shots}
     policies: dict[str, dict[Trial, float]] = {}
     for trial, rows in here.items():
-        alone = len({_settings(row) for row in rows if row.select == FIXED}) == 1
+        alone = _n_fixed(rows) == 1
         for row in rows:
             if row.select != FIXED or row.constants or (row.constants is None and alone):
-                policies.setdefault(row.select, {})[trial] = row.top1_test or 0.0
-    shared = [trial for trial in here if all(trial in own for own in policies.values())]
+                policy = FIXED if row.select == FIXED else named[row.row_id]
+                policies.setdefault(policy, {})[trial] = row.top1_test or 0.0
+    full = max(map(_n_fixed, here.values()))
+    whole = [trial for trial, rows in here.items() if _n_fixed(rows) == full]
+    shared = [trial for trial in whole if all(trial in own for own in policies.values())]
     tested = [len({_settings(row) for row in here[trial]}) for trial in shared]
     if not policies or max(tested, default=0) < 2:
         return None
@@ -197,7 +265,8 @@ def _line(name: str, shots: int | str, trials: Mapping[Trial, Sequence[Row]]) ->
         shots,
         {policy: {trial: own[trial] for trial in shared} for policy, own in policies.items()},
         {trial: max(row.top1_test or 0.0 for row in here[trial]) for trial in shared},
-        min(tested),
+        (min(tested), max(tested)),
+        len(here),
     )
 
 

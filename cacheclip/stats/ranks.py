@@ -28,6 +28,11 @@ class Ranks:
     critical: float
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether units are enough that any two methods could be told apart."""
+        return self.critical <= len(self.mean) - 1
+
+    @property
     def groups(self) -> list[list[int]]:
         """The longest runs of methods, best first, of which no two are told apart."""
         order = [int(k) for k in self.mean.argsort(kind="stable")]

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cacheclip.results import Row
 from cacheclip.stats.averages import Mean, by_dataset, over_datasets
-from cacheclip.stats.board import Board, Trial
+from cacheclip.stats.board import Board
 from cacheclip.stats.bootstrap import TIMES
 from cacheclip.stats.paired import LEVEL, Comparison, Pair
 from cacheclip.stats.ranks import Ranks
+from cacheclip.stats.trials import Trial
 from cacheclip.study.table import Table, percent
 
 FEW = 6  # units; the sign test of fewer cannot reach 0.05
@@ -19,10 +21,16 @@ def accuracies(board: Board) -> Iterator[tuple[str, Table]]:
     One table where there is one data set, else one a shot count.
     """
     datasets = board.datasets
+    seeds = _seeds_column(board)
+    headers = ["seeds"] if seeds else []
     if len(datasets) == 1:
-        headers = ["method", *(f"{k} shot{'' if k == 1 else 's'}" for k in board.shots)]
+        headers = ["method", *(_count(k, "shot") for k in board.shots), *headers]
         cells = [
-            [label, *(_cell(by_dataset(_at(board, name, k)).get(datasets[0])) for k in board.shots)]
+            [
+                label,
+                *(_cell(by_dataset(_at(board, name, k)).get(datasets[0])) for k in board.shots),
+                *seeds.get(name, []),
+            ]
             for name, label in zip(board.names, board.labels, strict=True)
         ]
         yield "", (headers, cells)
@@ -33,8 +41,9 @@ def accuracies(board: Board) -> Iterator[tuple[str, Table]]:
             values = _at(board, name, k)
             each = by_dataset(values)
             whole = over_datasets(values) if len(each) == len(datasets) else None
-            lines.append([label, *(_cell(each.get(own)) for own in datasets), _cell(whole)])
-        yield f"{k} shot{'' if k == 1 else 's'}", (["method", *datasets, "mean"], lines)
+            means = [*(_cell(each.get(own)) for own in datasets), _cell(whole)]
+            lines.append([label, *means, *seeds.get(name, [])])
+        yield _count(k, "shot"), (["method", *datasets, "mean", *headers], lines)
 
 
 def differences(found: Sequence[Comparison], names: Sequence[str]) -> Table:
@@ -80,8 +89,9 @@ def worth(whole: Comparison) -> Iterator[str]:
         whole: of all trials.
     """
     sets = {pair.trial.dataset for pair in whole.pairs}
+    trials = _count(len(whole.pairs), "trial")
     yield (
-        f"difference in points, over {len(whole.pairs)} trials; 95 % by {TIMES:,} resamples of "
+        f"difference in points, over {trials}; 95 % by {TIMES:,} resamples of "
         + ("data sets, then of their seeds" if len(sets) > 1 else "its seeds, so of no other data")
     )
     n = len(whole.units)
@@ -105,14 +115,39 @@ def ranks(found: Ranks, board: Board) -> Table:
 
 def rank_notes(found: Ranks, board: Board) -> Iterator[str]:
     """What the ranks are worth."""
+    yield (
+        f"Friedman over {_units(board)}: chi squared {found.chi2:.1f}, p {_p(found.p)}; mean ranks "
+        f"within {found.critical:.2f} (Nemenyi, {LEVEL}) share a letter"
+    )
+
+
+def no_ranks(found: Ranks, board: Board) -> Iterator[str]:
+    """Why there is no table of ranks."""
+    k = len(board.names)
+    yield (
+        f"no ranks: over {_units(board)} mean ranks of {k} methods would have to differ by "
+        f"{found.critical:.1f}, and they differ by {k - 1} at most"
+    )
+
+
+def _units(board: Board) -> str:
+    """What the ranks are over."""
     trials = board.common()
     sets = {trial.dataset for trial in trials}
-    n = len(sets) if len(sets) > 1 else len({trial.seed for trial in trials})
-    what = f"{n} data sets" if len(sets) > 1 else f"{n} seeds of one data set"
-    yield (
-        f"Friedman over {what}: chi squared {found.chi2:.1f}, p {_p(found.p)}; mean ranks within "
-        f"{found.critical:.2f} (Nemenyi, {LEVEL}) share a letter"
-    )
+    if len(sets) > 1:
+        return f"{len(sets)} data sets"
+    return f"{len({trial.seed for trial in trials})} seeds of one data set"
+
+
+def given(board: Board) -> Iterator[str]:
+    """The settings that were given and are in no name, a line a method."""
+    found: dict[str, None] = {}
+    for name, own in board.given.items():
+        method, *parts = name.split("@")
+        unsaid = [f"{n}={value}" for n, value in own.items() if f"{n}={value}" not in parts]
+        if unsaid and name in board.rows:
+            found[f"{method} was given {', '.join(unsaid)}"] = None
+    yield from found
 
 
 def as_json(board: Board, ranked: Ranks | None) -> dict[str, Any]:
@@ -131,7 +166,9 @@ def as_json(board: Board, ranked: Ranks | None) -> dict[str, Any]:
             "recipe": row.recipe,
             "setting": row.setting,
         }
-        methods.append({"name": name, **run, "means": means})
+        seeds = sorted({trial.seed for trial in board.rows[name] if trial.seed is not None})
+        more = {"given": dict(board.given[name]), "seeds": [] if row.seed is None else seeds}
+        methods.append({"name": name, **run, **more, "means": means})
     answer: dict[str, Any] = {"methods": methods, "missing": board.lacking()}
     if ranked:
         answer["friedman"] = {
@@ -164,11 +201,42 @@ def _at(board: Board, name: str, shots: int | str) -> dict[Trial, float]:
     return {trial: board.top1(name, trial) for trial in once.values()}
 
 
+def _seeds_column(board: Board) -> dict[str, list[str]]:
+    """The seeds of each contender; nothing where all have the same."""
+    seeds = {name: [_seeds(own)] for name, own in board.rows.items()}
+    every = {own[0] for own in seeds.values()} - {"-"}
+    return seeds if len(every) > 1 or any("|" in own for own in every) else {}
+
+
+def _seeds(rows: Mapping[Trial, Row]) -> str:
+    """The seeds of a contender; where those of its data sets and shots differ, each once."""
+    drawn = {trial: row for trial, row in rows.items() if row.seed is not None}
+    each: dict[tuple[str, int | str], list[int]] = {}
+    for trial in sorted(drawn, key=lambda trial: trial.order):
+        each.setdefault((trial.dataset, trial.shots), []).append(trial.seed or 0)
+    return " | ".join(dict.fromkeys(map(_ranges, each.values()))) or "-"
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """Whole numbers, rising, with a dash for those between."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
 def _cell(found: Mean | None) -> str:
     if found is None:
         return ""
     deviation = "" if found.deviation is None else f" ± {100 * found.deviation:.1f}"
     return percent(found.value) + deviation
+
+
+def _count(n: int | str, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _p(value: float) -> str:

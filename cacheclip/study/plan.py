@@ -7,7 +7,7 @@ shot count on one feature set.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -31,6 +31,7 @@ class Cell:
         constant: the settings that another must beat.
         draw: what it learns from and is chosen on, or why there is none; None until it is drawn.
         untouched: whether it is one run by the method's own constants.
+        given: the settings that the user gave, with their values.
     """
 
     seed: int | None
@@ -38,6 +39,7 @@ class Cell:
     constant: Settings
     draw: Draw | CacheclipError | None = None
     untouched: bool = False
+    given: Choices = field(default_factory=dict)
 
     @cached_property
     def variants(self) -> tuple["Variant", ...]:
@@ -200,7 +202,7 @@ def blocks(
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
             asked = ((seed, c) for seed in _seeds_of(method, policy, seeds) for c in rivals)
             cells = tuple(
-                Cell(seed, tuple(group), constant, untouched=group == untouched)
+                Cell(seed, tuple(group), constant, untouched=group == untouched, given=given)
                 for seed, group in asked
             )
             made.append(Block(method, k, policy, cells, own))

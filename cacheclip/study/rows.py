@@ -12,7 +12,7 @@ from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
 from cacheclip.engine.watch import STOPPED
 from cacheclip.files.disk import digest
-from cacheclip.methods.base import Trained
+from cacheclip.methods.base import Trained, Value
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
@@ -75,7 +75,16 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         text_norm=data.texts.norm if reads.raw_text else None,
         setting=block.method.setting,
         constants=None if chooses else cell.untouched,
+        given=_given(cell, chooses=chooses),
     )
+
+
+def _given(cell: Cell, *, chooses: bool) -> dict[str, list[Value]]:
+    """The settings that the user gave: all their values, or under `fixed` this row's."""
+    if chooses:
+        return {name: list(values) for name, values in cell.given.items()}
+    own = cell.candidates[0]
+    return {name: [own.get(name, values[0])] for name, values in cell.given.items()}
 
 
 def _of_data(data: SetData) -> dict[str, Any]:

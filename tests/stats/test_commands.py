@@ -14,6 +14,7 @@ from cacheclip.answers import predictions
 from cacheclip.cli.compare import command
 from cacheclip.results import LOG
 from cacheclip.store.home import Home
+from cacheclip.study.supports import COOP, GIVEN, LISTED, RANKED
 from tests.makers import Said, build_home, cacheclip
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "statistics.md"
@@ -58,6 +59,17 @@ def test_two_methods_are_compared_from_the_log(home: Home) -> None:
     assert "over 4 trials" in said.err
 
 
+def test_a_row_says_what_it_was_given_and_a_kind_of_draw_is_one_of_those_there_are(
+    home: Home,
+) -> None:
+    lines = [json.loads(line) for line in log_of(home)]
+    given = [line["given"] for line in lines if line["method"] == "gda"]
+    assert {repr(own) for own in given} == {"{}", "{'alpha': [0.1]}", "{'alpha': [10.0]}"}
+    for kind in (RANKED, COOP, GIVEN, LISTED):
+        assert run(home, "stats", "--draw", kind).code == 0  # zero-shot draws nothing
+    assert run(home, "stats", "--draw", "copo").code == 2
+
+
 def log_of(home: Home) -> list[str]:
     return (home.root / LOG).read_text().splitlines()
 
@@ -68,7 +80,7 @@ def test_many_methods_are_ranked_and_listed_as_they_were_run(home: Home) -> None
     wanted = {"zero-shot", "nearest-mean", "gda@fixed", "gda@fixed@alpha=10", "gda@fewshot-val"}
     assert wanted < set(names)
     assert set(found["friedman"]["mean_ranks"]) == set(names)
-    assert "Friedman over 2 seeds" in run(home, "stats").err
+    assert "no ranks: over 2 seeds of one data set" in run(home, "stats").err  # CD > k - 1
 
 
 def test_the_price_of_tuning_on_test_is_printed_without_a_comparison(home: Home) -> None:
@@ -116,7 +128,10 @@ def test_a_row_of_features_that_are_gone_has_classes_by_number(home: Home, tmp_p
     done = cacheclip("row", "--home", str(tmp_path))
     assert "by their numbers" in done.err
     assert done.code == 0
-    assert cacheclip("row", "beef", "--home", str(tmp_path)).code == 4
+    unknown = cacheclip("row", "beef", "--home", str(tmp_path))
+    last = json.loads(log_of(home)[-1])
+    assert unknown.code == 4
+    assert f"the last logged first: {last['row_id']} (gda, 2 shots, seed 2)" in unknown.err
 
 
 @pytest.mark.parametrize("name", ["stats", "honesty", "row"])

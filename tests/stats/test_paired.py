@@ -94,11 +94,11 @@ def test_tables_have_a_column_a_data_set_and_the_mean_of_those_that_are_whole(
     found = board(log(tmp_path, rows))
     ((title, (headers, cells)),) = accuracies(found)
     assert title == "4 shots"
-    assert headers == ["method", "a", "b", "mean"]
+    assert headers == ["method", "a", "b", "mean", "seeds"]
     assert cells == [
-        ["gda", "15.0 ± 7.1", "15.0 ± 7.1", "15.0 ± 7.1"],
-        ["zero-shot", "40.0", "", ""],
-        ["clap", "50.0", "", ""],
+        ["gda", "15.0 ± 7.1", "15.0 ± 7.1", "15.0 ± 7.1", "1-2"],
+        ["zero-shot", "40.0", "", "", "-"],
+        ["clap", "50.0", "", "", "1"],
     ]
     assert ranked(found) is None  # there is one trial that all three have
 
@@ -167,9 +167,41 @@ def test_what_a_policy_chose_from_can_be_tested_by_the_command_that_is_named(
     tmp_path: Path,
 ) -> None:
     log(tmp_path, [row(select="fewshot-val", curve=CURVE, hparams={"alpha": 1.0})])
-    with pytest.raises(StoreError, match="of no method") as error:
+    with pytest.raises(StoreError, match="one policy and one setting in each trial") as error:
         honesty(board(tmp_path))
     assert "--select fixed --draw ranked --set alpha=0,0.0001,1" in error.value.fix
     grid, constants = lacking(board(tmp_path))
     assert grid == error.value.fix
     assert constants == grid.removesuffix(" --set alpha=0,0.0001,1")
+
+
+def test_a_price_is_of_trials_with_the_whole_grid_and_the_rest_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        row(seed=1, hparams={"alpha": a}, constants=a == 1, top1_test=a / 10)
+        for a in (0.1, 1.0, 3.0)
+    ]
+    rows += [row(seed=2, hparams={"alpha": 1.0}, constants=True, top1_test=0.9)]
+    chosen = {"select": "fewshot-val", "hparams": {"alpha": 1.0}, "curve": CURVE}
+    rows += [row(seed=s, top1_test=0.1 + 0.8 * (s - 1), **chosen) for s in (1, 2)]
+    found = board(log(tmp_path, rows))
+    (line,) = honesty(found)
+    assert [trial.seed for trial in line.best] == [1]
+    assert (line.n_settings, line.n_trials) == ((3, 3), 2)
+    assert line.price("fixed") == pytest.approx(0.3 - 0.1)
+    (command,) = lacking(found, ["gda"])
+    assert command.endswith("--seeds 2 --select fixed --draw ranked --set alpha=0.1,3")
+
+
+def test_settings_given_to_a_policy_make_a_policy_of_its_own(tmp_path: Path) -> None:
+    told = {"select": "fewshot-val", "curve": CURVE}
+    rows = [
+        row(hparams={"alpha": 1.0}, constants=True, top1_test=0.5),
+        row(hparams={"alpha": 0.0}, given={}, top1_test=0.6, **told),
+        row(hparams={"alpha": 0.0, "views": 2}, given={"views": [2]}, top1_test=0.7, **told),
+    ]
+    found = board(log(tmp_path, rows))
+    (line,) = honesty(found)
+    accuracy = {name: [*own.values()] for name, own in line.policies.items()}
+    assert accuracy == {"fixed": [0.5], "fewshot-val": [0.6], "fewshot-val@views=2": [0.7]}

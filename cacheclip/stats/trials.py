@@ -1,0 +1,52 @@
+"""Trials: problems that one accuracy answers, and the row that each contender has there."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from cacheclip.results import Row
+from cacheclip.study.table import by_number
+
+
+class Trial(NamedTuple):
+    """A data set, shots, and the seed of the draw: 0 and None where nothing is drawn."""
+
+    dataset: str
+    shots: int | str
+    seed: int | None
+
+    @property
+    def order(self) -> tuple[str, float, int]:
+        """Data set by data set, shots rising."""
+        return self.dataset, by_number(self.shots), self.seed or 0
+
+
+def of_contenders(
+    by_name: Mapping[str, Sequence[Row]],
+) -> tuple[dict[str, dict[Trial, Row]], list[Row]]:
+    """The row of each contender in each trial, and the rows that a later one stands for.
+
+    What draws nothing has its one row in each trial of its data set that another contender has.
+    """
+    of_set: dict[str, set[Trial]] = {}
+    for row in (row for own in by_name.values() for row in own):
+        of_set.setdefault(row.dataset, set()).add(_trial(row))
+    met: dict[str, list[Trial]] = {}
+    for dataset, there in of_set.items():
+        drawn = {trial for trial in there if trial.shots}
+        seeded = {trial for trial in there if trial.seed is not None}
+        met[dataset] = sorted(drawn or seeded or there, key=lambda trial: trial.order)
+    found: dict[str, dict[Trial, Row]] = {}
+    doubled = []
+    for name, own in by_name.items():
+        found[name] = {}
+        for row in own:
+            everywhere = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
+            trials = [_trial(row)] if row.shots else everywhere
+            if any(t in found[name] and found[name][t].select == row.select for t in trials):
+                doubled.append(row)
+            found[name] |= dict.fromkeys(trials, row)
+    return found, doubled
+
+
+def _trial(row: Row) -> Trial:
+    return Trial(row.dataset, row.shots, row.seed)
