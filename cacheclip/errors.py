@@ -26,6 +26,7 @@ from typing import Any
 
 UPGRADE = "pip install --upgrade cacheclip"  # the fix of what a newer version wrote
 SHOWN = 8  # names of a list that a message holds
+LONGEST = 80  # characters of a value that a message holds
 # Control characters, line ends, overrides of the direction of writing, and bytes that are no text.
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -95,6 +96,19 @@ def some(names: Sequence[str]) -> str:
     return (", ".join(names[:SHOWN]) or "none") + (" ..." if len(names) > SHOWN else "")
 
 
+def counted(n: int, noun: str) -> str:
+    """How many there are: `1 draw`, `2 draws`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def brief(value: Any) -> str:
+    """A value for a sentence: of an array the shape, of what is long the beginning."""
+    if shape := getattr(value, "shape", ()):
+        return f"{type(value).__name__} {list(shape)}"
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def near(asked: str, names: Sequence[str]) -> list[str]:
     """The names that hold what was asked for, shortest first, then those that resemble it.
 
@@ -121,13 +135,18 @@ def instead(asked: str, names: Sequence[str], *, option: str = "", see: str = ""
     Args:
         asked: what was written.
         names: those that there are.
-        option: what stands before a name on the command line, such as "--dataset ".
+        option: the option or argument that takes the name, where one does, as `argument` has it.
         see: the command that lists all names; without one they stand here.
     """
-    close = " or ".join(f"{option}{shlex.quote(name)}" for name in near(asked, names)[:3])
+
+    def written(name: str) -> str:
+        return argument(option, name) if option else shlex.quote(name)
+
+    close = " or ".join(map(written, near(asked, names)[:3]))
     listed = f"all of them: {see}" if see and (close or len(names) > SHOWN) else ""
     one_of = "one of " if len(names) > 1 else ""
-    listed = listed or f"{option}{one_of}{', '.join(map(shlex.quote, names))}"
+    before = f"{argument(option)} " if option else ""
+    listed = listed or f"{before}{one_of}{', '.join(map(shlex.quote, names))}"
     return f"did you mean {close}? {listed}" if close else listed
 
 

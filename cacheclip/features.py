@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cacheclip.errors import CacheclipError, InputError, ProtocolError
+from cacheclip.errors import CacheclipError, InputError, ProtocolError, in_python
 from cacheclip.exchange import source as origin
 from cacheclip.exchange.arrays import checked
+from cacheclip.exchange.draws import named_draws
 from cacheclip.exchange.in_memory import ArraySet
 from cacheclip.exchange.labels import refuse_mixed
+from cacheclip.exchange.source import KNOWN
 from cacheclip.store.home import Home
 from cacheclip.store.key import NAME_RULE, can_be_name
 from cacheclip.store.schema import IMPORTED, SPLITS
@@ -34,7 +36,8 @@ CALLED = {
     "sentence_features": "sentences",
     "sample_ids": "ids",
 }
-VECTORS = ("features", "text_features", "sentence_features")
+OF_TEXTS = ("text_features", "sentence_features")
+VECTORS = ("features", *OF_TEXTS)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class Features:
         _refuse_name(name)
         given |= {"text_features": text, "sentence_features": sentences}
         given |= {"logit_scale": logit_scale, "classnames": classnames}
-        given |= _named_draws({} if draws is None else draws)
+        given |= named_draws({} if draws is None else draws)
         found = {own: _array(own, x) for own, x in given.items() if x is not None}
         rows: tuple[str, ...] = ("features", "labels")
         if split is not None:
@@ -238,7 +241,8 @@ def load(
         StoreError: nothing fits or it is incomplete; the fix is the command that makes it.
     """
     place = home if isinstance(home, Home) else Home.resolve(home)
-    return Features(place.find(dataset, model, pretrained))
+    with in_python():
+        return Features(place.find(dataset, model, pretrained))
 
 
 def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
@@ -309,6 +313,13 @@ def _array(name: str, x: Any) -> NDArray[Any]:
     if hasattr(x, "detach"):  # a tensor; torch itself need not be loaded to know one
         x = x.detach().cpu()
         x = x.float() if str(x.dtype) == "torch.bfloat16" else x  # which NumPy does not know
+    if name in OF_TEXTS and _is_text(x):
+        own = CALLED[name]
+        raise InputError(
+            f"{own}: texts, where their features are needed",
+            where="Features.of(X, y, ...)",
+            fix=f"encode them by the text tower of the encoder that made X: {own} {KNOWN[name]}",
+        )
     try:
         array = np.asarray(x)
     except ValueError as error:  # lists of unequal length
@@ -328,6 +339,15 @@ def _array(name: str, x: Any) -> NDArray[Any]:
     return array
 
 
+def _is_text(x: Any) -> bool:
+    """Whether this is a text, or holds some and not numbers."""
+    if isinstance(x, Mapping):
+        return True
+    if isinstance(x, list | tuple) and x:
+        return _is_text(x[0])
+    return isinstance(x, str) or getattr(getattr(x, "dtype", None), "kind", "") in ("U", "S")
+
+
 def _refuse_mixed_labels(found: Mapping[str, NDArray[Any]], split: Any) -> None:
     """Refuse labels of which some are missing, or some are texts and some numbers."""
     for part, suffix in (("labels", ""), *zip(_parts("labels"), SPLITS, strict=True)):
@@ -337,21 +357,6 @@ def _refuse_mixed_labels(found: Mapping[str, NDArray[Any]], split: Any) -> None:
             rows = [f"X{end}", f"y{end}"] + ["split"] * (split is not None)
             rows += [f"ids{end}"] * (ids in found)
             refuse_mixed(f"y{end}", found[part], rows, "Features.of(X, y, ...)")
-
-
-def _named_draws(draws: Any) -> dict[str, Any]:
-    """Draws by the names that they have in a file."""
-    keys = list(draws) if isinstance(draws, Mapping) else [draws]
-    for key in keys:
-        two = isinstance(key, tuple) and len(key) == 2
-        if not two or not all(isinstance(one, int | np.integer) and one >= 0 for one in key):
-            shown = f"{key!r} as a key" if isinstance(draws, Mapping) else type(draws).__name__
-            raise InputError(
-                f"draws: {shown}, where rows stand under (seed, shots)",
-                where="Features.of(X, y, draws=...)",
-                fix="draws = {(1, 16): rows}  # of seed 1 and 16 shots a class",
-            )
-    return {f"draw_{seed}_{shots}": draws[seed, shots] for seed, shots in keys}
 
 
 def _refuse_name(name: str) -> None:
@@ -381,7 +386,8 @@ def _in_own_words(error: CacheclipError, given: Mapping[str, Any]) -> InputError
     """
     what, fix = error.what, error.fix
     for name, own in CALLED.items():
-        what = re.sub(f"^{name}:", f"{own}:", what)
+        # "features" and "labels" are words of a sentence too, unless they begin it.
+        what = re.sub(rf"\b{name}\b" if "_" in name else f"^{name}(?=:)", own, what)
         fix = re.sub(rf"\b{name}\b", own, fix)
     lists = [own for own, x in given.items() if isinstance(x, list | tuple)]
     used = [own for own in lists if re.search(rf"(?<![\w.]){own}(\[| = {own} |\.)", fix)]

@@ -138,7 +138,8 @@ def command(
                 if isinstance(outcome.result, CacheclipError):
                     errors.append(outcome.result)
         rows += comparison.rows
-        best = next_step.best([row for row in comparison.rows if row.method in request.methods])
+        own = [row for row in comparison.rows if row.method in request.methods]
+        best = next_step.best(own)
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             output.table(*summary(comparison.rows), *title)
@@ -150,10 +151,14 @@ def command(
             for what, cells in () if as_json else tables(found):
                 output.table(*cells, what)
         printed += [row.as_json() | (found if row is best else {}) for row in comparison.rows]
-        if best:
-            step = next_step.command(best, comparison.choices)
+        if per_class and not best:
+            steps.append(
+                "--per-class shows the row that --select prefers, and it prefers none here"
+            )
+        if step := next_step.best([row for row in own if next_step.leaves_bundle(row)]):
             drawn = f" --draw {shlex.quote(draw)}" if draw else ""
-            steps += [next_step.why(best), f"next: {step}{drawn}{written.option}"]
+            command = next_step.command(step, comparison.choices)
+            steps += [next_step.why(step), f"next: {command}{drawn}{written.option}"]
     if as_json:
         output.data(printed)
     for text, count in Counter(map(str, errors)).items():

@@ -1,5 +1,6 @@
 """`cacheclip info`: one feature set, in full."""
 
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -52,6 +53,8 @@ def command(
     if as_json:
         output.data(described)
         return
+    arrays = Counter(name.partition(".")[0] for name in described["parts"])
+    described["parts"] = [f"{name} ({n} arrays)" if n > 1 else name for name, n in arrays.items()]
     for name, value in described.items():
         lines = output.lines(value)
         output.say(f"{name:12} {lines[0]}")

@@ -34,5 +34,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     for method in described:
         kind = f"{method.paper}, {method.fitted}, {method.setting}"
         output.say(f"{method.name} ({kind})", "", *method.text, "")
-        output.table(["setting", "default", "may be", "grid"], method.as_cells())
-        output.say(*method.recipes_told, "")
+        if method.settings:
+            output.table(["setting", "default", "may be", "grid"], method.as_cells())
+        if method.settings or method.recipes:
+            output.say(*method.recipes_told, "")

@@ -10,13 +10,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cacheclip.api.head import Head
 from cacheclip.api.verbs import fit
-from cacheclip.errors import CacheclipError, InputError, quoted
+from cacheclip.errors import CacheclipError, InputError, StoreError, brief, quoted
 from cacheclip.exchange.labels import refuse_mixed
 from cacheclip.features import Features
 from cacheclip.methods import base as methods
 from cacheclip.study.settings import is_several
 
-OWN = ("method", "text", "classes", "logit_scale", "shots", "seed")  # what are no settings
+# What are no settings.
+OWN = ("method", "text", "sentences", "classes", "logit_scale", "shots", "seed")
 
 
 class WrongValueError(InputError, ValueError):
@@ -33,8 +34,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         method: name of the method; `linear-probe` and `nearest-mean` need no text.
         text: [C, D] or [C, T, D] text features of the classes.
-        classes: [C] labels, in the order of the rows of text; by default those of y, sorted. Where
-            they are sorted names, y may be 0 to C - 1 instead, as cross_val_predict numbers it.
+        sentences: [C, S, D] features of sentences that describe each class, beside text; `cupl`
+            needs them.
+        classes: [C] labels, in the order of the rows of text and sentences; by default those of y,
+            sorted. Where they are sorted names, y may be 0 to C - 1 instead, as cross_val_predict
+            numbers it.
         logit_scale: the exp of CLIP's parameter.
         shots: support rows a class, or "all".
         seed: of the draw where there are shots, and of what is random in the fit.
@@ -51,6 +55,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         method: str = "linear-probe",
         *,
         text: Any = None,
+        sentences: Any = None,
         classes: Any = None,
         logit_scale: float = 100.0,
         shots: Any = "all",
@@ -59,6 +64,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.method = method
         self.text = text
+        self.sentences = sentences
         self.classes = classes
         self.logit_scale = logit_scale
         self.shots = shots
@@ -100,6 +106,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: the arrays are not as described.
+            StoreError: the method reads what arrays do not have, or was not given.
             UsageError: the method or a setting is none.
         """
         x, given = validate_data(self, X, y, dtype=(np.float32, np.float64))
@@ -178,20 +185,25 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 fix="leave classes out, and give text a row for each of np.unique(y)",
             )
         if (classes[1:] < classes[:-1]).any():
-            text = "" if self.text is None else ", text", "" if self.text is None else ", text[k]"
+            given = [own for own in ("text", "sentences") if getattr(self, own) is not None]
+            left = ", ".join(["classes", *given])
+            right = ", ".join(["np.array(classes)[k]", *(f"{own}[k]" for own in given)])
             raise WrongValueError(
                 f"{said} that are not sorted, so the numbers may count them in two orders",
                 where=where,
-                fix=f"k = np.argsort(classes); classes{text[0]} = np.array(classes)[k]{text[1]}",
+                fix=f"k = np.argsort(classes); {left} = {right}",
             )
 
     def _sorted_text(self) -> Any:
         """Text features whose rows follow `classes_`."""
-        text = self.text
-        if self.classes is None or not hasattr(text, "__len__") or len(text) != len(self.classes_):
-            return text  # None; of another length it is refused with the features
+        return self._sorted(self.text)
+
+    def _sorted(self, x: Any) -> Any:
+        """Rows that are given as `classes` are, in the order of `classes_`."""
+        if self.classes is None or not hasattr(x, "__len__") or len(x) != len(self.classes_):
+            return x  # None; of another length it is refused with the features
         order = np.argsort(np.asarray(self.classes)).tolist()
-        return [text[k] for k in order] if isinstance(text, list | tuple) else text[order]
+        return [x[k] for k in order] if isinstance(x, list | tuple) else x[order]
 
     def _names(self) -> list[str]:
         """[C] names of the classes, as `classes_` has them."""
@@ -201,10 +213,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self) -> dict[str, Any]:
         """The settings of the method, one value each."""
         settings = {name: x for name, x in self.get_params().items() if name not in OWN}
+        known = methods.get(self.method).table if self.method in methods.names() else {}
         for name, x in settings.items():
-            if is_several(x) and len(x) > 1:
+            if name in known and is_several(x) and len(x) > 1:
                 raise WrongValueError(
-                    f"{name} = {x!r} are {len(x)} values, and FewShotClassifier takes one",
+                    f"{name} = {brief(x)} are {len(x)} values, and FewShotClassifier takes one",
                     where=f"method {self.method}",
                     fix=f"GridSearchCV(model.set_params({name}={quoted(x[0])}), "
                     f"{quoted({name: list(x)})}).fit(X, y)  # of this model",
@@ -218,6 +231,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 X,
                 y,
                 text=self._sorted_text(),
+                sentences=self._sorted(self.sentences),
                 logit_scale=self.logit_scale,
                 classnames=self._names(),
             )
@@ -232,6 +246,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         except InputError as error:
             raise _as_value_error(error) from None
+        except StoreError as error:
+            fix = error.fix.replace("Features.of(...)", f"{type(self).__name__}(...)")
+            raise StoreError(error.what, where=error.where, fix=fix) from None
 
     def _fitted(self) -> Head:
         check_is_fitted(self, "head_")

@@ -106,7 +106,7 @@ def checked(
         logit_scale=_scale(given, logit_scale, source),
         draws=draws,
         notices=(*notices, *renamed, *named, *drawn, *_notices(given, labels, split, classnames)),
-        sentences=_sentences(given, per_prompt, source),
+        sentences=_sentences(given, per_prompt, classnames, source),
     )
 
 
@@ -163,23 +163,41 @@ def _text(given: Given, dim: int, source: Source) -> NDArray[Any] | None:
     return text if text.ndim == 3 else text[:, None]
 
 
-def _sentences(given: Given, text: NDArray[Any] | None, source: Source) -> NDArray[Any] | None:
+def _sentences(
+    given: Given, text: NDArray[Any] | None, classnames: Sequence[str], source: Source
+) -> NDArray[Any] | None:
     """Features of sentences [C, S, D], those of a class first; None without any."""
     name = "sentence_features"
     if name not in given:
         return None
     if text is None:
-        raise source.fault(name, "they stand beside text_features, and there are none")
+        fix = f"give text_features too, {KNOWN['text_features']}"
+        raise source.fault(name, "they stand beside text_features, which are missing", fix)
     x = given[name]
-    source.expect(name, x, fits=x.ndim == 3 and (len(x), x.shape[-1]) == (len(text), text.shape[2]))
+    if why := _unlike_text(x, text):
+        fix = f"{name} [{len(text)}, S, {text.shape[2]}], {KNOWN[name].partition(', floats, ')[2]}"
+        raise source.fault(name, f"its shape is {list(x.shape)}: {why}", fix)
     if x.dtype.kind != "f":
         return _vectors(name, x, source, axes=(3,))  # which says so
     absent = ~(x != 0).any(-1)  # [C, S]
     if absent.all(1).any():
-        raise source.fault(name, f"classes without any: {some(np.flatnonzero(absent.all(1)))}")
+        lost = [classnames[k] for k in np.flatnonzero(absent.all(1)).tolist()]
+        fix = f"give a sentence or more of each class, rows {name}[{classnames.index(lost[0])}]"
+        raise source.fault(name, f"classes without any: {some(lost)}", fix)
     whole = _vectors(name, np.where(absent[..., None], np.ones((), x.dtype), x), source, axes=(3,))
     order = absent.argsort(1, kind="stable")[..., None]
     return np.take_along_axis(np.where(absent[..., None], whole.dtype.type(0), whole), order, 1)
+
+
+def _unlike_text(sentences: NDArray[Any], text: NDArray[Any]) -> str:
+    """Why sentences are not [C, S, D] of the classes and numbers that text [C, T, D] has."""
+    if sentences.ndim != 3:
+        return "its axes have to be classes, sentences and numbers"
+    if len(sentences) != len(text):
+        return f"{len(sentences)} classes, not the {len(text)} of text_features"
+    if sentences.shape[2] != text.shape[2]:
+        return f"{sentences.shape[2]} numbers a row, not the {text.shape[2]} of text_features"
+    return "" if sentences.size else "there are none"
 
 
 def _vectors(

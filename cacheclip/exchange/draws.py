@@ -18,6 +18,25 @@ def is_draw(name: str) -> bool:
     return re.fullmatch(r"draws?(_?\d.*)?", name.lower()) is not None
 
 
+def named_draws(draws: Any) -> dict[str, Any]:
+    """Draws that stand under (seed, shots) by the names that they have in a file.
+
+    Raises:
+        InputError: they stand under something else.
+    """
+    keys = list(draws) if isinstance(draws, Mapping) else [draws]
+    for key in keys:
+        two = isinstance(key, tuple) and len(key) == 2
+        if not two or not all(isinstance(one, int | np.integer) and one >= 0 for one in key):
+            shown = f"{key!r} as a key" if isinstance(draws, Mapping) else type(draws).__name__
+            raise InputError(
+                f"draws: {shown}, where rows stand under (seed, shots)",
+                where="Features.of(X, y, draws=...)",
+                fix="draws = {(1, 16): rows}  # of seed 1 and 16 shots a class",
+            )
+    return {f"draw_{seed}_{shots}": draws[seed, shots] for seed, shots in keys}
+
+
 def given_draws(
     given: Given,
     labels: NDArray[np.int64],

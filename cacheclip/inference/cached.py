@@ -171,7 +171,7 @@ def _refuse_unknown(home: Home, name: str) -> None:
     raise StoreError(
         f"there are no features of {name}",
         where=f"{home.root} (has {some(ids)})",
-        fix=instead(name, known, option="--on ", see=f"cacheclip ls{home.option}"),
+        fix=instead(name, known, option="on", see=f"cacheclip ls{home.option}"),
     )
 
 

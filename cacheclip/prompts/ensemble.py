@@ -117,7 +117,7 @@ def prompt_set(
         raise UsageError(
             f"there are no templates {name!r}",
             where=f"neither a family nor a file {path.absolute()}",
-            fix=f"{instead(name, list(FAMILIES), option='--template ')}, or a .txt or .json file",
+            fix=f"{instead(name, list(FAMILIES), option='template')}, or a .txt or .json file",
         )
     sentences, notices = read_sentences(path, names, folders=folders, dataset=dataset)
     templates = () if sentences else read_templates(path, dataset=dataset)
@@ -149,10 +149,12 @@ def sentence_set(
     ships = told in SHIPPED_SENTENCES
     path = _shipped(told) if ships else regular.expanded(told)
     if not os.path.isfile(path):  # noqa: PTH113  (Path's raises)
+        check = "check the path, then run the same command again"
+        shipped = instead(told, sorted(SHIPPED_SENTENCES), option="sentences")
         raise InputError(
             "there is no such file of sentences",
             where=str(path.absolute()),
-            fix="check the path, then run the same command again",
+            fix=check if path.suffix else f"{shipped}, whose sentences ship, or a .json file",
         )
     sentences, notices = read_sentences(path, names, folders=folders, dataset=dataset)
     if not sentences:
@@ -163,7 +165,9 @@ def sentence_set(
             "templates for all classes go with --template",
         )
     template = SENTENCES + (told if ships else path.name)
-    return PromptSet(template, (), names, sentences, speak, () if ships else notices)
+    if ships:
+        notices = (f"{told}: {sum(map(len, sentences))} sentences by class that ship with it",)
+    return PromptSet(template, (), names, sentences, speak, notices)
 
 
 def _shipped(dataset: str) -> Path:

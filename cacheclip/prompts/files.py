@@ -9,6 +9,12 @@ from cacheclip.files import regular
 from cacheclip.prompts.classnames import by_letters, find, listed
 from cacheclip.prompts.templates import PLACEHOLDER
 
+BY_CLASS = "JSON {class: list of sentences}, the classes as the data spell them"
+TEMPLATES = (
+    'one template a line, such as "a photo of a {}.", or a JSON list of them, or '
+    "JSON {class: list of sentences}"
+)
+
 
 def read_templates(path: Path, *, dataset: str = "") -> tuple[str, ...]:
     """The templates of a user's file, with "{}" for the class name.
@@ -73,7 +79,9 @@ def read_sentences(
     missing = [name for name, key in zip(classnames, found, strict=True) if key is None]
     if missing:
         what = f"no sentences for {len(missing)} of {len(classnames)} classes: {listed(missing)}"
-        raise _faulty(path, what)
+        if unused := [key for key in content if key not in set(found)]:
+            what += f"; keys that are no class: {listed(unused)}"
+        raise _faulty(path, what, BY_CLASS)
     sentences = tuple(_of_class(path, key, content[key]) for key in found if key is not None)
     return sentences, tuple(_said(path, content, found, sentences, own))
 
@@ -100,9 +108,9 @@ def _said(
 def _of_class(path: Path, name: str, content: Any) -> tuple[str, ...]:
     texts = _texts([content] if isinstance(content, str) else content)
     if texts is None:
-        raise _faulty(path, f"the sentences of {name!r} are no list of texts")
+        raise _faulty(path, f"the sentences of {name!r} are no list of texts", BY_CLASS)
     if not texts:
-        raise _faulty(path, f"no sentences for {name!r}")
+        raise _faulty(path, f"no sentences for {name!r}", BY_CLASS)
     return texts
 
 
@@ -133,10 +141,5 @@ def _content(path: Path) -> Any:
         raise _faulty(path, f"the template file cannot be read ({error})") from error
 
 
-def _faulty(path: Path, what: str) -> InputError:
-    return InputError(
-        what,
-        where=str(path),
-        fix='write one template a line, such as "a photo of a {}.", or a JSON list of them, or '
-        "JSON {class: list of sentences}; then run the same command again",
-    )
+def _faulty(path: Path, what: str, wanted: str = TEMPLATES) -> InputError:
+    return InputError(what, where=str(path), fix=f"write {wanted}; then run the same command again")

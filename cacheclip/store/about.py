@@ -3,6 +3,7 @@
 from typing import Any
 
 from cacheclip.store.features import VIEWS, FeatureSet
+from cacheclip.store.schema import SENTENCES
 
 
 def about(features: FeatureSet) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def about(features: FeatureSet) -> dict[str, Any]:
         "views": {f"{split}/{layer}": w for split, layer, w in sorted(features.views)},
         "parts": sorted(name for store in features.parts for name in store.names),
         "template": features.text.template if features.text else None,
+        "sentences": _sentences(features),
         "classnames": list(features.labels.classnames),
         "splits": splits,
         "failed": failed,
@@ -42,3 +44,11 @@ def about(features: FeatureSet) -> dict[str, Any]:
         },
         "extract": features.extract_command,
     }
+
+
+def _sentences(features: FeatureSet) -> dict[str, Any] | None:
+    """Whose sentences describe the classes, and how many a class has at most."""
+    if features.sentences is None:
+        return None
+    name = features.sentences.template.removeprefix(SENTENCES)
+    return {"from": name, "a class": features.sentences.load().shape[1]}

@@ -204,8 +204,9 @@ class FeatureSet:
         self, what: str, *, can_be_imported: bool = False, **options: object
     ) -> StoreError:
         """The error of what an extraction with these options makes, where they are not None."""
+        more = dict.fromkeys(("layers", "views", "sentences"))  # what is there of them stays
         asked = {name: value for name, value in options.items() if value is not None}
-        fix = self.header.command(**asked)
+        fix = self.header.command(**more | asked)
         if self.imported and not can_be_imported:
             fix = "use a method that does not need it, or pictures: cacheclip extract --dataset SET"
         return StoreError(what, where=f"data set {self.dataset}, encoder {self.name}", fix=fix)

@@ -1,12 +1,11 @@
 """Which feature set a command means, what else it could have meant, and what to run if none."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cacheclip.errors import StoreError, instead, some
+from cacheclip.errors import StoreError, argument, instead, is_in_python, some
 from cacheclip.files.regular import expanded
 from cacheclip.store.begun import Begun
 from cacheclip.store.features import PRECISIONS, FeatureSet
@@ -117,7 +116,7 @@ def missing(
         return _other_encoders(stores, asked, where=str(home), option=option)
     fix = extract_command(dataset or DEFAULT_DATASET, asked, home=option)
     if dataset is not None and ids:
-        named = instead(dataset, ids, option="--dataset ", see=f"cacheclip ls{option}")
+        named = instead(dataset, ids, option="dataset", see=f"cacheclip ls{option}")
         fix = f"{named}, or make them: {fix}"
     return StoreError(
         f"there are no features{'' if dataset is None else f' of {dataset}'} yet",
@@ -167,9 +166,10 @@ def _unfinished(stores: Sequence[Begun]) -> StoreError:
 
 
 def _option(encoder: Mapping[str, Any], *, full: bool) -> str:
-    """What chooses an encoder on a command line, with its weights where these were asked for."""
-    model = f"--model {shlex.quote(encoder['name'])}"
-    return f"{model} --pretrained {shlex.quote(encoder['pretrained'])}" if full else model
+    """What chooses an encoder, with its weights where these were asked for."""
+    model = argument("model", encoder["name"])
+    between = ", " if is_in_python() else " "
+    return f"{model}{between}{argument('pretrained', encoder['pretrained'])}" if full else model
 
 
 def _name(encoder: Mapping[str, Any]) -> str:
@@ -199,7 +199,7 @@ def _notices(
     datasets = sorted({own.dataset for own in sets} - {chosen.dataset})
     if datasets:
         notices.append(
-            f"data set {chosen.dataset}, extracted last; others with --dataset: "
+            f"data set {chosen.dataset}, extracted last; others with {argument('dataset')}: "
             f"{', '.join(datasets)}"
         )
     elif not named:
@@ -208,7 +208,8 @@ def _notices(
     encoders = sorted({own.name for own in rest} - {chosen.name})
     if encoders:
         notices.append(
-            f"encoder {chosen.name}, extracted last; others with --model: {', '.join(encoders)}"
+            f"encoder {chosen.name}, extracted last; others with {argument('model')}: "
+            f"{', '.join(encoders)}"
         )
     elif rest:
         notices.append(

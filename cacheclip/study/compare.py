@@ -26,6 +26,7 @@ from cacheclip.study.plan import (
     blocks,
     depends_on_draws,
     parts,
+    refuse_recipe,
     refuse_too_many,
     sentence,
 )
@@ -80,6 +81,11 @@ class Request:
     fewer: Fewer = "error"
     calibrate_anew: bool = False
     tests: bool = True
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it is one fit, and no comparison."""
+        return self.calibrate_anew or not self.tests
 
 
 @dataclass(frozen=True)
@@ -254,12 +260,13 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
     names = dict.fromkeys((*request.floor, *request.methods))
     chosen = [methods.get(name) for name in names]
     given = choices(request.settings, chosen)
+    refuse_recipe(request.recipe, chosen)
     policy = policy_for(request.select, data)
     able, refusals = _able(chosen, request.methods, given, data)
     refuse_too_many(able, request.shots, request.seeds, policy, given)
     drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in able)
     shots = request.shots if drawing else ()
-    sampled(data, request.draw, shots, request.seeds)
+    sampled(data, request.draw, shots, request.seeds, request.methods, one_fit=request.is_fit)
     able = [
         method
         for method in able
@@ -316,8 +323,13 @@ def _able(
             why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
     able = [method for method in chosen if method.name not in why]
     if not any(method.name in asked for method in able):
-        if error := lacking.get(asked[0]):
-            raise StoreError(f"{asked[0]}: {error.what}", where=error.where, fix=error.fix)
+        if asked[0] in lacking:
+            lacked = [(name, lacking[name]) for name in asked if name in lacking]
+            raise StoreError(
+                "; ".join(f"{name}: {error.what}" for name, error in lacked),
+                where=lacked[0][1].where,
+                fix=", and ".join(dict.fromkeys(error.fix for _, error in lacked)),
+            )
         plain = [name for name in methods.names() if not methods.get(name)().reads.text]
         raise StoreError(
             f"{asked[0]} needs text features, and this feature set has none",

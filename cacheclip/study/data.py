@@ -217,6 +217,9 @@ class SetData:
                 there = {IMAGE} if own == 1 else set()
                 for layer in _layers_read(reads, split) - there:
                     self._layers.store(split, layer, own)
+            if self.labelled_splits == [VIEWED]:  # nothing else says whether it can ever answer
+                for layer in {store_layer(name) for name in reads.query} - {IMAGE}:
+                    self._layers.store(VIEWED, layer)
             for part in _parts_read(reads):
                 self._source.part_store(part)
         except StoreError as error:

@@ -19,13 +19,14 @@ from cacheclip.study.run import Outcome
 
 
 def refuse_final(block: Block) -> None:
-    """Refuse a method that learns nothing from labels or leaves no bundle, and views.
+    """Refuse a method that leaves no bundle or learns nothing from labels, and views.
 
     Raises:
         UsageError: it is such a method, or views of the pictures are asked for.
     """
     method = block.method
-    if method.learns != "support" or method.setting != "inductive":
+    refuse_bundle(block, "--final")
+    if method.learns != "support":
         raise UsageError(
             f"{method.name} has nothing to refit: it learns from no labelled picture",
             where="--final",
@@ -36,6 +37,21 @@ def refuse_final(block: Block) -> None:
             "--final learns from the pictures of all splits, and there are views of train alone",
             where=f"--set {method.name}.views",
             fix="leave --final out, or --set views",
+        )
+
+
+def refuse_bundle(block: Block, option: str) -> None:
+    """Refuse an option of the bundle for a method that leaves none.
+
+    Raises:
+        UsageError: it is such a method.
+    """
+    method = block.method
+    if method.setting != "inductive":
+        raise UsageError(
+            f"{method.name} leaves no bundle: it answers for a whole test set or stream",
+            where=option,
+            fix=f"leave {option} out, or take a method that `cacheclip methods` calls inductive",
         )
 
 

@@ -17,7 +17,7 @@ from cacheclip.results import Row
 from cacheclip.store.source import Source
 from cacheclip.study import rows
 from cacheclip.study.compare import Comparison, Request
-from cacheclip.study.final import refit, refuse_final
+from cacheclip.study.final import refit, refuse_bundle, refuse_final
 from cacheclip.study.heads import Heads
 from cacheclip.study.journal import Journal
 from cacheclip.study.plan import Block
@@ -74,14 +74,16 @@ def fit(
             leave that bundle.
 
     Raises:
-        UsageError: several values of a setting under a policy that does not choose, or `final` of a
-            method that learns from no picture.
+        UsageError: several values of a setting under a policy that does not choose, `final` of a
+            method that learns from no picture, or `out` or `final` of one that leaves no bundle.
         InputError: `out` is no place for a bundle.
         CacheclipError: the fit failed.
     """
     if out is not None:
         refuse_place(out, "--out", (SUFFIX, ""), is_bundle)
     comparison = Comparison(replace(request, **ONE_FIT), features, results)
+    if out is not None:
+        refuse_bundle(comparison.blocks[0], "--out")
     if final:
         refuse_final(comparison.blocks[0])
     outcome, winner, row = one_cell(comparison, progress, notice)

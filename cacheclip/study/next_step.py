@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Choices
-from cacheclip.study.table import by_number, percent
+from cacheclip.study.table import by_number, of_shots, percent
 
 
 def best(rows: Sequence[Row]) -> Row | None:
     """The row with the best validation accuracy at the most shots; test accuracy has no say.
 
-    Of equals the first counts. Where nothing was validated, the last row that went well.
+    Of equals the first counts. Where nothing was validated, the last row that went well, of those
+    by the method's own constants where there are any; None where several methods have such rows.
     """
     good = [row for row in rows if row.error is None]
     validated = [row for row in good if row.top1_val is not None]
@@ -21,7 +22,13 @@ def best(rows: Sequence[Row]) -> Row | None:
         rivals = [row for row in validated if row.shots == most]
         return max(rivals, key=lambda row: row.top1_val or 0.0)
     drawn = [row for row in good if row.shots] or good
-    return drawn[-1] if drawn else None
+    unswept = [row for row in drawn if row.constants] or drawn
+    return unswept[-1] if len({row.method for row in unswept}) == 1 else None
+
+
+def leaves_bundle(row: Row) -> bool:
+    """Whether `fit` of such a row leaves a bundle; an old row is of a method that does."""
+    return row.setting in (None, "inductive")
 
 
 def why(row: Row) -> str:
@@ -62,6 +69,6 @@ def command(row: Row, choices: Mapping[str, Choices]) -> str:
 
 def _named(row: Row) -> str:
     """A row in words."""
-    shots = f" at {row.shots} shots" if row.shots else ""
+    shots = f" at {of_shots(row.shots)}" if row.shots else ""
     seed = "" if row.seed is None else f", seed {row.seed}" if shots else f" with seed {row.seed}"
     return f"{row.method}{shots}{seed}"

@@ -12,8 +12,7 @@ from functools import cached_property
 from math import prod
 
 from cacheclip.draws import ALL, Draw, Shots
-from cacheclip.errors import CacheclipError, UsageError, argument, near
-from cacheclip.methods import base as methods
+from cacheclip.errors import CacheclipError, UsageError, argument, counted, near
 from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
 from cacheclip.select.base import Policy
 from cacheclip.select.fixed import POLICY as FIXED
@@ -158,8 +157,8 @@ def refuse_too_many(
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
-            where=f"{_count(len(chosen), 'method')} x {_count(len(shots), 'shot count')} x "
-            f"{_count(len(seeds), 'seed')} x their settings",
+            where=f"{counted(len(chosen), 'method')} x {counted(len(shots), 'shot count')} x "
+            f"{counted(len(seeds), 'seed')} x their settings",
             fix=f"compare with fewer {argument('seeds')}, {argument('shots')}, "
             f"{argument('methods')} or values of settings",
         )
@@ -187,8 +186,7 @@ def blocks(
     Raises:
         UsageError: no method knows the recipe, or a search has nothing to search on.
     """
-    if recipe is not None:
-        _refuse_unknown(recipe, chosen)
+    refuse_recipe(recipe, chosen)
     made = []
     for method in chosen:
         own, given = method.recipe(recipe), choices[method.name]
@@ -216,18 +214,24 @@ def _seeds_of(method: type[Method], policy: Policy, seeds: Sequence[int]) -> Seq
     return seeds if depends_on_draws(method, policy) or method.setting == "online" else [None]
 
 
-def _refuse_unknown(recipe: str, chosen: Sequence[type[Method]]) -> None:
-    if any(recipe in method.recipes for method in chosen):
+def refuse_recipe(recipe: str | None, chosen: Sequence[type[Method]]) -> None:
+    """Refuse a recipe that none of the methods knows.
+
+    Raises:
+        UsageError: it is such a recipe.
+    """
+    if recipe is None or any(recipe in method.recipes for method in chosen):
         return
-    known = [method for method in map(methods.get, methods.names()) if method.recipes]
-    recipes = {own for method in known for own in method.recipes}
-    close = [] if recipe in recipes else near(recipe, sorted(recipes))
-    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    fix = f"leave {argument('recipe')} out: no chosen method knows one"
+    if known := [method for method in chosen if method.recipes]:
+        recipes = {own for method in known for own in method.recipes}
+        close = near(recipe, sorted(recipes))
+        fix = f"did you mean {' or '.join(close)}? " if close else ""
+        fix += "; ".join(f"{method.name} knows {', '.join(method.recipes)}" for method in known)
     raise UsageError(
         f"no chosen method knows a recipe {recipe!r}",
         where=f"{argument('recipe')}, methods {', '.join(method.name for method in chosen)}",
-        fix=meant
-        + "; ".join(f"{method.name} knows {', '.join(method.recipes)}" for method in known),
+        fix=fix,
     )
 
 
@@ -276,7 +280,7 @@ def sentence(plan: Sequence[Block]) -> str:
         said.setdefault(_size(own), []).append(name)
     drawn = next((own for own in by_method.values() if own[0].drawn), [])
     shots = ",".join(str(block.shots) for block in drawn)
-    grid = f"shots {shots} x {_count(_seeds(drawn), 'seed')}" if drawn else ""
+    grid = f"shots {shots} x {counted(_seeds(drawn), 'seed')}" if drawn else ""
     parts = []
     for (each_runs, settings), names in said.items():
         each = " each" if len(names) > 1 else ""
@@ -285,11 +289,11 @@ def sentence(plan: Sequence[Block]) -> str:
             product = " ".join(filter(None, [grid, settings]))
             grid = ""  # said once
         elif (streams := _seeds(by_method[names[0]])) > 1:
-            product = " ".join(filter(None, [_count(streams, "seed"), settings]))
+            product = " ".join(filter(None, [counted(streams, "seed"), settings]))
         parts.append(f"{', '.join(names)} {each_runs}{each}{f' ({product})' if product else ''}")
     runs = sum(block.runs for block in plan)
     stacks = sum(len(block.stacks) for block in plan)
-    return f"{_count(runs, 'run')}: {'; '.join(parts)}; in {_count(stacks, 'stack')}"
+    return f"{counted(runs, 'run')}: {'; '.join(parts)}; in {counted(stacks, 'stack')}"
 
 
 def _size(own: Sequence[Block]) -> tuple[int, str]:
@@ -301,7 +305,3 @@ def _size(own: Sequence[Block]) -> tuple[int, str]:
 
 def _seeds(own: Sequence[Block]) -> int:
     return len({cell.seed for cell in own[0].cells}) if own else 0
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -1,21 +1,29 @@
 """Where the support sets of a study come from, and whether its draws differ at all."""
 
-import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from cacheclip.draws import Draw, Shots
-from cacheclip.errors import InputError, UsageError, argument
+from cacheclip.errors import InputError, UsageError, argument, counted, is_in_python, quoted
 from cacheclip.files import regular
 from cacheclip.store.given import common_seeds
 from cacheclip.study.data import SetData
 from cacheclip.study.supports import COOP, GIVEN, LISTED, RANKED, Listed
+from cacheclip.study.table import of_shots
 
 RECORD = '{"seed": 1, "shots": 16, "support": [IDS], "val": [IDS]}'  # of a file of draws
 
 
-def sampled(data: SetData, asked: str | None, shots: Sequence[Shots], seeds: Sequence[int]) -> None:
+def sampled(
+    data: SetData,
+    asked: str | None,
+    shots: Sequence[Shots],
+    seeds: Sequence[int],
+    methods: Sequence[str],
+    *,
+    one_fit: bool,
+) -> None:
     """Settle how support sets are drawn: as given with the set where any are, unless told else.
 
     Args:
@@ -23,6 +31,8 @@ def sampled(data: SetData, asked: str | None, shots: Sequence[Shots], seeds: Seq
         asked: `ranked`, `coop`, `given`, the path of a file of draws, or None.
         shots: all shot counts of the study; none where nothing is drawn.
         seeds: all its seeds.
+        methods: those asked for.
+        one_fit: whether this is one fit, and no comparison.
 
     Raises:
         UsageError: there is no such procedure and no such file.
@@ -32,20 +42,25 @@ def sampled(data: SetData, asked: str | None, shots: Sequence[Shots], seeds: Seq
     if asked in (RANKED, COOP) or (asked is None and not there):
         data.supports.procedure = asked or RANKED
         return
-    lie, where = "did not come with this set", f"data set {data.features.dataset}"
+    lost, where = "did not come with this set", f"data set {data.features.dataset}"
     data.supports.procedure = GIVEN
     if asked not in (None, GIVEN):
         data.supports.procedure = LISTED
         data.supports.listed = there = _read(Path(asked))
-        lie, where = "are not in this file", str(asked)
+        lost, where = "not in this file", str(asked)
     missing = [(seed, k) for k in shots for seed in seeds if (seed, k) not in there]
     if missing:
-        first = ", ".join(f"seed {seed} with {k} shots" for seed, k in missing[:3])
+        first = ", ".join(f"seed {seed} with {of_shots(k)}" for seed, k in missing[:3])
         more = ", ..." if missing[3:] else ""
+        be = f"{'is' if len(missing) == 1 else 'are'} " if lost.startswith("not") else ""
+        fix = f"add {argument('draw', RANKED)} for other draws"
+        file = None if asked in (None, GIVEN) else asked
+        if there:
+            fix += f", or: {_of_those(sorted(there), data, file, methods, one_fit=one_fit)}"
         raise InputError(
-            f"{len(missing)} draws {lie}: {first}{more}",
+            f"{counted(len(missing), 'draw')} {be}{lost}: {first}{more}",
             where=f"{where} (has {_listed(list(there))})",
-            fix=_fix(data, asked, list(there)),
+            fix=fix,
         )
 
 
@@ -95,20 +110,43 @@ def _listed(there: Sequence[tuple[int, int]]) -> str:
     for seed, k in sorted(there):
         by_shots.setdefault(k, []).append(seed)
     listed = "; ".join(
-        f"{k} shots: seed {', '.join(map(str, seeds))}" for k, seeds in sorted(by_shots.items())
+        f"{of_shots(k)}: seed {', '.join(map(str, seeds))}" for k, seeds in sorted(by_shots.items())
     )
     return listed or "no draws"
 
 
-def _fix(data: SetData, asked: str | None, there: Sequence[tuple[int, int]]) -> str:
-    own = f"add {argument('draw', RANKED)} for other draws"
+def _of_those(
+    there: Sequence[tuple[int, int]],
+    data: SetData,
+    file: str | None,
+    methods: Sequence[str],
+    *,
+    one_fit: bool,
+) -> str:
+    """What runs the methods on draws that are there.
+
+    Args:
+        there: (seed, shots) of each, sorted.
+        data: the feature set.
+        file: that they are of; None where they came with the set.
+        methods: those asked for.
+        one_fit: whether one fit was asked for, and no comparison.
+    """
     shots, seeds = common_seeds(there)
-    if not seeds:
-        return own
-    words = ["cacheclip", "compare", "--dataset", data.features.dataset]
-    words += ["--shots", ",".join(map(str, shots)), "--seeds", str(seeds)]
-    words += ["--draw", asked] if asked not in (None, GIVEN) else []
-    return f"{own}, or: {shlex.join(words)}"
+    asked: list[tuple[str, Sequence[object]]]
+    if one_fit or not seeds:  # a comparison takes the seeds 1 to N
+        verb, (seed, k) = "fit", there[0]
+        asked = [("method", methods[:1]), ("shots", [k]), ("seed", [seed])]
+    else:
+        verb = "compare"
+        asked = [("methods", methods), ("shots", shots), ("seeds", [seeds])]
+    asked += [("draw", [file])] if file else []
+    if is_in_python():
+        (_, names), *rest = asked
+        said = ", ".join(argument(name, *values) for name, values in rest)
+        return f"cacheclip.{verb}({quoted(names[0] if len(names) == 1 else names)}, data, {said})"
+    options = " ".join(argument(name, *values) for name, values in asked)
+    return f"cacheclip {verb} {argument('dataset', data.features.dataset)} {options}"
 
 
 def notices(draws: Sequence[Draw], data: SetData) -> list[str]:

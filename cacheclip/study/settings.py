@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cacheclip.errors import InputError, UsageError, is_in_python, near, quoted
+from cacheclip.errors import InputError, UsageError, brief, is_in_python, near, quoted
 from cacheclip.methods.base import Method, Value
 
 Given = Mapping[str, Any]  # setting -> a value or several; method -> such settings of its own
@@ -60,7 +60,7 @@ def _values(name: str, value: Any) -> list[Value]:
     plain = [one.item() if isinstance(one, np.generic) else one for one in values]
     if not plain or not all(type(one) in (int, float, str) for one in plain):
         raise UsageError(
-            f"{name} = {value!r} is no number, no word and no list of them",
+            f"{name} = {brief(value)} is no number, no word and no list of them",
             where="the settings",
             fix=f"{name}=VALUE, or {name}=[VALUE, VALUE] to choose from",
         )
@@ -76,7 +76,7 @@ def _owner(
         meant = " or ".join(_written(name, values, one) for one in close)
         raise UsageError(
             f"{name} is given for {scope!r}, which is not among the chosen methods",
-            where=_where(),
+            where=_where([]),
             fix=f"did you mean {meant}?" if meant else f"choose {scope}, or leave {name} out",
         )
     asked = [m for m in methods if scope in ("", m.name)]
@@ -84,14 +84,14 @@ def _owner(
     if not owners:
         raise UsageError(
             f"no chosen method has a setting {name!r}",
-            where=f"{_where()}, methods {', '.join(m.name for m in asked)}",
+            where=_where(asked),
             fix=_near_settings(name, values, asked, alone=len(methods) == 1),
         )
     if len(owners) > 1:
         scoped = [_written(name, values, m.name) for m in owners]
         raise UsageError(
             f"{len(owners)} chosen methods have a setting {name!r}",
-            where=_where(),
+            where=_where(owners),
             fix=(", " if is_in_python() else " ").join(scoped),
         )
     return owners[0]
@@ -112,8 +112,12 @@ def _near_settings(
     return f"{meant}all of them: cacheclip methods {' '.join(m.name for m in methods)}"
 
 
-def _where() -> str:
-    return "the settings" if is_in_python() else "--set"
+def _where(methods: Sequence[type[Method]]) -> str:
+    """Where settings of these methods were given."""
+    named = ", ".join(method.name for method in methods)
+    if is_in_python():
+        return f"the settings of {named}" if named else "the settings"
+    return f"--set, method{'s' * (len(methods) > 1)} {named}" if named else "--set"
 
 
 def _written(name: str, values: Sequence[Value], method: str = "") -> str:
@@ -133,7 +137,7 @@ def _value(method: type[Method], name: str, given: Value) -> Value:
         close = " or ".join(_written(name, [word]) for word in near(str(given), own.words)[:3])
         raise InputError(
             f"{name} = {given!r} is none of its words",
-            where=f"{_where()}, method {method.name}",
+            where=_where([method]),
             fix=(f"did you mean {close}? " if close else "")
             + f"{name} is one of {', '.join(own.words)}",
         )
@@ -152,6 +156,6 @@ def _value(method: type[Method], name: str, given: Value) -> Value:
 def _wrong(method: type[Method], name: str, given: Value, why: str) -> InputError:
     return InputError(
         f"{name} = {given!r} {why}",
-        where=f"{_where()}, method {method.name}",
+        where=_where([method]),
         fix=f"a value such as {method.table[name].default}",
     )

@@ -61,13 +61,27 @@ class Supports:
         there = self._source.given_draws if self.procedure == GIVEN else self.listed
         if not isinstance(shots, int) or (seed, shots) not in there:
             came = "came with this set" if self.procedure == GIVEN else "is in the file"
-            what = f"no draw of seed {seed} and {shots} shots {came}"
+            what = f"no draw of seed {seed} and {argument('shots', shots)} {came}"
             raise InputError(what, where=where, fix=f"use {argument('draw', RANKED)}")
         if self.procedure == GIVEN:
             rows = self._source.given_draws[seed, shots]
             return given(*pools, names, rows, shots, seed, where=where)
         ids, val_ids = self.listed[seed, shots]
+        self._refuse_others(ids, "train")
+        self._refuse_others(val_ids, "val")
         return listed(*pools, names, ids, val_ids, shots, seed, where=where)
+
+    def _refuse_others(self, ids: Sequence[str], split: str) -> None:
+        """Refuse a list that names pictures of another split."""
+        strange = set(ids) - set(self._pool(split).ids)
+        others = set(self._source.labels.splits) - {split} if strange else set()
+        for other in sorted(others):
+            if of_other := sorted(strange & set(self._source.store(other).ids())):
+                raise InputError(
+                    f"the file's draw names images of split {other}: {some(of_other)}",
+                    where=f"data set {self._source.dataset}, split {split}",
+                    fix=f"name images of split {split} there, or use {argument('draw', RANKED)}",
+                )
 
     def _whole(self, split: str) -> Pool:
         """All pictures of a split in the order of the set, those without features among them."""

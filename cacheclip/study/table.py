@@ -118,6 +118,11 @@ def named(row: Row) -> str:
     return f"{row.method} ({row.setting})" if others else row.method
 
 
+def of_shots(shots: int | str) -> str:
+    """A shot count in words: `1 shot`, `4 shots`, `all shots`."""
+    return f"{shots} shot{'' if shots == 1 else 's'}"
+
+
 def percent(fraction: float | None) -> str:
     """A fraction for people."""
     return "-" if fraction is None else f"{100 * fraction:.1f}"

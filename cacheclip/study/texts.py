@@ -44,9 +44,9 @@ class Texts:
         reading = [m.name for m in chosen if ALL in _families(m().reads.text)]
         if not reading or self._features.sentences is not None:
             return []
-        names = " and ".join(dict.fromkeys(reading))
         return [
-            f"{names}: no sentences stand beside the templates; {self._features.sentences_command}"
+            f"{', '.join(dict.fromkeys(reading))}: of the templates alone, for there are no "
+            f"sentences beside them; {self._features.sentences_command}"
         ]
 
     def of(self, name: str) -> Tensor:

@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from cacheclip.api.estimator import FewShotClassifier
 from cacheclip.api.verbs import fit
-from cacheclip.errors import UsageError
+from cacheclip.errors import StoreError, UsageError
 from cacheclip.features import Features
 
 WITHOUT = {"check_estimators_dtypes": "it gives rows of zeros, which have no direction"}
@@ -151,3 +151,28 @@ def test_a_setting_or_method_that_is_none_is_refused(arrays: dict[str, Any]) -> 
         FewShotClassifier("tip").fit(arrays["X"], arrays["y"])
     with pytest.raises(ValueError, match="not among classes"):
         FewShotClassifier(classes=[0, 1]).fit(arrays["X"], arrays["y"])
+
+
+def test_sentences_follow_the_classes_as_text_does(arrays: dict[str, Any]) -> None:
+    X, y, text = arrays["X"], np.array(list("abcde"))[arrays["y"]], arrays["text"]
+    sentences = text[:, None] + np.random.default_rng(1).normal(size=(5, 3, text.shape[1]))
+    plain = FewShotClassifier("cupl", text=text, sentences=sentences).fit(X, y)
+    turned = FewShotClassifier(
+        "cupl", text=text[::-1], sentences=sentences[::-1], classes=list("edcba")
+    ).fit(X, y)
+    np.testing.assert_array_equal(plain.predict_proba(X), turned.predict_proba(X))
+    assert "sentences" in clone(plain).get_params()
+    with pytest.raises(StoreError, match="no sentences") as caught:
+        FewShotClassifier("cupl", text=text).fit(X, y)
+    assert "FewShotClassifier(...) sentences=S" in caught.value.fix
+
+
+def test_what_arrays_lack_is_refused_by_fit_and_an_array_is_said_in_a_line(
+    arrays: dict[str, Any],
+) -> None:
+    X, y, text = arrays["X"], arrays["y"], arrays["text"]
+    with pytest.raises(StoreError, match="calip: there are no patches"):
+        FewShotClassifier("calip", text=text).fit(X, y)
+    with pytest.raises(UsageError) as caught:
+        FewShotClassifier("tip-adapter", text=text, extra=[X]).fit(X, y)
+    assert len(str(caught.value)) < 400

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import cacheclip
-from cacheclip.errors import InputError, ProtocolError
+from cacheclip.errors import InputError, ProtocolError, StoreError
 from cacheclip.exchange.import_npz import import_npz
 from cacheclip.features import Features, load, rows_of
 from cacheclip.methods import base as methods
 from cacheclip.store.home import Home
 from cacheclip.study.data import SetData
+from tests.makers import build_home
 
 NAMES = np.array(["ant", "bee", "cow", "doe", "eel"])
 
@@ -219,3 +220,44 @@ def test_a_split_that_is_not_there_is_said(arrays: dict[str, Any]) -> None:
 def test_rows_to_be_classified_are_checked(bad: Any) -> None:
     with pytest.raises(InputError):
         rows_of(bad, 16)
+
+
+S = np.random.default_rng(1).normal(size=(5, 3, 16))  # sentences of the classes of `arrays`
+NONE_OF_TWO = np.where(np.arange(5)[:, None, None] == 2, 0, S)
+
+
+@pytest.mark.parametrize(
+    ("sentences", "what", "fix"),
+    [
+        (S[0], "sentences: its shape is [3, 16]: its axes", "sentences [5, S, 16]"),
+        (S[:2], "2 classes, not the 5 of text", "sentences [5, S, 16]"),
+        (S[..., :4], "4 numbers a row, not the 16 of text", "sentences [5, S, 16]"),
+        (NONE_OF_TWO, "classes without any: c", "rows sentences[2]"),
+        ({"a": ["an ant"]}, "texts, where their features are needed", "text tower"),
+        ([["an ant"], ["a bee", "one more"]], "texts, where their features", "text tower"),
+    ],
+)
+def test_sentences_that_do_not_fit_say_what_would(
+    arrays: dict[str, Any], sentences: Any, what: str, fix: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        Features.of(**arrays, classnames=list("abcde"), sentences=sentences)
+    assert what in caught.value.what
+    assert fix in caught.value.fix
+
+
+def test_sentences_without_text_ask_for_text_by_the_argument_s_name() -> None:
+    with pytest.raises(InputError, match="beside text, which are missing") as caught:
+        Features.of(np.eye(4), [0, 0, 1, 1], sentences=S)
+    assert "text_features" not in str(caught.value)
+
+
+def test_load_names_its_own_arguments(tmp_path: Path) -> None:
+    home = build_home(tmp_path / "home")
+    name = home.find().dataset
+    with pytest.raises(StoreError) as caught:
+        load(f"{name}z", home=home)
+    assert f'did you mean dataset="{name}"?' in caught.value.fix
+    with pytest.raises(StoreError) as caught:
+        load(name, "no-such", home=home)
+    assert caught.value.fix.startswith('model="')

@@ -102,10 +102,11 @@ def test_what_did_not_come_with_the_set_is_refused_with_what_did(
         assert caught.value.what == (
             "2 draws did not come with this set: seed 1 with 2 shots, seed 2 with 2 shots"
         )
-        assert "has 1 shots: seed 1, 2, 3; 4 shots: seed 1, 2, 3" in caught.value.where
+        assert "has 1 shot: seed 1, 2, 3; 4 shots: seed 1, 2, 3" in caught.value.where
         assert "--draw ranked" in caught.value.fix
     words = shlex.split(caught.value.fix.partition("or: ")[2])
-    assert words[:6] == ["cacheclip", "compare", "--dataset", "npz/toys", "--shots", "1,4"]
+    assert words[:4] == ["cacheclip", "compare", "--dataset", "npz/toys"]
+    assert words[4:8] == ["--methods", "nearest-mean", "--shots", "1,4"]
     assert len(rows_of(home, replace(asked, draw="ranked"))) == 6
     with pytest.raises(UsageError, match="no --draw shuffled"):
         Comparison(replace(asked, draw="shuffled"), home.find(), home)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from cacheclip.encoders.base import EncoderSpec, load
 from cacheclip.errors import InputError, StoreError
 from cacheclip.extraction.plan import ExtractRequest
 from cacheclip.extraction.run import run
+from cacheclip.store.about import about
 from cacheclip.store.home import Home
 from cacheclip.store.inventory import inventory
 from cacheclip.store.prune import unused
@@ -48,6 +50,13 @@ def test_sentences_are_kept_beside_the_templates(
     found = home.find()
     assert found.text is not None
     assert found.sentences is not None
+    assert about(found)["sentences"] == {"from": "mine.json", "a class": 2}
+    with pytest.raises(StoreError) as lacked:  # the file may be gone, and what it held stays
+        Comparison(replace(CUPL, methods=("coop", "cupl", "calip")), replace(found, sentences=None))
+    assert [name in lacked.value.what for name in ("coop:", "cupl:", "calip:")] == [True] * 3
+    with pytest.raises(StoreError, match="no part tower") as caught:
+        found.part_store("tower")
+    assert "--sentences" not in caught.value.fix
     assert found.text.template == "picture"
     assert found.text.path in plain.stores  # it is the one that was there
     assert found.sentences.prompts == [["A cat.", long.strip()], ["A hound.", "One dog."]]

@@ -8,7 +8,7 @@ import pytest
 
 from cacheclip.errors import InputError
 from cacheclip.prompts.classnames import spoken_apart
-from cacheclip.prompts.ensemble import PromptSet, prompt_set
+from cacheclip.prompts.ensemble import PromptSet, prompt_set, sentence_set
 
 NAMES = ("hot_dog", "Pho")
 
@@ -80,3 +80,17 @@ def test_classes_with_equal_prompts_are_named() -> None:
     (warning,) = prompt_set(names, family="photo", speak=spoken_apart).warnings(own=True)
     assert "Hot_dog and hot-dog; cafe\u0301 and caf\u00e9: zero-shot cannot tell" in warning
     assert list(prompt_set(names[:3], family="photo").warnings(own=True)) == []
+
+
+def test_a_name_that_is_no_class_and_a_set_that_ships_none_are_said(tmp_path: Path) -> None:
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({"ant": ["an ant"], "bea": ["a bee"]}))
+    with pytest.raises(InputError, match=r"no sentences for 1 of 2 classes: .*bee.*bea") as caught:
+        sentence_set(["ant", "bee"], told=str(file))
+    assert "one template a line" not in caught.value.fix
+    with pytest.raises(InputError) as caught:
+        sentence_set(["ant", "bee"], told="cliprt")
+    assert caught.value.fix.startswith("did you mean --sentences clipart?")
+    with pytest.raises(InputError, match="no such file") as caught:
+        sentence_set(["ant", "bee"], told="cliprt.json")
+    assert caught.value.fix.startswith("check the path")

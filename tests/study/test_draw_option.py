@@ -71,7 +71,7 @@ def test_what_is_not_in_the_file_is_refused_with_what_is(home: Home) -> None:
     ours, _ = made(home, None).rows
     file = kept(home, ours)
     with pytest.raises(
-        InputError, match="draws are not in this file: seed 1 with 4 shots"
+        InputError, match="1 draw is not in this file: seed 1 with 4 shots"
     ) as caught:
         made(home, file, shots=4)
     assert "has 2 shots: seed 1" in caught.value.where
@@ -137,3 +137,43 @@ def test_the_record_of_the_document_is_read_and_names_its_ids(home: Home, tmp_pa
 def test_coop_needs_no_validation_split(tmp_path: Path) -> None:
     row, _ = made(build_home(tmp_path / "home", val=0), "coop").rows
     assert (row.error, row.n_train) == (None, 8)
+
+
+def test_the_fix_of_a_fit_is_a_fit_and_that_of_a_comparison_keeps_its_methods(home: Home) -> None:
+    ours, *_ = made(home, None, seeds=(3,)).rows
+    file = kept(home, ours)
+    got = cacheclip(
+        *("fit", "--method", "nearest-mean", "--shots", "4", "--home", home.root, "--draw", file)
+    )
+    assert f"--method nearest-mean --shots 2 --seed 3 --draw {file}" in got.err
+    with pytest.raises(InputError) as caught:
+        library.fit("nearest-mean", library.load(home=home), shots=4, draw=file)
+    assert (
+        f'cacheclip.fit("nearest-mean", data, shots=2, seed=3, draw="{file}")' in caught.value.fix
+    )
+    first, *_ = made(home, None).rows
+    with pytest.raises(InputError) as caught:
+        made(home, kept(home, first), shots=4)
+    assert "--methods nearest-mean,zero-shot --shots 2" in caught.value.fix
+
+
+def test_a_draw_of_test_pictures_says_of_which_split_they_are(home: Home, tmp_path: Path) -> None:
+    ours, *_ = made(home, None).rows
+    record = json.loads(kept(home, ours).read_text())
+    stray = home.find().store("test").ids()[0]
+    file = tmp_path / "draws.json"
+    file.write_text(json.dumps(record | {"support": [stray, *record["support"][1:]]}))
+    comparison = made(home, file)
+    assert f"names images of split test: {stray}" in str(comparison.rows[0].error)
+
+
+@pytest.mark.parametrize("option", [("--final",), ("--out", "z.safetensors")])
+def test_options_of_a_bundle_are_refused_where_none_is_left(
+    home: Home, option: tuple[str, ...]
+) -> None:
+    words = ("fit", "--method", "tda", "--shots", "2", "--home", home.root)
+    got = cacheclip(*words, *option)
+    assert got.code == UsageError.exit_code
+    assert "tda leaves no bundle" in got.err
+    assert f"leave {option[0]} out" in got.err
+    assert not Path("z.safetensors").exists()

@@ -355,3 +355,11 @@ def test_the_example_of_the_document_runs(home: Home) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "top-1" in done.stdout and "test/" in done.stdout
+
+
+def test_next_is_of_the_constants_and_of_no_method_where_nothing_says_which() -> None:
+    rows = [made(constants=True), made(constants=False, hparams={"alpha": 9.0})]
+    assert next_step.best(rows) is rows[0]
+    assert next_step.best([*rows, made(method="zs-lp", constants=True)]) is None
+    assert not next_step.leaves_bundle(made(setting="transductive"))
+    assert next_step.leaves_bundle(made(setting=None))
