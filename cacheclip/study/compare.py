@@ -38,6 +38,7 @@ from cacheclip.study.settings import Choices, Given, choices
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
 EVERY = "all"
+LATER = ("setting", "constants", "given")  # fields that rows of earlier versions lack
 
 
 def methods_named(asked: Sequence[str]) -> tuple[str, ...]:
@@ -240,8 +241,8 @@ class Comparison:
         for p in planned:
             if p.row.row_id in there:
                 row = there[p.row.row_id]
-                if row.setting is None:  # an old row
-                    row = replace(row, setting=p.row.setting, constants=p.row.constants)
+                if row.given is None:
+                    row = replace(row, **{name: getattr(p.row, name) for name in LATER})
                 self._done[p.place] = row
         return [p for p in planned if p.place not in self._done]
 

@@ -109,7 +109,7 @@ def test_draws_of_our_own_are_asked_for_in_what_comes_next(
     assert "draw_1_4" in cli("info toys").out
     answer = cli("compare --methods nearest-mean --shots 2 --seeds 1")
     assert answer.code == 3
-    assert cli(f"{answer.fix} --methods nearest-mean").code == 0
+    assert cli(answer.fix).code == 0
     answer = cli("compare --methods nearest-mean --shots 2 --seeds 1 --draw ranked")
     assert answer.code == 0
     assert " --draw ranked" in answer.next
