@@ -241,8 +241,8 @@ class Comparison:
         for p in planned:
             if p.row.row_id in there:
                 row = there[p.row.row_id]
-                if row.given is None:
-                    row = replace(row, **{name: getattr(p.row, name) for name in LATER})
+                lacks = [name for name in LATER if getattr(row, name) is None]
+                row = replace(row, **{name: getattr(p.row, name) for name in lacks})
                 self._done[p.place] = row
         return [p for p in planned if p.place not in self._done]
 
