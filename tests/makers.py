@@ -25,6 +25,50 @@ from cacheclip.store.schema import Failure
 from cacheclip.store.text import write_text_store
 from cacheclip.store.writer import ImageStoreWriter
 
+# A row of the log that nothing is wrong with.
+ROW: dict[str, Any] = {
+    "dataset": "birds",
+    "eval_dataset": "birds",
+    "classes": "all",
+    "model": "toy",
+    "pretrained": "v1",
+    "encoders": ["toy@v1"],
+    "template": "photo",
+    "method": "gda",
+    "method_version": 1,
+    "recipe": None,
+    "hparams": {},
+    "candidates": "c",
+    "shots": 4,
+    "seed": 1,
+    "init_seed": None,
+    "select": "fixed",
+    "draw": "ranked",
+    "draw_id": "d",
+    "test_id": "t",
+    "views": None,
+    "keys": None,
+    "n_classes": 3,
+    "n_train": 12,
+    "n_val": 0,
+    "n_test": 100,
+    "n_failed": 0,
+    "top1_val": None,
+    "top1_test": 0.5,
+    "curve": None,
+    "store_key": "s",
+    "stores": {"train/image": "k"},
+    "labels": "l",
+    "protocol_version": 1,
+    "seconds": 0.1,
+    "stack_seconds": 0.3,
+    "stack_size": 3,
+    "device": "cpu",
+    "precision": None,
+    "version": "0",
+    "time": "now",
+}
+
 CLASSES, DIM = 4, 16
 PER_CLASS = {"train": 6, "val": 2, "test": 10}
 ENCODER = {

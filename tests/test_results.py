@@ -8,48 +8,19 @@ import pytest
 from cacheclip import results
 from cacheclip.results import Row
 from cacheclip.study.table import notes, summary
+from tests.makers import ROW
 
-FILLED: dict[str, Any] = {
+FILLED: dict[str, Any] = ROW | {
     "dataset": "clipart",
     "eval_dataset": "clipart",
-    "classes": "all",
     "model": "nano",
-    "pretrained": "v1",
     "encoders": ["nano@v1"],
     "template": "picture",
     "method": "tip-adapter",
-    "method_version": 1,
-    "recipe": None,
     "hparams": {"alpha": 1.0},
-    "candidates": "c",
-    "shots": 4,
-    "seed": 1,
-    "init_seed": None,
-    "select": "fixed",
-    "draw": "ranked",
-    "draw_id": "d",
-    "test_id": "t",
-    "views": None,
-    "keys": None,
     "n_classes": 20,
     "n_train": 80,
-    "n_val": 0,
     "n_test": 500,
-    "n_failed": 0,
-    "top1_val": None,
-    "top1_test": 0.5,
-    "curve": None,
-    "store_key": "s",
-    "stores": {"train/image": "k"},
-    "labels": "l",
-    "protocol_version": 1,
-    "seconds": 0.1,
-    "stack_seconds": 0.3,
-    "stack_size": 3,
-    "device": "cpu",
-    "precision": None,
-    "version": "0",
-    "time": "now",
 }
 
 

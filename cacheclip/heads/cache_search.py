@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cacheclip.heads.breakpoints import MOST, Margins, most_overlap, or_zero
 from cacheclip.heads.cache import Cache, class_sums
+from cacheclip.heads.points import Points
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.metrics import hits
 
@@ -42,9 +43,6 @@ class Betas:
 # in beta, which alpha makes up for.
 GRID = Betas(tuple(0.2 * 2 ** (j / 25) for j in [*range(25), *range(100, 125)]), doublings=4)
 RANGES = {"alpha": (0.0, MOST), "beta": (0.2, 0.2 * 2 ** (124 / 25 + 3))}
-
-
-Points = tuple[dict[str, Tensor], Tensor, Tensor]  # settings [V, T], hits [V, T], log p [V, T, n]
 
 
 def tune(

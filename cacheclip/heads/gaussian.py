@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
-from cacheclip.heads.temperature import label_log_p
-from cacheclip.metrics import hits
+from cacheclip.heads.points import Points, tried
 from cacheclip.task import Query
 
 SPREAD = 1e-10  # of unit rows, squared and a row: less is rounding around the means
@@ -58,24 +57,28 @@ def beside_text(params: dict[str, Tensor], query: Query) -> tuple[Tensor, Tensor
     return cosine_logits(query, params["text"], params["logit_scale"]), gaussian
 
 
-def weigh(
-    text: Tensor, gaussian: Tensor, labels: Tensor, alphas: Sequence[float]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What `text + alpha gaussian` does for each alpha.
+def weighed(params: dict[str, Tensor], query: Query) -> Tensor:
+    """The logits of class text + alpha times those of the discriminant, [V, n, C].
 
     Args:
-        text: [V, n, C] logits.
-        gaussian: [V, n, C].
+        params: as `beside_text` reads them, and `alpha` [V].
+        query: as there.
+    """
+    text, gaussian = beside_text(params, query)
+    return text + params["alpha"][:, None, None] * gaussian
+
+
+def weigh(
+    params: dict[str, Tensor], query: Query, labels: Tensor, alphas: Sequence[float]
+) -> Points:
+    """What `weighed` does for each alpha, on the same two logits.
+
+    Args:
+        params: as `beside_text` reads them.
+        query: as there.
         labels: [n] or [V, n] int64.
         alphas: T numbers.
-
-    Returns:
-        alpha [V, T], hits [V, T], and log p of the labels [V, T, n] as `label_log_p` has it.
     """
-    counts, log_p = [], []
-    for alpha in alphas:
-        logits = text + alpha * gaussian  # [V, n, C]
-        counts.append(hits(logits, labels))
-        log_p.append(label_log_p(logits, labels))
-    tried = text.new_tensor(alphas).expand(len(text), -1)
-    return tried, torch.stack(counts, 1), torch.stack(log_p, 1)
+    text, gaussian = beside_text(params, query)
+    points = (({"alpha": text.new_full((len(text),), a)}, text + a * gaussian) for a in alphas)
+    return tried(points, labels)

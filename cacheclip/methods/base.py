@@ -33,6 +33,7 @@ from cacheclip.methods.settings import (
     LOGIT_SCALE as LOGIT_SCALE,
     PRECISIONS as PRECISIONS,
     PRIOR as PRIOR,
+    PULL as PULL,
     SEARCH as SEARCH,
     STEP_WORDS as STEP_WORDS,
     TEXT_NORM as TEXT_NORM,
@@ -42,6 +43,7 @@ from cacheclip.methods.settings import (
     Value as Value,
     from_zero as from_zero,
     norm_counts as norm_counts,
+    pull_by_shots as pull_by_shots,
     steps as steps,
     wrong_in,
 )

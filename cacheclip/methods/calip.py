@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
-from cacheclip.heads.temperature import label_log_p
+from cacheclip.heads.points import tried
 from cacheclip.methods.base import ClosedForm, Found, Params, Reads, from_zero
 from cacheclip.task import Query, Task, unit
 
@@ -60,21 +60,21 @@ class Calip(ClosedForm):
         n = len(query)
         some = [_three(params, query.part(k, min(n, k + AT_ONCE))) for k in range(0, n, AT_ONCE)]
         plain, *others = (torch.cat(logits, 1) for logits in zip(*some, strict=True))
-        hits, log_p = [], []
         grid = product(*(TRIED[name] for name in searched))
         # In float64, so that the constants are known among what is tried.
-        points = plain.new_tensor(list(grid), dtype=torch.float64)  # [T, settings]
-        for point in points.to(plain):
-            own = {n: x.expand_as(params[n]) for n, x in zip(searched, point, strict=True)}
-            logits = _weighed(params | own, plain, *others)
-            hits.append((logits.argmax(-1) == labels).sum(-1))
-            log_p.append(label_log_p(logits, labels))
-        settings = {n: x.expand(len(plain), -1) for n, x in zip(searched, points.T, strict=True)}
-        return Found(settings, torch.stack(hits, 1), torch.stack(log_p, 1))
+        points = (
+            {
+                name: torch.full_like(params[name], x, dtype=torch.float64)
+                for name, x in zip(searched, values, strict=True)
+            }
+            for values in grid
+        )
+        logits = ((own, _weighed(params | own, plain, *others)) for own in points)
+        return Found(*tried(logits, labels))
 
 
 def _weighed(params: Params, plain: Tensor, by_text: Tensor, by_parts: Tensor) -> Tensor:
-    beta2, beta3 = (params[name][:, None, None] for name in TRIED)
+    beta2, beta3 = (params[name].to(plain)[:, None, None] for name in TRIED)
     return plain + beta2 * by_text + beta3 * by_parts
 
 

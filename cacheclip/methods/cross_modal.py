@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import residual
-from cacheclip.heads.temperature import label_log_p
+from cacheclip.heads.points import tried
 from cacheclip.kernels import residual_mlp
 from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods.base import SEARCH, Found, Params, Reads, Setting, Trained, steps
@@ -110,14 +110,9 @@ class CrossModal(Trained):
         """Each blend that is tried."""
         if not self.searched:
             return None
-        hits, log_p = [], []
-        for wise in TRIED:
-            own = params | {"wise": torch.full_like(params["wise"], wise)}
-            logits = self.logits(own if self._adapts else _blended(own), query)  # [V, n, C]
-            hits.append((logits.argmax(-1) == labels).sum(-1))
-            log_p.append(label_log_p(logits, labels))
-        tried = params["wise"].new_tensor(TRIED).expand(len(params["wise"]), -1)
-        return Found({"wise": tried}, torch.stack(hits, 1), torch.stack(log_p, 1))
+        points = ({"wise": torch.full_like(params["wise"], wise)} for wise in TRIED)
+        heads = ((own, params | own if self._adapts else _blended(params | own)) for own in points)
+        return Found(*tried(((own, self.logits(head, query)) for own, head in heads), labels))
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """Mean cross-entropy of pictures and prompts alike, [V]."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from cacheclip.heads.gaussian import beside_text, discriminant, weigh
+from cacheclip.heads.gaussian import discriminant, weigh, weighed
 from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, from_zero
 from cacheclip.task import Query, Task
 
@@ -40,12 +40,8 @@ class Gda(ClosedForm):
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
-        zero_shot, gaussian = beside_text(params, query)
-        return zero_shot + params["alpha"][:, None, None] * gaussian
+        return weighed(params, query)
 
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Each alpha that is tried, on the same two logits."""
-        if not self.searched:
-            return None
-        alphas, counts, log_p = weigh(*beside_text(params, query), labels, TRIED)
-        return Found({"alpha": alphas}, counts, log_p)
+        return Found(*weigh(params, query, labels, TRIED)) if self.searched else None

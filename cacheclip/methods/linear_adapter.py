@@ -6,7 +6,16 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import of_map, pulled
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Settings, Trained, steps
+from cacheclip.methods.base import (
+    PULL,
+    VIEWS,
+    Params,
+    Reads,
+    Settings,
+    Trained,
+    pull_by_shots,
+    steps,
+)
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -26,7 +35,7 @@ class LinearAdapter(Trained):
     transfers = True
     eps = 1e-4
     table = {
-        "strength": Setting(1.0, 0.0, 1e6, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high"),
+        **PULL,
         **steps(lr=1e-4, epochs=300, batch_size=10**6, optimizer="adam"),
         **VIEWS,
     }
@@ -34,7 +43,7 @@ class LinearAdapter(Trained):
     @classmethod
     def by_shots(cls, shots: int) -> Settings:
         """A pull of 1 / K."""
-        return {"strength": float(f"{1 / max(1, shots):.4g}")}
+        return pull_by_shots(shots)
 
     def init(self, task: Task, random: Generators) -> Params:
         """The identity."""

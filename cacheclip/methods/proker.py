@@ -1,13 +1,14 @@
 """ProKeR: kernel ridge regression of what zero-shot leaves of the support labels."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
+from cacheclip.heads.points import tried
 from cacheclip.heads.ridge import Ridge, rbf
-from cacheclip.heads.temperature import label_log_p
 from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Settings, from_zero
-from cacheclip.metrics import hits
 from cacheclip.task import Query, Task
 
 BETAS = (0.5, 1.0, 1.5, 1.66, 1.7, 2.6, 3.0, 5.0)
@@ -69,17 +70,18 @@ class Proker(ClosedForm):
         if not self.searched:
             return None
         zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])
-        tried, counts, log_p = [], [], []
+        return Found(*tried(self._points(params, query, zero_shot), labels))
+
+    def _points(
+        self, params: Params, query: Query, zero_shot: Tensor
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """What is searched of each point that is tried, and its logits [V, n, C]."""
         for beta in self._values("beta", BETAS, params):
             ridge, near = _ridge(params, beta), rbf(query["image"], params["keys"], beta)
             near *= params["logit_scale"][:, None, None]
             for lam in self._values("lam", LAMS, params):
-                logits = zero_shot + near @ ridge.dual(lam)  # [V, n, C]
-                tried.append({"beta": beta, "lam": lam})
-                counts.append(hits(logits, labels))
-                log_p.append(label_log_p(logits, labels))
-        settings = {n: torch.stack([point[n] for point in tried], 1) for n in self.searched}
-        return Found(settings, torch.stack(counts, 1), torch.stack(log_p, 1))
+                point = {"beta": beta, "lam": lam}
+                yield {n: point[n] for n in self.searched}, zero_shot + near @ ridge.dual(lam)
 
     def _values(self, name: str, values: tuple[float, ...], params: Params) -> list[Tensor]:
         """What is tried of a setting, [V] each: in float64, so that a constant is known by it."""

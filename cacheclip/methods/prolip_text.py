@@ -6,7 +6,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import cosine_grad, pulled
 from cacheclip.kernels.weight_grad_update import Outer
-from cacheclip.methods.base import Params, Reads, Setting, Settings, Trained, steps
+from cacheclip.methods.base import PULL, Params, Reads, Settings, Trained, pull_by_shots, steps
 from cacheclip.task import Batch, Generators, Query, Task, unit
 
 
@@ -27,14 +27,14 @@ class ProlipText(Trained):
     transfers = True
     eps = 1e-4
     table = {
-        "strength": Setting(1.0, 0.0, 1e6, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high"),
+        **PULL,
         **steps(lr=1e-4, epochs=300, batch_size=10**6, optimizer="adam"),
     }
 
     @classmethod
     def by_shots(cls, shots: int) -> Settings:
         """A pull of 1 / K."""
-        return {"strength": float(f"{1 / max(1, shots):.4g}")}
+        return pull_by_shots(shots)
 
     def init(self, task: Task, random: Generators) -> Params:
         """The text tower's projection."""

@@ -119,6 +119,14 @@ PRIOR = {"prior": Setting("support", words=("support", "uniform"), unsaid=True)}
 # more, as Tip-Adapter's. Unasked it is the picture alone, since a store of views has to be made.
 VIEWS = {"views": Setting(1, 1, 1000, shape=True, unsaid=True)}
 
+# How strongly a map is held back by what it was, as ProLIP has it: 1 / K for K shots.
+PULL = {"strength": Setting(1.0, 0.0, 1e6, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high")}
+
+
+def pull_by_shots(shots: int) -> Settings:
+    """The constant of `PULL`."""
+    return {name: float(f"{1 / max(1, shots):.4g}") for name in PULL}
+
 
 def wrong_in(table: Mapping[str, Setting], named: Collection[str]) -> str | None:
     """What is wrong in a method's table; None where nothing is.

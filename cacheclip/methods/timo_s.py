@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from cacheclip.heads.gaussian import beside_text, weigh
+from cacheclip.heads.gaussian import weigh, weighed
 from cacheclip.heads.guided import ALPHAS, guided
 from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Setting, from_zero
 from cacheclip.task import Query, Task
@@ -36,12 +36,8 @@ class TimoS(ClosedForm):
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
-        text, gaussian = beside_text(params, query)
-        return text + params["alpha"][:, None, None] * gaussian
+        return weighed(params, query)
 
     def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
         """Each alpha that is tried, on the same two logits."""
-        if not self.searched:
-            return None
-        alphas, counts, log_p = weigh(*beside_text(params, query), labels, ALPHAS)
-        return Found({"alpha": alphas}, counts, log_p)
+        return Found(*weigh(params, query, labels, ALPHAS)) if self.searched else None

@@ -1,1 +1,6 @@
-"""How a run's settings are chosen, one policy a file."""
+"""How a run's settings are chosen, one policy a file; `base` holds the contract and the look-up."""
+
+from cacheclip.registry import Registry
+
+POLICIES = Registry("cacheclip.select", "selection policy", besides=frozenset({"base"}))
+names = POLICIES.names

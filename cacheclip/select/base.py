@@ -13,11 +13,9 @@ from torch import Tensor
 
 from cacheclip.errors import argument
 from cacheclip.methods.base import LOGIT_SCALE, SEARCH, TEXT_NORM, Method, Settings, Value
-from cacheclip.registry import Registry
+from cacheclip.select import POLICIES as POLICIES, names as names
 
 VERSION = 2  # raised whenever what policies choose changes
-POLICIES = Registry("cacheclip.select", "selection policy", besides=frozenset({"base"}))
-names = POLICIES.names  # all policies, as the command line spells them
 
 Choices = Mapping[str, tuple[Value, ...]]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cacheclip.errors import SHOWN, StoreError, UsageError, instead, some
 from cacheclip.results import LOG, Row, rows as rows_of
+from cacheclip.select import names as policy_names
 from cacheclip.stats import contenders, missing, trials
-from cacheclip.stats.comparable import LeftOut, Wanted, comparable, counted, counting
+from cacheclip.stats.comparable import LeftOut, Wanted, comparable, counting
 from cacheclip.stats.contenders import Given, marked
 from cacheclip.stats.missing import Makers
 from cacheclip.stats.trials import Trial
@@ -137,7 +138,7 @@ def board(
         by_name = {name: by_name[name] for name in meant}
     rows, doubled = trials.of_contenders(by_name)
     if doubled:
-        notice(f"{counted(doubled)} of one name and trial left out: the last logged count")
+        notice(str(LeftOut(doubled, "of one name and trial")))
     own = {name: given[rows[-1].row_id] for name, rows in by_name.items()}
     return Board(everything, rows, own, left_out)
 
@@ -170,7 +171,7 @@ def _meant(
     known = [name for name, own in by_name.items() if own[0].method == method]
     recipes = {row.recipe for own in by_name.values() for row in own if row.method == method}
     if known and any(
-        part not in missing.POLICIES and part not in recipes and "=" not in part for part in parts
+        part not in policy_names() and part not in recipes and "=" not in part for part in parts
     ):
         raise StoreError(
             f"the log has no rows of {asked}",

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cacheclip.errors import StoreError
+from cacheclip.errors import StoreError, counted
 from cacheclip.files.disk import read_json
 from cacheclip.results import Row
 
@@ -43,12 +43,7 @@ class LeftOut:
         return ""
 
     def __str__(self) -> str:
-        return f"{counted(self.rows)} {self.what} left out: the last logged count"
-
-
-def counted(rows: Sequence[Row]) -> str:
-    """How many rows these are."""
-    return "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+        return f"{counted(len(self.rows), 'row')} {self.what} left out: the last logged count"
 
 
 def counting(rows: Sequence[Row], wanted: Wanted) -> list[Row]:

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cacheclip.errors import CacheclipError, StoreError, UsageError, instead, near, some
+from cacheclip.errors import CacheclipError, StoreError, UsageError, counted, instead, near, some
 from cacheclip.methods import names as method_names
 from cacheclip.results import LOG, Row
-from cacheclip.stats.comparable import LeftOut, Wanted, counted
+from cacheclip.select import names as policy_names
+from cacheclip.stats.comparable import LeftOut, Wanted
 from cacheclip.stats.contenders import Given
 from cacheclip.stats.trials import Trial
 from cacheclip.study.supports import LISTED
 from cacheclip.study.table import by_number
-
-POLICIES = ("fixed", "fewshot-val", "full-val")
 
 
 @dataclass(frozen=True)
@@ -87,17 +86,18 @@ def absent(asked: str, makers: Makers, left_out: Sequence[LeftOut] = ()) -> Cach
         own = [row for row in lost.rows if row.method == method]
         if own and lost.option(own[-1]):
             return StoreError(
-                f"the log has no rows of {method} among those that count, and {counted(own)} "
-                f"{lost.what}",
+                f"the log has no rows of {method} among those that count, and "
+                f"{counted(len(own), 'row')} {lost.what}",
                 where=where,
                 fix=f"add {lost.option(own[-1])}",
             )
     rows = [row for own in makers.rows.values() for row in own.values()]
     like = ([row for row in rows if row.shots] or rows)[-1]
     trials = {t for own in makers.rows.values() for t in own if t.dataset == like.dataset}
-    policy = next((part for part in parts if part in POLICIES), like.select)
+    policies = policy_names()
+    policy = next((part for part in parts if part in policies), like.select)
     settings = (part.partition("=") for part in parts if "=" in part)
-    recipe = next((part for part in parts if part not in POLICIES and "=" not in part), None)
+    recipe = next((part for part in parts if part not in policies and "=" not in part), None)
     wanted = replace(like, method=method, recipe=recipe, select=policy)
     given = {name: value for name, _, value in settings}
     fix = makers.of(wanted, sorted(trials, key=lambda t: t.order), given)[0]

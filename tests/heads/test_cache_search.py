@@ -7,7 +7,8 @@ from torch import Tensor
 from cacheclip.heads import cache_search
 from cacheclip.heads.breakpoints import MOST
 from cacheclip.heads.cache import Cache, cache_logits, zero_shot_of
-from cacheclip.heads.cache_search import GRID, Betas, Points, search, tune
+from cacheclip.heads.cache_search import GRID, Betas, search, tune
+from cacheclip.heads.points import Points
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.task import Query, unit
 

@@ -10,54 +10,12 @@ from numpy.typing import NDArray
 from cacheclip import results
 from cacheclip.answers import Predictions, write_predictions
 from cacheclip.results import Row
-
-FIELDS: dict[str, Any] = {
-    "dataset": "birds",
-    "eval_dataset": "birds",
-    "classes": "all",
-    "model": "toy",
-    "pretrained": "v1",
-    "encoders": ["toy@v1"],
-    "template": "photo",
-    "method": "gda",
-    "method_version": 1,
-    "recipe": None,
-    "hparams": {},
-    "candidates": "c",
-    "shots": 4,
-    "seed": 1,
-    "init_seed": None,
-    "select": "fixed",
-    "draw": "ranked",
-    "draw_id": "d",
-    "test_id": "t",
-    "views": None,
-    "keys": None,
-    "n_classes": 3,
-    "n_train": 12,
-    "n_val": 0,
-    "n_test": 100,
-    "n_failed": 0,
-    "top1_val": None,
-    "top1_test": 0.5,
-    "curve": None,
-    "store_key": "s",
-    "stores": {"train/image": "k"},
-    "labels": "l",
-    "protocol_version": 1,
-    "seconds": 0.1,
-    "stack_seconds": 0.3,
-    "stack_size": 3,
-    "device": "cpu",
-    "precision": None,
-    "version": "0",
-    "time": "now",
-}
+from tests.makers import ROW
 
 
 def row(**changes: Any) -> Row:
     """A row; its settings alone compete for it."""
-    fields = FIELDS | changes
+    fields = ROW | changes
     return Row(**(fields | {"candidates": repr(fields["hparams"])}))
 
 
