@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # unset, Triton warns
 # No machine crashes here, and waiting for the disk leaves a core idle. Processes that are killed
 # sync as ever, and tests of what a disk refuses put their own in its place.
-os.fsync = lambda descriptor: None
+os.fsync = lambda fd: None
 if NO_GPU:
     # Read when a kernel is decorated: set later, it fails inside the kernel; left set, the commands
     # that tests start would run interpreted too.

@@ -20,7 +20,7 @@ COMMAND = (
     *("compare", "--methods", "clip-adapter", "--shots", "4", "--seeds", str(SEEDS)),
     *("--select", "fixed", "--max-memory", "50KB"),
 )
-SLOW = ("--set", "epochs=200")
+SLOW = ("--set", "epochs=120")
 
 
 def logged(home: Path, method: str = "clip-adapter") -> list[dict[str, Any]]:
@@ -40,6 +40,7 @@ def home(world: Any, tmp_path: Path) -> Path:
     return copied
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_comparison_keeps_its_rows_and_makes_only_the_rest(
     how: signal.Signals, home: Path, cli: Callable[[Sequence[str]], Any]
