@@ -187,7 +187,9 @@ def test_weights_that_are_not_here_are_three_lines(shell: Any, world: Any, tmp_p
     )
     assert missing.returncode == 5, missing.stderr
     assert missing.stdout == ""
-    assert len(missing.stderr.splitlines()) == 3  # of all packages that were loaded, none warns
+    told, *error = missing.stderr.splitlines()
+    assert told.startswith("folder/colours: 3 classes: blue, green, red")
+    assert len(error) == 3  # of all packages that were loaded, none warns
     command = shlex.join(["cacheclip", "extract", "--dataset", str(world.pictures)])
     assert f"fix: {command} --model nano (" in three_lines(missing.stderr)[2]  # as it runs
     assert not (tmp_path / "h" / "stores").exists()  # nothing half-written
