@@ -41,7 +41,7 @@ def command(
 
     \b
     kernels   each op, forward and backward, against autograd
-    train     CLIP-Adapter variants together, against an eager loop and one torch batch
+    train     variants of each fused method together, against an eager loop over them
     search    linear probe against scikit-learn, Tip-Adapter's search against grids
     store     reading and writing features, against h5py and NumPy
     extract   the clipart pictures through nano, against the bare encoder
