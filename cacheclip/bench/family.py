@@ -1,6 +1,6 @@
 """Suite `train`, the rest of the family: each fused method against a loop over its runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -13,7 +13,7 @@ from cacheclip.bench.harness import Case, Setup, Timed
 from cacheclip.bench.synthetic import LOGIT_SCALE, Features, features
 from cacheclip.engine import memory, stack as engine
 from cacheclip.errors import FitError
-from cacheclip.methods.base import Params, Trained, get
+from cacheclip.methods.base import Method, Params, Settings, Trained, get
 from cacheclip.task import Generators, Task, unit
 
 LOOPED = 2  # runs of the loop that are timed
@@ -59,23 +59,27 @@ def runs_of(name: str, setup: Setup, data: Features) -> Runs:
     """The constants of a method at two learning rates, each for half of the seeds."""
     method = get(name)
     constants = method.fixed(setup.shape.shots, LOGIT_SCALE)
-    lr = constants["lr"]
-    settings = [constants | {"lr": lr / (1 + v % 2)} for v in range(setup.variants)]
+    settings = [constants | {"lr": constants["lr"] / (1 + v % 2)} for v in range(setup.variants)]
     own = method.of(constants)
-    rows = torch.arange(len(data.support), device=setup.device).expand(setup.variants, -1)
+    return Runs(own, task_of(own, data, settings), tuple(range(1, setup.variants + 1)))
+
+
+def task_of(method: Method, data: Features, settings: Sequence[Settings]) -> Task:
+    """All support pictures for each variant, in whatever layers and text the method reads."""
+    device = data.labels.device
+    rows = torch.arange(len(data.support), device=device).expand(len(settings), -1)
     encoder = _encoder(data)
     layers, text = _layers(data, encoder["projection"]), _text(data)
-    task = Task(
-        pool={layer: layers[layer] for layer in own.reads.support},
+    return Task(
+        pool={layer: layers[layer] for layer in method.reads.support},
         rows=rows,
         labels=data.labels[rows],
-        text={ensemble: text[ensemble] for ensemble in own.reads.text},
-        settings=method.numbers_of(settings, setup.device),
+        text={ensemble: text[ensemble] for ensemble in method.reads.text},
+        settings=method.numbers_of(settings, device),
         logit_scale=LOGIT_SCALE,
         n_classes=len(data.text),
-        encoder={part: encoder[part] for part in own.reads.encoder},
+        encoder={part: encoder[part] for part in method.reads.encoder},
     )
-    return Runs(own, task, tuple(range(1, setup.variants + 1)))
 
 
 def _encoder(data: Features) -> dict[str, Tensor]:
@@ -110,6 +114,7 @@ def _text(data: Features) -> dict[str, Tensor]:
         "all:norm-mean": data.text,
         "raw-mean": TEXT_NORM * data.text,
         "per-prompt": TEXT_NORM * prompts,
+        "all:per-prompt": TEXT_NORM * prompts,
     }
 
 

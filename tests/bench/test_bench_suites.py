@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import cacheclip.kernels
 from cacheclip.bench import (
     adapters,
+    closed,
     extract,
     family,
     floor,
@@ -70,6 +71,16 @@ def test_a_method_that_trains_to_other_numbers_than_its_loop_is_refused(
     monkeypatch.setattr(family, "TOLERANCE", 0.0)
     with pytest.raises(FitError, match="other numbers"):
         measure("train", case, setup)
+
+
+def test_closed_forms_are_held_against_their_products(setup: Setup) -> None:
+    results = [measure("search", case, setup) for case in closed.cases(setup)]
+    assert [r.case.split()[0] for r in results] == list(closed.METHODS)
+    assert all(r.ceiling is not None and r.ceiling.median > 0 for r in results)
+    products = {r.case.split()[0]: r.says["mflop_of_a_picture"] * 1e6 for r in results}
+    shape = setup.shape
+    assert products["gda"] == 2 * 2 * shape.dim * shape.classes  # text, and the discriminant
+    assert products["proker"] == 2 * (2 * shape.dim + shape.classes) * shape.classes
 
 
 def test_a_run_takes_as_many_steps_as_it_says(setup: Setup) -> None:
