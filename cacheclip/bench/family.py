@@ -59,8 +59,11 @@ def runs_of(name: str, setup: Setup, data: Features) -> Runs:
     """The constants of a method at two learning rates, each for half of the seeds."""
     method = get(name)
     constants = method.fixed(setup.shape.shots, LOGIT_SCALE)
-    settings = [constants | {"lr": constants["lr"] / (1 + v % 2)} for v in range(setup.variants)]
+    lr = float(constants["lr"])
+    settings = [constants | {"lr": lr / (1 + v % 2)} for v in range(setup.variants)]
     own = method.of(constants)
+    if not isinstance(own, Trained):
+        raise TypeError(f"{name} has no steps")
     return Runs(own, task_of(own, data, settings), tuple(range(1, setup.variants + 1)))
 
 

@@ -12,16 +12,34 @@ from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from cacheclip.engine.schedule import learning_rates
-from cacheclip.methods.base import Move, Params, Settings, Trained
+from cacheclip.methods.base import Move, Params, Trained
 from cacheclip.task import Generators, Task
 
 
 class Module(nn.Module):
     """A head of one run, from the params [1, ...] that its method starts with."""
 
-    def __init__(self, start: Params, settings: Settings, trained: tuple[str, ...]) -> None:
+    weight: Tensor
+    bias: Tensor
+    text: Tensor
+    alpha: Tensor
+    beta: Tensor
+    logit_scale: Tensor
+    pull: Tensor
+    residual: Tensor
+    map: Tensor
+    identity: Tensor
+    projection: Tensor
+    projection_bias: Tensor
+    before: Tensor
+    strength: Tensor
+    keys: Tensor
+    labels: Tensor
+    values: Tensor
+    channels: Tensor
+
+    def __init__(self, start: Params, trained: tuple[str, ...]) -> None:
         super().__init__()
-        self.settings = settings
         for name, x in start.items():
             own = x[0].clone()
             setattr(self, name, nn.Parameter(own) if name in trained else own)
@@ -36,7 +54,8 @@ class Module(nn.Module):
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=-1, keepdim=True)
+    norm: Tensor = x.norm(dim=-1, keepdim=True)
+    return x / norm
 
 
 class Probe(Module):
@@ -120,8 +139,8 @@ class Rows(Module):
 class Keys(Module):
     """Tip-Adapter-F."""
 
-    def __init__(self, start: Params, settings: Settings, trained: tuple[str, ...]) -> None:
-        super().__init__(start, settings, trained)
+    def __init__(self, start: Params, trained: tuple[str, ...]) -> None:
+        super().__init__(start, trained)
         classes = len(start["weight"][0])
         self.votes = functional.one_hot(start["labels"][0], classes).to(start["keys"])
 
@@ -160,7 +179,7 @@ MODULES: Mapping[str, type[Module]] = {
 def train(method: Trained, task: Task, seed: int) -> Params:
     """What one run, a task of one variant, ends with, each param [1, ...]: the usual loop."""
     start = method.init(task, Generators([seed], "init", task.device, task.dtype))
-    model = MODULES[method.name](start, method.settings, method.trainable)
+    model = MODULES[method.name](start, method.trainable)
     gaits = _gaits(method, model, task)
     task = method.data(task)
     features = next(iter(task.pool.values()))[task.rows[0]]
