@@ -56,7 +56,7 @@ def cases(setup: Setup) -> Iterator[Case]:
 
 
 def runs_of(name: str, setup: Setup, data: Features) -> Runs:
-    """The constants of a method at two learning rates, each for half of the seeds."""
+    """The constants of a method, of every second run at half the learning rate."""
     method = get(name)
     constants = method.fixed(setup.shape.shots, LOGIT_SCALE)
     lr = float(constants["lr"])
