@@ -72,9 +72,9 @@ def tune(
             the pictures of them all.
 
     Returns:
-        The wanted settings' values [V, T]; hits [V, T] int64; and log p [V, T, n] of the labels, as
-        `label_log_p` has it; [V / F, T] and [V / F, T, F n] of folds; -inf for points whose hits alone rule them out: more than one
-        standard error below the best.
+        The wanted settings' values [V / F, T]; hits [V / F, T] int64; and log p [V / F, T, F n] of
+        the labels, as `label_log_p` has it, -inf for points whose hits alone rule them out: more
+        than one standard error below the best.
     """
     problems = [
         _Problem(
