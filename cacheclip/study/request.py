@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cacheclip.draws import Fewer, Shots
-from cacheclip.errors import CacheclipError, StoreError
+from cacheclip.errors import CacheclipError, StoreError, UsageError, argument, some
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
+from cacheclip.select.base import Policy
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import (
     Block,
@@ -77,6 +78,7 @@ def asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choic
     able, refusals = _able(chosen, request.methods, given, data)
     for policy in chosen_by:
         refuse_too_many(able, request.shots, request.seeds, policy, given)
+        refusals += _unknown(policy, able, request.methods)
     drawing = any(
         depends_on_draws(own, policy) and own.name in request.methods
         for own in able
@@ -92,7 +94,7 @@ def asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choic
     found: dict[tuple[str, Shots, str], Block] = {}
     for policy in chosen_by:
         made = blocks(
-            able,
+            [method for method in able if policy.knows(method)],
             request.shots,
             request.seeds,
             policy,
@@ -107,6 +109,26 @@ def asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choic
     place = {shots: k for k, shots in enumerate(request.shots)}
     whole = sorted(found.values(), key=lambda b: (order[b.method.name], place.get(b.shots, 0)))
     return whole, given, refusals
+
+
+def _unknown(policy: Policy, able: Sequence[type[Method]], asked: Sequence[str]) -> list[str]:
+    """A line for each method that a policy has nothing to say of.
+
+    Raises:
+        UsageError: these are all that were asked for.
+    """
+    wanted = [method for method in able if method.name in asked]
+    unknown = [method.name for method in wanted if not policy.knows(method)]
+    if unknown and len(unknown) == len(wanted):
+        known = [name for name in methods.names() if methods.get(name).transferred]
+        raise UsageError(
+            f"no settings of {some(unknown)} were published for {policy.name}",
+            where=argument("select", policy.name),
+            fix=f"take {' or '.join(known)}, or {argument('select', 'fixed')}",
+        )
+    return [
+        f"{name} has no row of {policy.name}: no such settings are published" for name in unknown
+    ]
 
 
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
