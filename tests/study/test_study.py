@@ -20,7 +20,7 @@ from cacheclip.methods.tip_adapter import TipAdapter
 from cacheclip.results import LOG, Row
 from cacheclip.select import base as policies
 from cacheclip.store.home import Home, Labels
-from cacheclip.study import calibration, run, score
+from cacheclip.study import calibration, evidence, run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
 from cacheclip.study.data import SetData
 from cacheclip.study.fit import fit
@@ -106,7 +106,9 @@ def test_test_labels_are_opened_by_score_and_nothing_before(
             Sealed.opened = False
 
     monkeypatch.setattr(run, "score", opening)
-    asked = request() if select is None else request(("tip-adapter", "gda"), (4,), (1,), select, {})
+    asked = (
+        request() if select is None else request(("tip-adapter", "proker"), (4,), (1,), select, {})
+    )
     comparison = Comparison(asked, replace(features, labels=labels), home)
     if select == "test-oracle":
         with pytest.raises((AssertionError, ValueError)):  # it cannot be made a tensor either
@@ -437,7 +439,7 @@ def test_a_narrow_memory_validates_a_few_candidates_at_a_time(
     """Logits of all candidates on all validation pictures never lie there at once."""
     own = request(("linear-probe",), (4,), (1,), "full-val", {})
     (_, wide), *_ = Comparison(own, home.find(), home).run()
-    monkeypatch.setattr(run, "COPIES", 2**40)
+    monkeypatch.setattr(evidence, "COPIES", 2**40)
     sizes = []
     in_parts = engine.logits_in_parts
 
