@@ -9,7 +9,7 @@ from cacheclip.engine import memory, stack as engine
 from cacheclip.methods.base import Method, Params
 from cacheclip.methods.tip_adapter import TipAdapter
 from cacheclip.store.home import Home
-from cacheclip.study import run
+from cacheclip.study import evidence
 from cacheclip.study.compare import Comparison
 from tests.study.asking import compare, request
 
@@ -132,7 +132,7 @@ def test_a_narrow_memory_validates_a_few_candidates_at_a_time(
     """Logits of all candidates on all validation pictures never lie there at once."""
     own = request(("linear-probe",), (4,), (1,), "full-val", {})
     (_, wide), *_ = Comparison(own, home.find(), home).run()
-    monkeypatch.setattr(run, "COPIES", 2**40)
+    monkeypatch.setattr(evidence, "COPIES", 2**40)
     sizes = []
     in_parts = engine.logits_in_parts
 

@@ -15,6 +15,7 @@ from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.results import LOG, Row
+from cacheclip.select import base as policies
 from cacheclip.store.home import Home, Labels
 from cacheclip.study import calibration, run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison
@@ -46,9 +47,11 @@ class Sealed(list[int]):
         return super().__iter__()
 
 
+@pytest.mark.parametrize("select", [None, *policies.names()])
 def test_test_labels_are_opened_by_score_and_nothing_before(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    select: str | None, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Under every policy but the oracle, which says what it is."""
     features = home.find()
     test = features.labels.splits["test"]
     sealed = replace(test, labels=Sealed(test.labels))
@@ -67,8 +70,15 @@ def test_test_labels_are_opened_by_score_and_nothing_before(
             Sealed.opened = False
 
     monkeypatch.setattr(run, "score", opening)
-    comparison = Comparison(request(), replace(features, labels=labels), home)
-    assert all(row.top1_test is not None for _, row in comparison.run())
+    asked = (
+        request() if select is None else request(("tip-adapter", "proker"), (4,), (1,), select, {})
+    )
+    comparison = Comparison(asked, replace(features, labels=labels), home)
+    if select == "test-oracle":
+        with pytest.raises((AssertionError, ValueError)):  # it cannot be made a tensor either
+            list(comparison.run())
+    else:
+        assert all(row.top1_test is not None for _, row in comparison.run())
 
 
 @pytest.mark.parametrize("method", DEFAULT_METHODS)
