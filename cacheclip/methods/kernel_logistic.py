@@ -11,7 +11,7 @@ from cacheclip.heads.ridge import rbf
 from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Setting, from_zero
 from cacheclip.task import Query, Task
 
-TRIED = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+TRIED = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class KernelLogistic(ClosedForm):
@@ -21,7 +21,7 @@ class KernelLogistic(ClosedForm):
     ProKeR (2501.11175) with the logarithmic loss in the place of the squared one: what counts is
     what the labels are likely to be, so that pictures which zero-shot tells well move nothing.
     C is the inverse of the penalty, as scikit-learn's, in units of 1 / s: 0 is zero-shot, and 1
-    suits features of logit scale 16 and of 100 alike. A selecting policy tries C from 0 to 30.
+    suits features of logit scale 16 and of 100 alike. A selecting policy tries C from 0 to 100.
     beta is about what ProKeR carries over from ImageNet. Why it is the default, and what lost,
     is told in docs/default.md.
     """
