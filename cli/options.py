@@ -62,7 +62,7 @@ _POLICIES = (
     "4) validation images a class), full-val (all of them), support-loo (support images, left out "
     "in turn); or test-oracle (the test images: no result, and marked as none)."
 )
-_POLICY = "[default: full-val for data of your own, else fewshot-val; fixed if val lacks a class]"
+_POLICY = "[default: full-val for data of your own, else fewshot-val; support-loo without val]"
 select: Decorator = click.option(
     "--select", metavar="POLICY", help=f"How settings are chosen: {_POLICIES} {_POLICY}"
 )

@@ -32,7 +32,7 @@ class Request:
         fewer: `keep` takes what there is of a class with fewer images than that.
         seeds: of the draws.
         select: policies, whose rows share the fits that they have in common; of none the default:
-            `fewshot-val` where val has every class, else `fixed`.
+            `fewshot-val` where val has every class, else `support-loo`.
         settings: setting -> a value or several; method -> such settings of its own.
         recipe: `as-code` or `as-paper`, for the methods that know both.
         on_existing: `skip` re-uses rows of the log, `redo` runs them again.
