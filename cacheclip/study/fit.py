@@ -91,7 +91,7 @@ def fit(
     if winner.method.setting == "inductive":
         made, learned_from = _bundle(comparison, outcome, winner, notice, final=final)
         name = f"{row.row_id}-final" if final else row.row_id
-        path = out or Journal(results, comparison.data).bundle(name)
+        path = out or Journal(results, [comparison.data]).bundle(name)
         made.write(path, "--out" if out else "--results")
     return _fitted(comparison, outcome, row, path, learned_from)
 

@@ -18,6 +18,7 @@ from cacheclip.study.heads import Heads, fit, held_out, served, together
 from cacheclip.study.plan import Block, Cell, Stack, Variant
 from cacheclip.study.race import Point, Race
 from cacheclip.study.score import Scores, score
+from cacheclip.study.targets import Target
 from cacheclip.task import Query
 
 COPIES = 6  # of the validation logits that likelihood works on at once
@@ -31,6 +32,13 @@ class Outcome:
     result: Heads | CacheclipError
     calibration: Calibration | None = None  # of the winner
     scores: Scores | None = None  # of the winner alone
+    elsewhere: tuple[Scores, ...] = ()  # the same on each target
+
+    def at(self, target: int) -> "Outcome":
+        """The outcome as one target sees it; -1 for the classes that were learned."""
+        if target < 0 or not isinstance(self.result, Heads):
+            return self
+        return replace(self, scores=self.elsewhere[target])
 
     @property
     def cell(self) -> Cell:
@@ -61,6 +69,7 @@ def run(
     notice: Callable[[str], None],
     *,
     anew: bool = False,
+    targets: Sequence[Target] = (),
 ) -> list[Outcome]:
     """All cells of the block, in order; a cell that fails says so and the others go on.
 
@@ -70,6 +79,7 @@ def run(
         progress: called with the share of the block that is done.
         notice: called with a line for the user.
         anew: see `calibrate`.
+        targets: what the winners are tested on beside the classes that they learned from.
     """
     races = [Race(block.method, block.policy, cell) for cell in block.cells]
     entered = {variant: race for race in races for variant in race.cell.variants}
@@ -83,7 +93,7 @@ def run(
         done += len(stack.variants)
         progress(done / len(entered))
     outcomes = [_settled(block, race, data, anew) for race in races]
-    return _scored(outcomes, block, data) if data.tested else outcomes
+    return _scored(outcomes, block, data, targets) if data.tested else outcomes
 
 
 def _run_stack(
@@ -199,7 +209,9 @@ def _not_finite(cell: Cell) -> FitError:
     )
 
 
-def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Outcome]:
+def _scored(
+    outcomes: Sequence[Outcome], block: Block, data: SetData, targets: Sequence[Target]
+) -> list[Outcome]:
     """The outcomes with test results; winners that share static settings are scored together."""
     won = {o.result.variants[0]: o for o in outcomes if isinstance(o.result, Heads)}
     settled = [o.result for o in won.values() if isinstance(o.result, Heads)]
@@ -210,7 +222,11 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
             with _in_words(block, data):
                 warmth = [outcome.temperature for outcome in own]
                 scores = score(heads.method, heads.params, data, warmth, heads.seeds)
-            told = [replace(outcome, scores=scores.of(w)) for w, outcome in enumerate(own)]
+                others = [_elsewhere(target, heads, own, warmth) for target in targets]
+            told = [
+                replace(o, scores=scores.of(w), elsewhere=tuple(x.of(w) for x in others))
+                for w, o in enumerate(own)
+            ]
         except CacheclipError as error:
             told = [Outcome(outcome.race, error) for outcome in own]
         seconds = perf_counter() - start
@@ -218,3 +234,12 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
             outcome.race.seconds += seconds
             won[variant] = outcome
     return [won[o.result.variants[0]] if isinstance(o.result, Heads) else o for o in outcomes]
+
+
+def _elsewhere(
+    target: Target, served: Heads, outcomes: Sequence[Outcome], warmth: Sequence[float]
+) -> Scores:
+    """What settled variants do on a target, each at its temperature."""
+    learned = [o.race.winner for o in outcomes]
+    heads = target.served(Heads.cat([own for own in learned if own is not None]), served)
+    return score(heads.method, heads.params, target.learned, warmth, heads.seeds, target)
