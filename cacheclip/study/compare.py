@@ -15,6 +15,7 @@ from cacheclip.errors import CacheclipError, argument
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
+from cacheclip.store.scope import BASE, scoped
 from cacheclip.store.source import Source
 from cacheclip.study import rows, targets as elsewhere
 from cacheclip.study.able import able, can_run, untestable
@@ -34,7 +35,6 @@ from cacheclip.study.plan import (
 from cacheclip.study.policy import policy_for
 from cacheclip.study.run import Outcome, run
 from cacheclip.study.sampling import notices, sampled
-from cacheclip.study.scope import BASE, scoped
 from cacheclip.study.settings import Choices, Given, choices
 from cacheclip.study.targets import Target
 
@@ -186,6 +186,12 @@ class Comparison:
     def rows(self) -> list[Row]:
         """The table as far as it is there, in the order asked for."""
         return [self._done[place] for place in sorted(self._done)]
+
+    @property
+    def own_rows(self) -> list[Row]:
+        """Those that are tested on the classes and the set that they learned from."""
+        each = 1 + len(self.targets)
+        return [self._done[place] for place in sorted(self._done) if place % each == 0]
 
     @property
     def variants(self) -> int:

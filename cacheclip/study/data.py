@@ -20,9 +20,9 @@ from cacheclip.files.disk import digest
 from cacheclip.methods.base import Method, Reads, Settings, Value
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.features import VIEWED, VIEWS
+from cacheclip.store.scope import name_of
 from cacheclip.store.source import About, Source, store_layer
 from cacheclip.study.layers import IMAGE, Layers
-from cacheclip.study.scope import name_of
 from cacheclip.study.supports import Supports
 from cacheclip.study.texts import TOKENS, Texts
 from cacheclip.task import Query, Task

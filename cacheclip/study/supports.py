@@ -1,12 +1,13 @@
 """The support sets of a study on one data set, by the procedure that was asked for."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from cacheclip.draws import Draw, Fewer, Pool, Shots, coop, few_shot, given, listed
 from cacheclip.errors import InputError, argument, some
 from cacheclip.store.labels import Labels
+from cacheclip.store.scope import Scope
 from cacheclip.store.source import Source
-from cacheclip.study.scope import Scope
 
 RANKED, COOP, GIVEN, LISTED = "ranked", "coop", "given", "file"  # procedures
 
@@ -105,8 +106,23 @@ class Supports:
         return source.whole.labels if isinstance(source, Scope) else source.labels
 
     def _cut(self, draw: Draw) -> Draw:
-        """A draw among all classes, cut down to these."""
-        return self._source.cut(draw) if isinstance(self._source, Scope) else draw
+        """What a draw among all classes has of these, class by class as it came."""
+        if not isinstance(self._source, Scope):
+            return draw
+        number = {label: k for k, label in enumerate(self._source.classes)}
+        names = self._source.labels.classnames
+        support = [k for k, label in enumerate(draw.support_labels) if label in number]
+        val = [k for k, label in enumerate(draw.val_labels) if label in number]
+        return replace(
+            draw,
+            support=tuple(draw.support[k] for k in support),
+            support_labels=tuple(number[draw.support_labels[k]] for k in support),
+            support_ids=tuple(draw.support_ids[k] for k in support),
+            val=tuple(draw.val[k] for k in val),
+            val_labels=tuple(number[draw.val_labels[k]] for k in val),
+            val_ids=tuple(draw.val_ids[k] for k in val),
+            short=tuple(own for own in draw.short if own[0] in names),
+        )
 
     def _whole(self, split: str) -> Pool:
         """All pictures of a split in the order of the set, those without features among them."""

@@ -13,11 +13,11 @@ from cacheclip.engine import stack as engine
 from cacheclip.errors import InputError, StoreError, UsageError, argument, some
 from cacheclip.methods.base import Method
 from cacheclip.store.schema import IMPORTED
+from cacheclip.store.scope import ALL, NEW, Scope, among, scoped
 from cacheclip.store.source import Source
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Variant
-from cacheclip.study.scope import ALL, NEW, Scope, among, scoped
 from cacheclip.task import Query
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.draws import Draw
 from cacheclip.errors import UsageError, argument, instead
 from cacheclip.files.disk import digest
 from cacheclip.store.labels import UNLABELLED, Labels, SplitLabels
@@ -170,24 +169,6 @@ class Scope:
         whole = self.whole.labels.splits[split]
         return self.labels.splits[split].unlabelled - whole.unlabelled
 
-    def cut(self, draw: Draw) -> Draw:
-        """What a draw among all classes has of these."""
-        number = {label: k for k, label in enumerate(self.classes)}
-        names = set(self.labels.classnames)
-        support = [k for k, label in enumerate(draw.support_labels) if label in number]
-        val = [k for k, label in enumerate(draw.val_labels) if label in number]
-        return Draw(
-            draw.shots,
-            draw.seed,
-            tuple(draw.support[k] for k in support),
-            tuple(number[draw.support_labels[k]] for k in support),
-            tuple(draw.support_ids[k] for k in support),
-            tuple(draw.val[k] for k in val),
-            tuple(number[draw.val_labels[k]] for k in val),
-            tuple(draw.val_ids[k] for k in val),
-            tuple((name, n) for name, n in draw.short if name in names),
-        )
-
 
 def name_of(source: Source) -> str:
     """What a row calls the classes of a source."""
@@ -239,4 +220,6 @@ def _of(source: Source, classes: Sequence[int], name: str) -> Scope:
             where=f"data set {source.dataset}",
             fix=f"{argument('classes')} with two or more of them",
         )
+    if isinstance(source, Scope):  # of some classes some
+        return Scope(source.whole, name, tuple(source.classes[label] for label in classes))
     return Scope(source, name, tuple(classes))
