@@ -135,6 +135,18 @@ of_model: Decorator = click.option(
     metavar="NAME",
     help="Results by this encoder, NAME or NAME@TAG. [default: that of the row logged last]",
 )
+of_classes: Decorator = click.option(
+    "--classes",
+    metavar="NAME",
+    default="all",
+    show_default=True,
+    help="Results on these classes: all, base, new; base-to-new or base-to-all, learned from base.",
+)
+of_test_on: Decorator = click.option(
+    "--test-on",
+    metavar="NAME",
+    help="Results on this data set, of fits on another. [default: on their own]",
+)
 of_draw: Decorator = click.option(
     "--draw",
     type=click.Choice(["ranked", "coop", "given", "file"]),

@@ -90,9 +90,7 @@ def honest(row: Row) -> Iterator[str]:
         )
 
 
-def _over(
-    rows: Sequence[Row], draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool
-) -> str:
+def _over(rows: Sequence[Row], draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
     """What the rows of a cell differ in, draws and the starts of each."""
     by_draw: dict[tuple[str, int | str, int | None], set[int | None]] = {}
     for row in rows:
