@@ -178,7 +178,7 @@ def command(
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             several = bool(comparison.targets)
             output.table(*(by_target if several else summary)(comparison.rows), *title)
-            chooses = comparison.blocks[-1].policy.selects
+            chooses = comparison.blocks[-1].policy.reads_val
             output.talk(*notes(comparison.own_rows, comparison.draws, chooses=chooses))
             output.talk(*target_notes(comparison.rows))
         found = {}

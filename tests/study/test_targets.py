@@ -184,7 +184,7 @@ def test_sets_that_cannot_be_answered_are_refused(home: Home, wild: FeatureSet) 
     strange = replace(wild, labels=replace(wild.labels, classnames=["w", "x", "y", "ant"]))
     with pytest.raises(InputError, match="1 of its 4 classes"):
         Comparison(replace(ASKED, test_on=(strange,)), home.find("toys"))
-    foreign = replace(wild, encoder=wild.encoder | {"weights_sha256": "1" * 64})
+    foreign = replace(wild, encoder={**wild.encoder, "weights_sha256": "1" * 64})
     with pytest.raises(UsageError, match="another encoder"):
         Comparison(replace(ASKED, test_on=(foreign,)), home.find("toys"))
     with pytest.raises(UsageError, match="says itself"):
@@ -211,8 +211,8 @@ def test_starts_are_apart_from_draws(home: Home) -> None:
     assert [(row.seed, row.init_seed) for row in started] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert started[0].row_id == of(plain, "clip-adapter")[0].row_id
     assert started[0].draw_id == started[1].draw_id != started[2].draw_id
-    told = [predictions(home, row.row_id).true_log_p for row in started[:2]]
-    assert not np.array_equal(*told)
+    one, two = (predictions(home, row.row_id).true_log_p for row in started[:2])
+    assert not np.array_equal(one, two)
     assert [row.init_seed for row in of(comparison.rows, "nearest-mean")] == [None, None]
     assert "clip-adapter 4 (x 2 starts)" in comparison.plan
 
