@@ -88,14 +88,16 @@ def photographed(folder: Path) -> None:
     from cacheclip.datasets.base import Request
     from cacheclip.datasets.clipart import load
 
-    data = load(Request("clipart", None))
+    data = load(Request("clipart", Path()))
     names = [data.classnames[label] for label in data.splits["test"].labels]
     for name in ("bird", "playing card", "vehicle"):
         made = folder / name.replace(" ", "_").title()
         made.mkdir(parents=True)
         own = [k for k, other in enumerate(names) if other == name][:10]
         for k in own:
-            picture = Image.open(io.BytesIO(data.read(data.splits["test"].ids[k])))
+            content = data.read(data.splits["test"].ids[k])
+            assert isinstance(content, bytes)
+            picture = Image.open(io.BytesIO(content))
             ImageOps.mirror(picture.convert("L")).save(made / f"{k}.png")
 
 
