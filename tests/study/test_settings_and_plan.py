@@ -8,8 +8,9 @@ from cacheclip.methods import base as methods
 from cacheclip.methods.base import ClosedForm, Method, Params, Setting, Settings
 from cacheclip.select import base as policies
 from cacheclip.select.base import distance
-from cacheclip.study.plan import Block, Cell, blocks, sentence
+from cacheclip.study.plan import Block, Cell, blocks
 from cacheclip.study.race import Point, Race
+from cacheclip.study.sentence import sentence
 from cacheclip.study.settings import Choices, choices
 from cacheclip.task import Query, Task
 
@@ -149,7 +150,7 @@ def test_settings_are_ordered_from_zero_shot_outwards_and_the_rest_from_the_cons
 
 def test_an_unknown_policy_or_method_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="fewshot-val, fixed, full-val"):
-        policies.get("test-oracle")
+        policies.get("hindsight")
     with pytest.raises(UsageError, match=r"did you mean tip-adapter or .*: cacheclip methods"):
         methods.get("tip_adapter")
 
