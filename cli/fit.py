@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 )
 @options.fewer
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--init-seed",
+    type=click.IntRange(0),
+    help="Of the start and of the order of data. [default: --seed]",
+)
+@options.classes
 @options.select
 @options.draw
 @options.recipe
@@ -63,6 +69,8 @@ def command(
     shots: "Shots",
     fewer: "Fewer",
     seed: int,
+    init_seed: int | None,
+    classes: tuple[str, ...],
     select: str | None,
     draw: str | None,
     recipe: str | None,
@@ -106,13 +114,15 @@ def command(
         recipe=recipe,
         max_memory=max_memory,
         draw=draw,
+        classes=classes,
+        init_seeds=() if init_seed is None else (init_seed,),
     )
     with output.progress() as advance:
         fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
     found = {}
     if per_class:
-        found = report(predictions(written, row.row_id), features.labels.classnames)
+        found = report(predictions(written, row.row_id), fitted.classnames)
     if explain_choice:
         found |= {"choice": fitted.choice.as_json() if fitted.choice else None}
     if as_json:

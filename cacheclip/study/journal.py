@@ -4,7 +4,7 @@ Rows that prove themselves are taken again, and rows in the making are waited fo
 a study leaves nothing behind.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import inf
@@ -24,9 +24,16 @@ from cacheclip.study.run import Outcome
 class Journal:
     """One results folder, which other comparisons may write to at the same time."""
 
-    def __init__(self, home: Rooted, data: SetData) -> None:
+    def __init__(self, home: Rooted, tested: Sequence[SetData]) -> None:
+        """A results folder.
+
+        Args:
+            home: where it is.
+            tested: what is tested on; the first is what is learned from.
+        """
         self._root = home.root
-        self._data = data
+        self._dataset = tested[0].features.dataset
+        self._tested = {data.test_id: data for data in tested}
         self._size = -1  # of the log when it was last looked at, and what was added since
 
     def rows(self, row_ids: Collection[str], notice: Callable[[str], None]) -> dict[str, Row]:
@@ -41,8 +48,9 @@ class Journal:
         """
         self._size = self._now()
         found = results.rows(self._root, row_ids, notice)
-        if found and keep_ids(self._root, self._data.test_ids, proved=True):
-            notice(f"tests/{self._data.test_id}.json was damaged and is made anew")
+        for test_id in dict.fromkeys(row.test_id for row in found.values()):
+            if keep_ids(self._root, self._tested[test_id].test_ids, proved=True):
+                notice(f"tests/{test_id}.json was damaged and is made anew")
         kept = {
             row_id: row
             for row_id, row in found.items()
@@ -68,7 +76,7 @@ class Journal:
             The row with the digest of the predictions.
         """
         draw, scores = outcome.draw, outcome.scores
-        if draw and keep_draw(self._root / "draws", draw, self._data.features.dataset):
+        if draw and keep_draw(self._root / "draws", draw, self._dataset):
             notice(f"draws/{draw.draw_id}.json was damaged and is made anew")
         if scores is None:
             return row
@@ -80,7 +88,7 @@ class Journal:
             true_rank=scores.true_rank[0],
             top=scores.top[0],
             top_log_p=scores.top_log_p[0],
-            ids=self._data.test_ids,
+            ids=self._tested[row.test_id].test_ids,
         )
         return replace(row, predictions=write_predictions(self._root, row.row_id, answers))
 

@@ -16,6 +16,7 @@ from cacheclip.study.heads import Heads, fit, served, together
 from cacheclip.study.plan import Block, Cell, Stack, Variant, shared, stacks as stacks_of
 from cacheclip.study.race import Point, Race
 from cacheclip.study.score import Scores, on_test, score
+from cacheclip.study.targets import Target
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class Outcome:
     result: Heads | CacheclipError
     calibration: Calibration | None = None  # of the winner
     scores: Scores | None = None  # of the winner alone
+    elsewhere: tuple[Scores, ...] = ()  # the same on each target
+
+    def at(self, target: int) -> "Outcome":
+        """The outcome as one target sees it; -1 for the classes that were learned."""
+        if target < 0 or not isinstance(self.result, Heads):
+            return self
+        return replace(self, scores=self.elsewhere[target])
 
     @property
     def cell(self) -> Cell:
@@ -109,6 +117,7 @@ def run(
     notice: Callable[[str], None],
     *,
     anew: bool = False,
+    targets: Sequence[Target] = (),
 ) -> list[list[Outcome]]:
     """All cells of the blocks, in order; a cell that fails says so and the others go on.
 
@@ -119,6 +128,7 @@ def run(
         progress: called with the share of it that is done.
         notice: called with a line for the user.
         anew: see `calibrate`.
+        targets: what the winners are tested on beside the classes that they learned from.
     """
     stacks, owned = shared(blocks)
     contests = [
@@ -146,7 +156,7 @@ def run(
         races = [race for race in contest.races if race.front and not race.error]
         chosen = [race.front.variant for race in races if race.front]
         fit_all(stacks_of(contest.block.method, chosen), [contest], again=True)
-    return [_outcomes(contest, data, anew) for contest in contests]
+    return [_outcomes(contest, data, anew, targets) for contest in contests]
 
 
 def _run_stack(
@@ -199,10 +209,12 @@ def _evidence(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Poi
     return [()] * len(rivals.variants)
 
 
-def _outcomes(contest: _Contest, data: SetData, anew: bool) -> list[Outcome]:
+def _outcomes(
+    contest: _Contest, data: SetData, anew: bool, targets: Sequence[Target]
+) -> list[Outcome]:
     """What became of the cells of a block, in their order."""
     outcomes = [_settled(contest.block, race, data, anew) for race in contest.races]
-    return _scored(outcomes, contest.block, data) if data.tested else outcomes
+    return _scored(outcomes, contest.block, data, targets) if data.tested else outcomes
 
 
 @contextmanager
@@ -243,7 +255,9 @@ def _not_finite(cell: Cell) -> FitError:
     )
 
 
-def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Outcome]:
+def _scored(
+    outcomes: Sequence[Outcome], block: Block, data: SetData, targets: Sequence[Target]
+) -> list[Outcome]:
     """The outcomes with test results; winners that share static settings are scored together."""
     won = {o.result.variants[0]: o for o in outcomes if isinstance(o.result, Heads)}
     settled = [o.result for o in won.values() if isinstance(o.result, Heads)]
@@ -254,7 +268,11 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
             with _in_words(block, data):
                 warmth = [outcome.temperature for outcome in own]
                 scores = score(heads.method, heads.params, data, warmth, heads.seeds)
-            told = [replace(outcome, scores=scores.of(w)) for w, outcome in enumerate(own)]
+                others = [_elsewhere(target, heads, own, warmth) for target in targets]
+            told = [
+                replace(o, scores=scores.of(w), elsewhere=tuple(x.of(w) for x in others))
+                for w, o in enumerate(own)
+            ]
         except CacheclipError as error:
             told = [Outcome(outcome.race, error) for outcome in own]
         seconds = perf_counter() - start
@@ -262,3 +280,12 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
             outcome.race.seconds += seconds
             won[variant] = outcome
     return [won[o.result.variants[0]] if isinstance(o.result, Heads) else o for o in outcomes]
+
+
+def _elsewhere(
+    target: Target, served: Heads, outcomes: Sequence[Outcome], warmth: Sequence[float]
+) -> Scores:
+    """What settled variants do on a target, each at its temperature."""
+    learned = [o.race.winner for o in outcomes]
+    heads = target.served(Heads.cat([own for own in learned if own is not None]), served)
+    return score(heads.method, heads.params, target.learned, warmth, heads.seeds, target)

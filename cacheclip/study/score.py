@@ -19,6 +19,7 @@ from cacheclip.study.data import SetData
 from cacheclip.study.evidence import on_pictures
 from cacheclip.study.heads import Heads
 from cacheclip.study.race import Point
+from cacheclip.study.targets import Target
 
 LEAST = -60_000.0  # a log probability that float16 still holds
 
@@ -135,6 +136,7 @@ def score(
     data: SetData,
     temperatures: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
+    target: Target | None = None,
 ) -> Scores:
     """Run the test pictures through W settled variants and compare with the labels.
 
@@ -144,14 +146,18 @@ def score(
         data: the feature set.
         temperatures: what divides the logits of each before the softmax; 1 by default.
         seeds: of each, for the order in which a stream comes; by default that of the store.
+        target: what they are tested on; by default the classes of the feature set.
     """
-    labels = torch.tensor(data.open_test_labels(), device=data.device)  # [n]
+    target = target or Target(data, data)
+    labels = torch.tensor(target.data.open_test_labels(), device=data.device)  # [n]
     T = torch.tensor(temperatures or [1.0], device=data.device)
-    parts = logits_in_parts(method, params, data.test_query(method), data.limit, seeds)
-    told = _Told.cat([_Told.of(x, labels[first:last], T) for first, last, x in parts])
+    parts = logits_in_parts(method, params, target.query(method), data.limit, seeds)
+    told = _Told.cat(
+        [_Told.of(target.of_these(x), labels[first:last], T) for first, last, x in parts]
+    )
     predicted = told.top[..., 0]
     right = predicted == labels  # [W, n]
-    kind = class_type(len(data.classnames))
+    kind = class_type(len(target.data.classnames))
     ece = [calibration_error(p, right.cpu()) for p in told.top_p.cpu()]
     return Scores(
         top1=right.sum(1).double().div(len(labels)).cpu().numpy(),
@@ -164,7 +170,7 @@ def score(
         top=told.top.cpu().numpy().astype(kind),
         top_log_p=_held(told.top_log_p),
         label=labels.cpu().numpy().astype(kind),
-        zero_shot=data.zero_shot,
+        zero_shot=target.zero_shot,
     )
 
 
