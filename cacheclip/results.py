@@ -54,9 +54,10 @@ class Row:
     n_failed: Annotated[int, "images of the splits read that could not be encoded", COUNT]
     top1_val: Annotated[float | None, "validation accuracy of what was chosen", SHARE]
     top1_test: Annotated[float | None, "test accuracy", SHARE]
-    curve: Annotated[list[dict[str, Any]] | None, "each candidate's hparams and top1_val"] = field(
-        repr=False
-    )
+    curve: Annotated[
+        list[dict[str, Any]] | None,
+        "each candidate's hparams and top1_val; null in the log itself",
+    ] = field(repr=False)
     store_key: Annotated[str, "digest of the stores this row read"]
     stores: Annotated[dict[str, str], "store -> key digest"]
     labels: Annotated[str, "digest of labels and class names"]

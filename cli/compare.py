@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with rows that the results log has already.",
 )
+@options.keep
 @options.per_class
 @options.max_memory
 @options.verbose
@@ -77,6 +78,7 @@ def command(
     recipe: str | None,
     settings: dict[str, Any],
     on_existing: Literal["skip", "redo"],
+    keep: Literal["logits"] | None,
     per_class: bool,
     max_memory: int | None,
     verbose: bool,
@@ -119,6 +121,7 @@ def command(
         max_memory=max_memory,
         floor=() if as_json else FLOOR,
         draw=draw,
+        keep=keep,
     )
     comparisons = [Comparison(request, features, written) for features in sets]
     rows: list[Row] = []

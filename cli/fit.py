@@ -3,7 +3,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     "has no test of its own. Best with --shots all.",
 )
 @click.option("--out", type=options.FilePath(dir_okay=False), help="Bundle file, NAME.safetensors.")
+@options.keep
 @options.per_class
 @options.home
 @options.results
@@ -66,6 +67,7 @@ def command(
     max_memory: int | None,
     final: bool,
     out: Path | None,
+    keep: Literal["logits"] | None,
     per_class: bool,
     home: Path | None,
     results: Path | None,
@@ -99,6 +101,7 @@ def command(
         recipe=recipe,
         max_memory=max_memory,
         draw=draw,
+        keep=keep,
     )
     with output.progress() as advance:
         fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)

@@ -7,9 +7,15 @@ table = compare(["tip-adapter", "clip-adapter"], data, shots=[1, 4, 16], seeds=3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cacheclip.api.arguments import features_of, no_choice, refuse_several, request_of
+from cacheclip.api.arguments import (
+    features_of,
+    no_choice,
+    refuse_keep,
+    refuse_several,
+    request_of,
+)
 from cacheclip.api.head import Head
 from cacheclip.api.table import Table
 from cacheclip.draws import Fewer, Shots
@@ -99,6 +105,7 @@ def compare(
     fewer: Fewer = "error",
     max_memory: int | None = None,
     results: Path | str | None = None,
+    keep: Literal["logits"] | None = None,
     **settings: Any,
 ) -> Table:
     """Compare methods over shots, seeds and settings on the test split.
@@ -115,6 +122,7 @@ def compare(
         fewer: see `fit`.
         max_memory: working memory in bytes.
         results: a folder that the rows are kept in; those that it has already are not run again.
+        keep: "logits" to keep all logits there too, as `cacheclip.predictions` gives them.
         **settings: a value or a list of candidates; of one method alone under its name, as in
             `clip_adapter={"alpha": [0.2, 0.6]}`.
 
@@ -135,7 +143,8 @@ def compare(
             max_memory=max_memory,
         )
         kept = None if results is None else Results(Path(results))
-        every = replace(request, methods=methods_named(request.methods))
+        refuse_keep(keep, kept)
+        every = replace(request, methods=methods_named(request.methods), keep=keep)
         comparison = Comparison(every, features.source, kept)
         said = [*comparison.refusals, *comparison.shortages, *comparison.notices]
         errors = [

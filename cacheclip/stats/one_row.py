@@ -66,13 +66,15 @@ def measures(row: Row, answers: Predictions) -> Measures:
     """Each measure's value and 95 % interval, None where there is none. Fractions."""
     n = len(answers.label)
     top5 = float((answers.true_rank < 5).mean())
-    calibrated = calibration_interval(answers.top_p, answers.predicted == answers.label)
+    right = answers.predicted == answers.label
+    calibrated = calibration_interval(answers.top_p, right)
+    raw = None if answers.raw_top_p is None else calibration_interval(answers.raw_top_p, right)
     found: Measures = {
         "top1": (row.top1_test, wilson(row.top1_test or 0.0, n)),
         "top5": (top5, wilson(top5, n)),
         "macro": (row.macro_test, None),
         "ece": (row.ece_test, calibrated),
-        "ece_raw": (row.ece_test_raw, None),
+        "ece_raw": (row.ece_test_raw, raw),
         "nll": (row.nll_test, None),
         "nll_raw": (row.nll_test_raw, None),
     }

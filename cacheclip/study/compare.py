@@ -67,6 +67,7 @@ class Request:
         calibrate_anew: whether a trained method without rivals is trained again for its
             temperature where nothing else is left, which is most of the work.
         tests: whether there must be test pictures; else what has none is fitted and not scored.
+        keep: `logits` to keep all logits beside what a row answered.
     """
 
     methods: tuple[str, ...]
@@ -82,6 +83,7 @@ class Request:
     fewer: Fewer = "error"
     calibrate_anew: bool = False
     tests: bool = True
+    keep: Literal["logits"] | None = None
 
     @property
     def is_fit(self) -> bool:
@@ -116,7 +118,10 @@ class Comparison:
     def __init__(self, request: Request, features: Source, results: Rooted | None = None) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data = SetData(features, device, request.max_memory or default_limit(device))
-        self.journal = Journal(results, self.data) if results else None
+        self._keep_logits = request.keep == "logits"
+        self.journal = None
+        if results:
+            self.journal = Journal(results, self.data, keep_logits=self._keep_logits)
         if request.tests and not self.data.tested:
             raise _untestable(self.data)
         asked, self.choices, self.refusals = _asked(request, self.data)
@@ -197,7 +202,8 @@ class Comparison:
                 def advance(share: float, done: int = done, size: int = part.runs) -> None:
                     progress(done + share * size, total)
 
-                outcomes = run(part, self.data, advance, notice, anew=self._anew)
+                how = {"anew": self._anew, "keep_logits": self._keep_logits}
+                outcomes = run(part, self.data, advance, notice, **how)
                 made = [
                     rows.finished(p.row, o, self.data.classnames)
                     for p, o in zip(own, outcomes, strict=True)
@@ -250,7 +256,11 @@ class Comparison:
         """Variants of such a stack that run together."""
         one = stack.variants[0]
         task = self.data.task(block.method, [one.draw], [one.settings])
-        return variants_at_once(block.method(**stack.static), task, self.data.limit)
+        at_once = variants_at_once(block.method(**stack.static), task, self.data.limit)
+        if self._keep_logits:  # of one row in float16, until it is written
+            logits = 2 * len(self.data.test_ids) * len(self.data.classnames)
+            at_once = min(at_once, max(1, self.data.limit // logits))
+        return at_once
 
 
 def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choices], list[str]]:

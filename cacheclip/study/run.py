@@ -7,12 +7,13 @@ from time import perf_counter
 
 from torch import Tensor
 
+from cacheclip.answers import Answered
 from cacheclip.draws import Draw
 from cacheclip.engine.memory import is_exhausted
 from cacheclip.errors import CacheclipError, FitError, MachineError
 from cacheclip.heads.temperature import label_log_p
 from cacheclip.metrics import hits
-from cacheclip.study.calibration import Calibration, calibrate
+from cacheclip.study.calibration import Calibration, calibrate, on_choice
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit, held_out, served, together
 from cacheclip.study.plan import Block, Cell, Stack, Variant
@@ -31,6 +32,7 @@ class Outcome:
     result: Heads | CacheclipError
     calibration: Calibration | None = None  # of the winner
     scores: Scores | None = None  # of the winner alone
+    choice: Answered | None = None  # of the winner, for the pictures that it was chosen on
 
     @property
     def cell(self) -> Cell:
@@ -61,6 +63,7 @@ def run(
     notice: Callable[[str], None],
     *,
     anew: bool = False,
+    keep_logits: bool = False,
 ) -> list[Outcome]:
     """All cells of the block, in order; a cell that fails says so and the others go on.
 
@@ -70,6 +73,7 @@ def run(
         progress: called with the share of the block that is done.
         notice: called with a line for the user.
         anew: see `calibrate`.
+        keep_logits: whether what the winners answer is to have all logits.
     """
     races = [Race(block.method, block.policy, cell) for cell in block.cells]
     entered = {variant: race for race in races for variant in race.cell.variants}
@@ -82,8 +86,9 @@ def run(
         _run_stack(block, stack, data, entered, advance, notice)
         done += len(stack.variants)
         progress(done / len(entered))
-    outcomes = [_settled(block, race, data, anew) for race in races]
-    return _scored(outcomes, block, data) if data.tested else outcomes
+    keep = {"keep_logits": keep_logits}
+    outcomes = [_settled(block, race, data, anew=anew, **keep) for race in races]
+    return _scored(outcomes, block, data, **keep) if data.tested else outcomes
 
 
 def _run_stack(
@@ -176,7 +181,7 @@ def _validated(rivals: Heads, query: Query, labels: Tensor, data: SetData) -> li
     return points
 
 
-def _settled(block: Block, race: Race, data: SetData, anew: bool) -> Outcome:
+def _settled(block: Block, race: Race, data: SetData, *, anew: bool, keep_logits: bool) -> Outcome:
     """What became of a cell, before it is scored."""
     if isinstance(race.cell.draw, CacheclipError):
         return Outcome(race, race.cell.draw)
@@ -185,7 +190,13 @@ def _settled(block: Block, race: Race, data: SetData, anew: bool) -> Outcome:
     try:
         with _in_words(block, data):
             winner = served(race.winner, data)
-            return Outcome(race, winner, calibrate(winner, race, data, anew=anew))
+            found = calibrate(winner, race, data, anew=anew, keep_logits=keep_logits)
+            outcome = Outcome(race, winner, found)
+            if not data.tested:
+                return outcome
+            T = outcome.temperature
+            choice = on_choice(winner, race, T, data, keep_logits=keep_logits)
+            return replace(outcome, choice=choice)
     except CacheclipError as error:
         return Outcome(race, error)
 
@@ -199,7 +210,9 @@ def _not_finite(cell: Cell) -> FitError:
     )
 
 
-def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Outcome]:
+def _scored(
+    outcomes: Sequence[Outcome], block: Block, data: SetData, *, keep_logits: bool
+) -> list[Outcome]:
     """The outcomes with test results; winners that share static settings are scored together."""
     won = {o.result.variants[0]: o for o in outcomes if isinstance(o.result, Heads)}
     settled = [o.result for o in won.values() if isinstance(o.result, Heads)]
@@ -209,7 +222,10 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
         try:
             with _in_words(block, data):
                 warmth = [outcome.temperature for outcome in own]
-                scores = score(heads.method, heads.params, data, warmth, heads.seeds)
+                scores = score(
+                    *(heads.method, heads.params, data, warmth, heads.seeds),
+                    keep_logits=keep_logits,
+                )
             told = [replace(outcome, scores=scores.of(w)) for w, outcome in enumerate(own)]
         except CacheclipError as error:
             told = [Outcome(outcome.race, error) for outcome in own]

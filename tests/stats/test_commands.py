@@ -104,7 +104,10 @@ def test_a_row_is_shown_whole_and_agrees_with_what_the_log_says(home: Home) -> N
     assert right / last["n_test"] == found["measures"]["top1"]["value"] == last["top1_test"]
     low, high = found["measures"]["ece"]["ci95"]
     assert low <= last["ece_test"] + 1e-3 and last["ece_test"] - 1e-3 <= high
+    low, high = found["measures"]["ece_raw"]["ci95"]
+    assert low <= last["ece_test_raw"] + 1e-3 and last["ece_test_raw"] - 1e-3 <= high
     assert found["measures"]["top5"]["value"] == 1.0  # of four classes
+    assert (last["curve"], len(found["row"]["curve"])) == (None, 8)  # of gda's alphas
     said = run(home, "row")
     assert "top-5 accuracy" in said.out and last["row_id"] in said.err
 
