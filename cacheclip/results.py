@@ -144,14 +144,15 @@ class Row:
         What a policy chose follows from its candidates, so they count in the place of its choice.
         """
         given = (name for name, default in _DECIDES_IF_GIVEN if getattr(self, name) != default)
-        return digest({name: getattr(self, name) for name in (*_DECIDES, *given)})[:16]
+        return digest({name: getattr(self, name) for name in (*DECIDES, *given)})[:16]
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
         return {"row_id": self.row_id} | asdict(self)
 
 
-_DECIDES = (
+# What decides the result of a row.
+DECIDES = (
     *("dataset", "eval_dataset", "classes", "template", "method", "method_version", "recipe"),
     *("candidates", "shots", "seed", "init_seed", "select", "draw", "draw_id", "test_id", "views"),
     *("keys", "stores", "labels", "protocol_version"),

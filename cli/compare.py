@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare")
+@click.argument("pair", metavar="[A B]", nargs=-1)
 @click.option(
     "--dataset",
     "datasets",
@@ -58,6 +59,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with rows that the results log has already.",
 )
+@click.option(
+    "--why",
+    is_flag=True,
+    help="Of two rows of the log, A and B, each by its id or as METHOD[@POLICY...]: swap one "
+    "ingredient at a time and say how many points each adds.",
+)
 @options.keep
 @options.per_class
 @options.max_memory
@@ -66,6 +73,7 @@ if TYPE_CHECKING:
 @options.results
 @options.as_json
 def command(
+    pair: tuple[str, ...],
     datasets: tuple[str, ...],
     model: str | None,
     pretrained: str | None,
@@ -78,6 +86,7 @@ def command(
     recipe: str | None,
     settings: dict[str, Any],
     on_existing: Literal["skip", "redo"],
+    why: bool,
     keep: Literal["logits"] | None,
     per_class: bool,
     max_memory: int | None,
@@ -94,6 +103,11 @@ def command(
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
+    if pair or why:
+        from cacheclip.cli.why import explained
+
+        explained(pair, datasets, model, shots, max_memory, home, results, why=why, as_json=as_json)
+        return
     from cacheclip.answers import predictions
     from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG

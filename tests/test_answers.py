@@ -8,7 +8,7 @@ import pytest
 from cacheclip.answers import Answered, Predictions, curve, predictions, write_predictions
 from cacheclip.errors import StoreError
 
-CURVE = [
+CURVE: list[dict[str, Any]] = [
     {"hparams": {"alpha": 0.5, "views": 2}, "top1_val": 0.6, "nll_val": 0.25},
     {"hparams": {"alpha": "search"}, "top1_val": None, "nll_val": None},
 ]
@@ -168,4 +168,5 @@ def test_predictions_of_format_2_are_read_without_what_came_after_it(tmp_path: P
     np.savez(file, **old | {"format": np.array(2)})
     found = predictions(tmp_path, "a")
     assert_same(found, answers())
-    assert found.choice is found.calibration is found.logits is found.raw_top_p is None
+    assert (found.choice, found.calibration) == (None, None)
+    assert (found.logits, found.raw_top_p) == (None, None)

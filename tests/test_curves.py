@@ -1,9 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from cacheclip import curves
 
-POINTS = [
+POINTS: list[dict[str, Any]] = [
     {"hparams": {"alpha": 1, "beta": 5.5, "how": "a"}, "top1_val": 2 / 7, "nll_val": 1.234567},
     {"hparams": {"alpha": 1.0, "beta": 5.5}, "top1_val": None, "nll_val": None},
     {"hparams": {"alpha": 0.1, "beta": 5.5, "views": 4}, "top1_val": 1.0, "nll_val": None},
@@ -27,7 +29,7 @@ def test_settings_that_do_not_vary_take_no_column() -> None:
 
 def test_a_search_of_a_thousand_points_takes_less_than_20_bytes_a_point() -> None:
     grid = [(a, b) for a in range(50) for b in range(20)]
-    many = [
+    many: list[dict[str, Any]] = [
         {"hparams": {"alpha": a / 7, "beta": b / 3, "epochs": 20}, "top1_val": 0.5, "nll_val": 0.1}
         for a, b in grid
     ]

@@ -37,13 +37,13 @@ def row_named(rows: Sequence[Row], row_id: str | None, root: Path, option: str) 
     if not tested:
         fix = f"cacheclip compare{option}"
     else:
-        newest = [f"{row.row_id} ({_brief(row)})" for row in reversed(meant or tested)]
+        newest = [f"{row.row_id} ({brief(row)})" for row in reversed(meant or tested)]
         fix = f"name one, the last logged first: {some(newest)}"
     begin = f"begin with {row_id}" if row_id else "are there"
     raise StoreError(f"{len(meant) or 'no'} rows {begin}", where=str(root / LOG), fix=fix)
 
 
-def _brief(row: Row) -> str:
+def brief(row: Row) -> str:
     """What a row is, in a list of them."""
     unit = "shot" if row.shots == 1 else "shots"
     return named(row) + (f", {row.shots} {unit}, seed {row.seed}" if row.shots else "")
@@ -101,7 +101,7 @@ def about(row: Row) -> Iterator[str]:
     policy = f", --select {row.select}" if row.shots else ""
     settings = ", ".join(f"{name}={short(value)}" for name, value in row.hparams.items())
     encoder = f"{row.model}@{row.pretrained}"
-    yield f"row {row.row_id}: {_brief(row)}{policy} on {row.eval_dataset} by {encoder}"
+    yield f"row {row.row_id}: {brief(row)}{policy} on {row.eval_dataset} by {encoder}"
     yield f"settings: {settings or 'none'}"
     if row.temperature is not None:
         on = f"fitted on {row.n_calibration} {row.calibrated_on}"

@@ -109,6 +109,7 @@ class Comparison:
         refusals: why each other method does not run.
         shortages: a line for each shot count that some classes do not have.
         journal: where rows are kept; None where nothing is.
+        planned: the row of each cell before it runs: its row_id says what it will be.
         reused: how many rows were there already.
         choices: method -> the settings that were given.
         draws: shots -> the draws of its seeds.
@@ -127,6 +128,7 @@ class Comparison:
         asked, self.choices, self.refusals = _asked(request, self.data)
         planned = list(_planned(asked, self.data, request.fewer))
         every = [p for own in planned for p in own]
+        self.planned = [p.row for p in every]
         self.blocks = [
             replace(block, cells=tuple(p.cell for p in own))
             for block, own in zip(asked, planned, strict=True)
