@@ -143,7 +143,7 @@ class Row:
 
         What a policy chose follows from its candidates, so they count in the place of its choice.
         """
-        given = (name for name, default in _DECIDES_IF_GIVEN if getattr(self, name) != default)
+        given = (name for name, default in DECIDES_IF_GIVEN if getattr(self, name) != default)
         return digest({name: getattr(self, name) for name in (*DECIDES, *given)})[:16]
 
     def as_json(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ DECIDES = (
 
 
 # Younger than the log: at its default such a field leaves the id of a row what it was without it.
-_DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1))
+DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1))
 
 _FIELDS = frozenset(field.name for field in fields(Row))
 

@@ -75,7 +75,9 @@ def explained(
     sets = [place.find(row.dataset, row.model, row.pretrained) for row in (first, second)]
     from cacheclip.study.why import steps_between, table  # once there are features for it
 
-    steps = steps_between(*(first, second, sets, root), max_memory=max_memory, notice=output.talk)
+    steps = steps_between(
+        *(first, second, sets, root), option=option, max_memory=max_memory, notice=output.talk
+    )
     if as_json:
         ids = {"first": first.row_id, "second": second.row_id}
         output.data({**ids, "steps": [step.as_json() for step in steps]})

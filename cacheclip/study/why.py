@@ -20,7 +20,7 @@ from cacheclip.draws import ALL, Fewer, Shots
 from cacheclip.errors import FitError, StoreError, UsageError
 from cacheclip.methods.base import Value
 from cacheclip.metrics import Z95
-from cacheclip.results import DECIDES, LOG, Row, rows
+from cacheclip.results import DECIDES, DECIDES_IF_GIVEN, LOG, Row, rows
 from cacheclip.store.features import FeatureSet
 from cacheclip.study import next_step
 from cacheclip.study.compare import Comparison, Request
@@ -31,6 +31,8 @@ FIXED = "fixed"  # the policy under which a method runs by its constants
 
 # What an accuracy is of: rows that differ in it are answers to different questions.
 OF_ONE_TEST = ("dataset", "eval_dataset", "classes", "labels", "test_id")
+
+MAY_DIFFER = (*DECIDES, *(name for name, _ in DECIDES_IF_GIVEN))
 
 Right = NDArray[np.bool_]  # [n], which test pictures are told right
 
@@ -136,6 +138,7 @@ def steps_between(
     sets: Sequence[FeatureSet],
     root: Path,
     *,
+    option: str = "",
     max_memory: int | None = None,
     notice: Callable[[str], None] = lambda text: None,
 ) -> list[Step]:
@@ -146,6 +149,7 @@ def steps_between(
         second: another.
         sets: the feature sets that they were made from.
         root: the folder that the log lies in.
+        option: of the command line that reads there.
         max_memory: working memory in bytes.
         notice: called with a line for the user.
 
@@ -155,7 +159,7 @@ def steps_between(
         CacheclipError: a row in between cannot be made.
     """
     _refuse_apart(first, second)
-    maker = _Maker(sets, root, max_memory)
+    maker = _Maker(sets, root, option, max_memory)
     start, end = How.of(first, root), How.of(second, root)
     start, end = start.like(end), end.like(start)
     for how, row in ((start, first), (end, second)):
@@ -177,9 +181,12 @@ def steps_between(
 class _Maker:
     """Makes the rows in between, and takes those that the log has."""
 
-    def __init__(self, sets: Sequence[FeatureSet], root: Path, max_memory: int | None) -> None:
+    def __init__(
+        self, sets: Sequence[FeatureSet], root: Path, option: str, max_memory: int | None
+    ) -> None:
         self._sets = {features.name: features for features in sets}
         self._root = root
+        self._option = option
         self._max_memory = max_memory
         self._logged = rows(root)
 
@@ -191,7 +198,7 @@ class _Maker:
         """
         (row,) = self._comparison(how).planned
         if row.row_id != wanted.row_id:
-            raise _another(wanted, row, self._root)
+            raise _another(wanted, row, self._root, self._option)
 
     def made(self, how: How) -> tuple[Row, Right]:
         """A row, and which test pictures it has right.
@@ -228,15 +235,15 @@ class _Maker:
         return Comparison(replace(how.request, max_memory=self._max_memory), features)
 
 
-def _another(wanted: Row, made: Row, root: Path) -> StoreError:
+def _another(wanted: Row, made: Row, root: Path, option: str) -> StoreError:
     """What would be made in the place of a row of the log is not that row."""
-    apart = [name for name in DECIDES if getattr(wanted, name) != getattr(made, name)]
+    apart = [name for name in MAY_DIFFER if getattr(wanted, name) != getattr(made, name)]
     given = {name: tuple(values) for name, values in (wanted.given or {}).items()}
+    command = next_step.command(wanted, {wanted.method: given})
     return StoreError(
-        f"row {wanted.row_id} cannot be made again: {', '.join(apart) or 'its policy'} "
-        "would be another now",
+        f"row {wanted.row_id} cannot be made again: its {', '.join(apart)} would be another now",
         where=str(root / LOG),
-        fix=f"{next_step.command(wanted, {wanted.method: given})}, then take that row",
+        fix=f"{command}{option}, then take the row that it makes",
     )
 
 
