@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cacheclip import curves
 
@@ -38,7 +39,7 @@ def test_a_search_of_a_thousand_points_takes_less_than_20_bytes_a_point() -> Non
     assert curves.points(held) == many
 
 
-WRONG = {
+WRONG: dict[str, NDArray[Any]] = {
     "nll": np.zeros(3),
     "codes": np.full((4, 3), 9, np.uint16),
     "settings": np.frombuffer(b"[1]", np.uint8),

@@ -64,9 +64,6 @@ class How:
     @classmethod
     def of(cls, row: Row, root: Path) -> "How":
         """How a row of the log in `root` was made."""
-        given = row.given
-        if given is None:  # an older row: all that is known is what it had
-            given = {} if row.curve else {name: [value] for name, value in row.hparams.items()}
         listed = str(root / "draws" / f"{row.draw_id}.json")
         return cls(
             encoder=f"{row.model}@{row.pretrained}",
@@ -78,7 +75,7 @@ class How:
             method=row.method,
             recipe=row.recipe,
             select=row.select,
-            given={name: tuple(values) for name, values in given.items()},
+            given={name: tuple(values) for name, values in (row.given or {}).items()},
         )
 
     @property
@@ -160,10 +157,8 @@ def steps_between(
     """
     _refuse_apart(first, second)
     maker = _Maker(sets, root, option, max_memory)
-    start, end = How.of(first, root), How.of(second, root)
+    start, end = maker.how(first), maker.how(second)
     start, end = start.like(end), end.like(start)
-    for how, row in ((start, first), (end, second)):
-        maker.refuse_another(how, row)
     row, right = maker.made(start)
     found = [Step("", "", float(right.mean()), 0.0, None, row.row_id)]
     way = list(_way(start, end))
@@ -190,15 +185,20 @@ class _Maker:
         self._max_memory = max_memory
         self._logged = rows(root)
 
-    def refuse_another(self, how: How, wanted: Row) -> None:
-        """Refuse a row of the log that is not what would be made now.
+    def how(self, row: Row) -> How:
+        """How a row of the log was made.
 
         Raises:
-            StoreError: it is such a row, or what it was made from is not here.
+            StoreError: what is made so is another row now, or what it takes is not here.
         """
-        (row,) = self._comparison(how).planned
-        if row.row_id != wanted.row_id:
-            raise _another(wanted, row, self._root, self._option)
+        how = How.of(row, self._root)
+        had = {name: (value,) for name, value in row.hparams.items()}
+        for given in [how.given] if row.given is not None else [{}, had]:  # an older row says less
+            how = replace(how, given=given)
+            (made,) = self._comparison(how).planned
+            if made.row_id == row.row_id:
+                return how
+        raise _another(row, made, self._root, self._option)
 
     def made(self, how: How) -> tuple[Row, Right]:
         """A row, and which test pictures it has right.

@@ -124,6 +124,23 @@ def test_what_was_answered_holds_the_runners_up_of_each_picture(home: Home) -> N
         np.testing.assert_allclose(np.exp(found.top_log_p.astype(float)).sum(1), 1, atol=5e-3)
 
 
+def test_the_python_of_the_predictions_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = build_home(tmp_path, val=8)
+    assert run(home, "compare", "--methods", "gda", "--shots", "4", "--select", "fixed").code == 0
+    monkeypatch.setenv("CACHECLIP_HOME", str(home.root))
+    text = (DOC.parent / "predictions.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    told: dict[str, Any] = {}
+    exec("\n".join(blocks), told)
+    assert "classes in a set" in capsys.readouterr().out
+    answers, sets = told["answers"], told["sets"]
+    held = [label in own for label, own in zip(answers.label, sets, strict=True)]
+    assert np.mean(held) > 0.75  # of 40 pictures, where nine in ten are promised
+    assert np.mean([len(own) for own in sets]) < 4
+
+
 def test_a_row_of_features_that_are_gone_has_classes_by_number(home: Home, tmp_path: Path) -> None:
     for part in ("predictions", "tests"):
         shutil.copytree(home.root / part, tmp_path / part)
@@ -161,8 +178,11 @@ def test_the_commands_of_the_page_run_and_print_what_it_shows(tmp_path: Path) ->
     text = DOC.read_text()
     lines = re.findall(r"^cacheclip (?:stats|honesty|row).*$", text, re.MULTILINE)
     assert len(lines) >= 5
-    (comparison,) = re.findall(r"^cacheclip compare.*$", text, re.MULTILINE)
+    comparison, why = re.findall(r"^cacheclip compare.*$", text, re.MULTILINE)
     command.make_context("compare", shlex.split(comparison)[2:])  # its options are there
+    home = shutil.copytree(golden, tmp_path / "home")
+    done = cacheclip(*shlex.split(why)[1:], "--home", str(home))
+    assert (done.code, "test pictures" in done.err) == (0, True), done.err
     for line in lines:
         done = cacheclip(*shlex.split(line.split("#")[0])[1:], "--home", str(golden))
         assert done.code == 0, (line, done.err)
