@@ -79,7 +79,7 @@ class Predictions(Answered):
     Attributes:
         ids: [n], the pictures.
         choice: what it says of validation pictures that its settings were chosen on; None where
-            nothing was chosen, and in files of format 1 and 2.
+            none were, and in files of format 1 and 2.
         calibration: what it, or fits of the same settings that did not see them, say of the
             pictures that its temperature was fitted on; None where it has none, and in such files.
     """

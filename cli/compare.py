@@ -160,7 +160,7 @@ def command(
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             output.table(*summary(comparison.rows), *title)
-            chooses = comparison.blocks[-1].policy.selects
+            chooses = comparison.blocks[-1].policy.reads_val
             output.talk(*notes(comparison.rows, comparison.draws, chooses=chooses))
         found = {}
         if best and per_class:

@@ -61,7 +61,7 @@ select: Decorator = click.option(
     "--select",
     metavar="POLICY",
     help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation images a "
-    "class) or full-val (all of them). [default: full-val for data of your own, else fewshot-val; "
+    "class), full-val (all of them) or support-loo (support images, left out in turn). [default: full-val for data of your own, else fewshot-val; "
     "fixed if val lacks a class]",
 )
 draw: Decorator = click.option(

@@ -55,7 +55,7 @@ def fit(
         data: the features.
         shots: support images a class; "all" is every training image.
         seed: of the draw, and of what is random in the fit.
-        select: how settings are chosen: `fixed`, `fewshot-val` or `full-val`; by default on the
+        select: how settings are chosen: `fixed`, `fewshot-val`, `full-val` or `support-loo`; by default on the
             validation images, where there are enough of them.
         recipe: `as-code` or `as-paper`, for a method that knows both.
         draw: `ranked`, `coop` for CoOp's own of that seed, `given` for those that came with the
@@ -154,6 +154,6 @@ def compare(
         ]
         if errors and all(row.error for row in comparison.rows):
             raise errors[-1]
-        chooses = comparison.blocks[-1].policy.selects
+        chooses = comparison.blocks[-1].policy.reads_val
         said += notes(comparison.rows, comparison.draws, chooses=chooses)
     return Table(comparison.rows, tuple(said))

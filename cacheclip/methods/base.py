@@ -10,8 +10,8 @@ it. What a run learned is `params`, a dict of tensors with a leading axis V of v
                  data, order, per_epoch and moves: what the loop reads, in which order, how it steps
     Online       beside one of them: see(state, query) answers one picture after the other
 
-Each may give search(params, query, labels): settings found on validation pictures after the fit;
-and head(params, task): what `logits` reads, made of what was learned, once all of it is.
+Each may give search(params, query, labels, folds): settings found on held-out pictures after the
+fit; and head(params, task): what `logits` reads, made of what was learned, once all of it is.
 
 The folder is the registry: the file `tip_adapter.py` holds the one class of `tip-adapter`.
 """
@@ -283,11 +283,19 @@ class Method(ABC):
         """Whether held-out pictures say which epoch counts."""
         return self.settings.get("stop") == SEARCH
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
-        """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
+        """Settings tried on held-out pictures [n] or [V, n]; None where no setting is `search`.
 
         Their values stand in `params` under their names, and those of the chosen point replace
         them. The query of a transductive method goes on beyond the n pictures that count.
+
+        Args:
+            params: of V variants.
+            query: the pictures.
+            labels: of those that count.
+            folds: F neighbours among the variants learned from parts of one support set, under the
+                same settings, and each looks at its own n pictures: they are judged as one variant
+                that answers for F n, and `Found` is of V / F.
         """
         return None
 

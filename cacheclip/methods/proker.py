@@ -65,12 +65,12 @@ class Proker(ClosedForm):
         votes = params["logit_scale"][:, None, None] * (near @ params["dual"])
         return cosine_logits(query, params["weight"], params["logit_scale"]) + votes
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
         """Whichever of beta and lam is to be searched: one decomposition a beta."""
         if not self.searched:
             return None
         zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])
-        return Found(*tried(self._points(params, query, zero_shot), labels))
+        return Found(*tried(self._points(params, query, zero_shot), labels, folds))
 
     def _points(
         self, params: Params, query: Query, zero_shot: Tensor

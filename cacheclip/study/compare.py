@@ -148,7 +148,7 @@ class Comparison:
         self._missing = [self._without(there, own) for own in planned]
         for block, own in zip(self.blocks, self._missing, strict=True):
             used = [p.cell.draw for p in own if isinstance(p.cell.draw, Draw)]
-            self.data.expect(used, chooses=block.policy.selects)
+            self.data.expect(used, chooses=block.policy.reads_val)
 
     @property
     def plan(self) -> str:

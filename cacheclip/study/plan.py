@@ -1,12 +1,12 @@
 """From what was asked to cells, variants, stacks and blocks.
 
 A cell is one row of the result: a method, shots, a draw, and the settings that compete for it. Each
-of those, learned from that draw, is a variant: one run. The variants that share static settings and
-the number of support pictures form a stack and run at once. A block is all cells of one method and
-shot count on one feature set.
+of those, learned from that draw or a fold of it, is a variant: one run. The variants that share
+static settings and the number of support pictures form a stack and run at once. A block is all
+cells of one method and shot count on one feature set.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -16,6 +16,7 @@ from cacheclip.errors import CacheclipError, UsageError, argument, counted, near
 from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
 from cacheclip.select.base import Policy
 from cacheclip.select.fixed import POLICY as FIXED
+from cacheclip.study.folds import folds
 from cacheclip.study.settings import Choices
 
 MOST_RUNS = 300_000  # each takes some kB before it runs
@@ -48,14 +49,32 @@ class Cell:
             return ()
         return tuple(Variant(self, settings, self.draw) for settings in self.candidates)
 
+    @cached_property
+    def folds(self) -> tuple[Draw, ...]:
+        """Its draw without one part of the support after the other; none of one picture a class."""
+        return folds(self.draw, even=True) if isinstance(self.draw, Draw) else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One run: settings that learn from a draw. It equals itself alone, so it can be a key."""
+    """One run: settings that learn from a draw. It equals itself alone, so it can be a key.
+
+    Attributes:
+        cell: whose row it competes for.
+        settings: all of the method.
+        draw: what it learns from.
+        whole: where that is a fold, the run that learns from all of the support.
+    """
 
     cell: Cell
     settings: Settings
     draw: Draw | None
+    whole: "Variant | None" = None
+
+    @property
+    def candidate(self) -> "Variant":
+        """The run that is chosen or not by what this one does."""
+        return self.whole or self
 
     @property
     def seed(self) -> int:
@@ -99,26 +118,16 @@ class Block:
 
     @property
     def stacks(self) -> list[Stack]:
-        """The variants grouped by what a stack shares, in order of their first variant.
+        """What is fitted before anything is chosen, grouped by what a stack shares."""
+        return stacks(self.method, [own for cell in self.cells for own in self._entrants(cell)])
 
-        Within one, variants of equal rates stand side by side: one update serves them all.
-        """
-        groups: dict[tuple[object, ...], list[Variant]] = {}
-        for variant in (variant for cell in self.cells for variant in cell.variants):
-            key = (
-                variant.n_train,
-                variant.n_held,
-                *self.method.static_of(variant.settings).items(),
-            )
-            groups.setdefault(key, []).append(variant)
-        return [
-            Stack(
-                self.method.static_of(own[0].settings),
-                own[0].n_train,
-                tuple(sorted(own, key=lambda variant: variant.rates)),
-            )
-            for own in groups.values()
-        ]
+    def _entrants(self, cell: Cell) -> Sequence[Variant]:
+        """The candidates of a cell; where folds choose, each once a fold, side by side."""
+        if self.policy.held != "folds" or isinstance(cell.draw, CacheclipError):
+            return cell.variants
+        if not cell.folds:
+            return [Variant(cell, cell.constant, cell.draw)]
+        return [Variant(cell, v.settings, part, v) for v in cell.variants for part in cell.folds]
 
     @property
     def drawn(self) -> bool:
@@ -129,6 +138,31 @@ class Block:
     def runs(self) -> int:
         """How many settings compete in all cells together."""
         return sum(len(cell.candidates) for cell in self.cells)
+
+
+def stacks(method: type[Method], variants: Iterable[Variant]) -> list[Stack]:
+    """Variants grouped by what a stack shares, in order of their first variant.
+
+    Within one, variants of equal rates stand side by side: one update serves them all.
+    """
+    groups: dict[tuple[object, ...], list[Variant]] = {}
+    for variant in variants:
+        static = method.static_of(variant.settings)
+        groups.setdefault((variant.n_train, variant.n_held, *static.items()), []).append(variant)
+    return [
+        Stack(
+            method.static_of(own[0].settings),
+            own[0].n_train,
+            tuple(sorted(own, key=lambda variant: variant.rates)),
+        )
+        for own in groups.values()
+    ]
+
+
+def policy_of(method: type[Method], asked: Policy) -> Policy:
+    """What chooses for a method: nothing where it learns nothing, or has no support to cut."""
+    none = method.learns == "nothing" or (asked.held == "folds" and method.learns != "support")
+    return FIXED if none else asked
 
 
 def depends_on_draws(method: type[Method], policy: Policy) -> bool:
@@ -150,7 +184,7 @@ def refuse_too_many(
     """
     runs = 0
     for method in chosen:
-        own = FIXED if method.learns == "nothing" else policy
+        own = policy_of(method, policy)
         settings = prod(len(x) for x in own.axes(method, choices[method.name]).values())
         draws = len(shots) if depends_on_draws(method, own) else 1
         runs += settings * draws * len(_seeds_of(method, own, seeds))
@@ -190,13 +224,14 @@ def blocks(
     made = []
     for method in chosen:
         own, given = method.recipe(recipe), choices[method.name]
-        policy = FIXED if method.learns == "nothing" else asked_policy
+        policy = policy_of(method, asked_policy)
         pinned = {name: values[0] for name, values in given.items() if len(values) == 1}
+        if policy.held == "folds":  # they stand alone where there are no folds
+            pinned = {name: value for name, value in pinned.items() if value != SEARCH}
         for k in shots if depends_on_draws(method, policy) else [0]:
             of = per_class if k == ALL else k
             candidates = policy.candidates(method, given, of, logit_scale, own, text_norm)
-            if not policy.selects:
-                _refuse_search(method, candidates)
+            _refuse_search(method, candidates, policy)
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
             untouched = [method.fixed(of, logit_scale, own, {}, text_norm)]
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
@@ -235,9 +270,11 @@ def refuse_recipe(recipe: str | None, chosen: Sequence[type[Method]]) -> None:
     )
 
 
-def _refuse_search(method: type[Method], candidates: Sequence[Settings]) -> None:
+def _refuse_search(method: type[Method], candidates: Sequence[Settings], policy: Policy) -> None:
+    """Refuse what only validation pictures can find; folds of the support find all but `stop`."""
     searched = {name for c in candidates for name, value in c.items() if value == SEARCH}
-    if searched:
+    searched &= {"stop"} if policy.held == "folds" else searched
+    if searched and not policy.reads_val:
         raise UsageError(
             f"{method.name} cannot search its {', '.join(sorted(searched))}: a search needs "
             "validation images",

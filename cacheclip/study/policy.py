@@ -10,7 +10,8 @@ from cacheclip.study.data import SetData
 def policy_for(name: str | None, data: SetData) -> Policy:
     """The policy asked for, or the default; a selecting one needs validation images.
 
-    `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least.
+    `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least;
+    `support-loo` wants none.
 
     Args:
         name: of the policy; None for the default.

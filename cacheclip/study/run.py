@@ -1,27 +1,21 @@
-"""Run the cells of a block: fit its stacks, choose by validation accuracy, and only then score."""
+"""Run the cells of a block: fit its stacks, choose on held-out pictures, and only then score."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from torch import Tensor
-
 from cacheclip.answers import Answered
 from cacheclip.draws import Draw
 from cacheclip.engine.memory import is_exhausted
 from cacheclip.errors import CacheclipError, FitError, MachineError
-from cacheclip.heads.temperature import label_log_p
-from cacheclip.metrics import hits
 from cacheclip.study.calibration import Calibration, calibrate, on_choice
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, held_out, served, together
-from cacheclip.study.plan import Block, Cell, Stack, Variant
-from cacheclip.study.race import Point, Race
+from cacheclip.study.evidence import in_folds, on_folds, on_validation
+from cacheclip.study.heads import Heads, fit, served, together
+from cacheclip.study.plan import Block, Cell, Stack, stacks as stacks_of
+from cacheclip.study.race import Race
 from cacheclip.study.score import Scores, score
-from cacheclip.task import Query
-
-COPIES = 6  # of the validation logits that likelihood works on at once
 
 
 @dataclass(frozen=True)
@@ -76,16 +70,27 @@ def run(
         keep_logits: whether what the winners answer is to have all logits.
     """
     races = [Race(block.method, block.policy, cell) for cell in block.cells]
-    entered = {variant: race for race in races for variant in race.cell.variants}
+    by_cell = {id(race.cell): race for race in races}
+    by_folds = block.policy.held == "folds"
+    entrants = block.stacks
+    total = sum(len(stack.variants) for stack in entrants) + by_folds * len(races)
     done = 0
-    for stack in block.stacks:
 
-        def advance(share: float, done: int = done, size: int = len(stack.variants)) -> None:
-            progress((done + share * size) / len(entered))
+    def fit_all(stacks: Sequence[Stack], enter: Callable[[Heads, Race, SetData], None]) -> None:
+        nonlocal done
+        for stack in stacks:
 
-        _run_stack(block, stack, data, entered, advance, notice)
-        done += len(stack.variants)
-        progress(done / len(entered))
+            def advance(share: float, done: int = done, size: int = len(stack.variants)) -> None:
+                progress((done + share * size) / total)
+
+            _run_stack(block, stack, data, by_cell, enter, advance, notice)
+            done += len(stack.variants)
+            progress(done / total)
+
+    fit_all(entrants, _enter_folds if by_folds else _enter)
+    if by_folds:
+        chosen = [race.front.variant for race in races if race.front and not race.error]
+        fit_all(stacks_of(block.method, chosen), _refit)
     keep = {"keep_logits": keep_logits}
     outcomes = [_settled(block, race, data, anew=anew, **keep) for race in races]
     return _scored(outcomes, block, data, **keep) if data.tested else outcomes
@@ -95,7 +100,8 @@ def _run_stack(
     block: Block,
     stack: Stack,
     data: SetData,
-    races: Mapping[Variant, Race],
+    races: Mapping[int, Race],
+    enter: Callable[[Heads, Race, SetData], None],
     progress: Callable[[float], None],
     notice: Callable[[str], None],
 ) -> None:
@@ -108,18 +114,38 @@ def _run_stack(
     try:
         with _in_words(block, data):
             method = block.method(**stack.static)
-            for heads in fit(method, stack.variants, data, progress, notice):
+            fitted = fit(method, stack.variants, data, progress, notice)
+            for heads in in_folds(fitted) if enter is _enter_folds else fitted:
                 for rivals in heads.where(heads.finite()).by_cell():
-                    race = races[rivals.variants[0]]
-                    race.enter(rivals, _tried(rivals, race, data))
+                    enter(rivals, races[id(rivals.variants[0].cell)], data)
                 del missing[: len(heads.variants)]
     except CacheclipError as error:
         for variant in missing:
-            races[variant].error = error
+            races[id(variant.cell)].error = error
     seconds = perf_counter() - start
-    for race in {id(race): race for race in map(races.__getitem__, stack.variants)}.values():
+    for race in {id(v.cell): races[id(v.cell)] for v in stack.variants}.values():
         race.seconds += seconds
         race.size += len(stack.variants)
+
+
+def _enter(rivals: Heads, race: Race, data: SetData) -> None:
+    """Candidates of a cell, with what they do on its validation pictures if these are looked at."""
+    reads = race.policy.reads_val
+    race.enter(rivals, on_validation(rivals, data) if reads else [()] * len(rivals.variants))
+
+
+def _enter_folds(rivals: Heads, race: Race, data: SetData) -> None:
+    """All folds of a candidate together, or constants that stand alone; else one was not finite."""
+    if rivals.variants[0].whole is None:
+        race.enter(rivals, [()])
+    elif len(rivals.variants) == len(race.cell.folds):
+        race.enter(rivals, [on_folds(rivals, data)])
+
+
+def _refit(winner: Heads, race: Race, data: SetData) -> None:
+    """What folds chose, learned from all of the support, with what a search found on them."""
+    if race.front is not None:
+        race.refit = winner.settled(race.front.settings)
 
 
 @contextmanager
@@ -135,50 +161,6 @@ def _in_words(block: Block, data: SetData) -> Iterator[None]:
             where=f"{block.shots} shots, device {data.device}",
             fix="close other programs, or use a machine with more memory",
         ) from error
-
-
-def _tried(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Point]]:
-    """What a cell's variants do on its validation pictures; nothing where none are looked at."""
-    draw = rivals.variants[0].draw
-    if not race.policy.selects or draw is None or not draw.val:
-        return [()] * len(rivals.variants)
-    query, labels = held_out(rivals.method, "val", draw.val, draw.val_labels, data)
-    return _searched(rivals, query, labels) or _validated(rivals, query, labels, data)
-
-
-def _searched(rivals: Heads, query: Query, labels: Tensor) -> list[list[Point]]:
-    """All points of each variant's search; none at all where nothing is to be searched."""
-    found = rivals.method.search(rivals.params, query, labels)
-    if found is None:
-        return []
-    return [
-        [
-            Point(
-                variant,
-                {**variant.settings, **{n: x[v][t].item() for n, x in found.settings.items()}},
-                int(found.hits[v][t]),
-                found.log_p[v][t],
-            )
-            for t in range(found.hits.shape[1])
-        ]
-        for v, variant in enumerate(rivals.variants)
-    ]
-
-
-def _validated(rivals: Heads, query: Query, labels: Tensor, data: SetData) -> list[list[Point]]:
-    """Each variant's own settings, as many variants at a time as memory has room for."""
-    one = COPIES * 4 * len(labels) * len(data.classnames)  # bytes
-    at_once = max(1, data.limit // one)
-    points: list[list[Point]] = []
-    for first in range(0, len(rivals.variants), at_once):
-        heads = served(rivals.part(first, first + at_once), data)
-        logits = heads.answers(query, data.limit)[:, : len(labels)]  # [V, n, C]
-        right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
-        points += [
-            [Point(variant, variant.settings, right[v], log_p[v])]
-            for v, variant in enumerate(heads.variants)
-        ]
-    return points
 
 
 def _settled(block: Block, race: Race, data: SetData, *, anew: bool, keep_logits: bool) -> Outcome:
