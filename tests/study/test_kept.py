@@ -89,6 +89,19 @@ def test_held_out_pictures_are_kept_apart_by_what_they_were_used_for(
         assert float(again) == pytest.approx(T, rel=0.02)  # without a refit
 
 
+def test_where_folds_of_the_support_chose_what_they_say_is_that_of_the_calibration(
+    home: Home,
+) -> None:
+    asked = Request(("tip-adapter",), (4,), (1,), select="support-loo", keep="logits")
+    (row,), _, _ = ran(home, asked)
+    found = predictions(home, row.row_id)
+    assert found.choice is None and found.calibration is not None
+    assert len(found.calibration.label) == row.n_calibration == row.n_val
+    assert (found.calibration.true_rank == 0).mean() == row.top1_val
+    assert_follows(found.calibration, row.temperature or 1.0)
+    assert ran(home, asked)[0] == [row]
+
+
 def test_logits_are_kept_on_request_and_rows_without_them_are_made_again(home: Home) -> None:
     plain = Request(("tip-adapter",), (1, 2), (1,), select="fixed")
     kept = replace(plain, keep="logits")
