@@ -25,7 +25,7 @@ class Row:
 
     dataset: Annotated[str, "id of the data set learned from, split family included"]
     eval_dataset: Annotated[str, "id of the data set tested on"]
-    classes: Annotated[str, "classes that count: all, base or new"]
+    classes: Annotated[str, "classes that count: all, base, new, or K-of-C-DIGEST of names"]
     model: Annotated[str, "open_clip model name of the encoder"]
     pretrained: Annotated[str, "its weights: tag or file name"]
     encoders: Annotated[list[str], "MODEL@PRETRAINED of every encoder read"]
@@ -139,6 +139,11 @@ class Row:
     chosen_on: Annotated[
         str | None, "which labelled images chose the settings; null where nothing chose"
     ] = None
+    learned_classes: Annotated[
+        str | None,
+        "classes that it learned from, where it is tested on others or on another data set; it "
+        "read no shot of those",
+    ] = None
 
     @cached_property
     def row_id(self) -> str:
@@ -163,7 +168,7 @@ DECIDES = (
 
 
 # Younger than the log: at its default such a field leaves the id of a row what it was without it.
-DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1))
+DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1), ("learned_classes", None))
 
 _FIELDS = frozenset(field.name for field in fields(Row))
 

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 )
 @options.fewer
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--init-seed",
+    type=click.IntRange(0),
+    help="Of the start and of the order of data. [default: --seed]",
+)
+@options.classes
 @options.select
 @options.draw
 @options.recipe
@@ -60,6 +66,8 @@ def command(
     shots: "Shots",
     fewer: "Fewer",
     seed: int,
+    init_seed: int | None,
+    classes: tuple[str, ...],
     select: str | None,
     draw: str | None,
     recipe: str | None,
@@ -102,13 +110,15 @@ def command(
         max_memory=max_memory,
         draw=draw,
         keep=keep,
+        classes=classes,
+        init_seeds=() if init_seed is None else (init_seed,),
     )
     with output.progress() as advance:
         fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
     found = {}
     if per_class:
-        found = report(predictions(written, row.row_id), features.labels.classnames)
+        found = report(predictions(written, row.row_id), fitted.classnames)
     if as_json:
         bundle = {"bundle": str(fitted.bundle) if fitted.bundle else None}
         output.data(row.as_json() | bundle | ({"final": fitted.final} if final else {}) | found)

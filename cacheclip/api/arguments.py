@@ -9,6 +9,7 @@ from cacheclip.draws import ALL, Fewer, Shots
 from cacheclip.errors import UsageError, quoted
 from cacheclip.features import Features
 from cacheclip.methods import names
+from cacheclip.store.source import Source
 from cacheclip.study.compare import Request
 from cacheclip.study.settings import Given, is_several
 
@@ -74,6 +75,27 @@ def features_of(data: Any) -> Features:
         where="data",
         fix=f"data = cacheclip.Features.of(X, y), or data = {named}",
     )
+
+
+def sources_of(test_on: Any) -> tuple[Source, ...]:
+    """Where the features of one set lie, or of several.
+
+    Raises:
+        UsageError: something else was given.
+    """
+    several = (
+        test_on if isinstance(test_on, Sequence) and not isinstance(test_on, str) else [test_on]
+    )
+    return tuple(features_of(one).source for one in several)
+
+
+def starts(init_seeds: Any) -> tuple[int, ...]:
+    """The seeds of starts; none leaves them to the draws.
+
+    Raises:
+        UsageError: they are no seeds.
+    """
+    return _seeds(init_seeds) if not isinstance(init_seeds, list) or init_seeds else ()
 
 
 def refuse_several(request: Request) -> None:

@@ -15,6 +15,8 @@ from cacheclip.api.arguments import (
     refuse_keep,
     refuse_several,
     request_of,
+    sources_of,
+    starts,
 )
 from cacheclip.api.head import Head
 from cacheclip.api.table import Table
@@ -25,6 +27,7 @@ from cacheclip.study import rows
 from cacheclip.study.compare import Comparison, methods_named
 from cacheclip.study.fit import one_cell
 from cacheclip.study.table import notes
+from cacheclip.study.target_table import notes as target_notes
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def fit(
     fewer: Fewer = "error",
     max_memory: int | None = None,
     calibrate: bool = True,
+    init_seed: int | None = None,
     **settings: Any,
 ) -> Head:
     """Fit one head on one few-shot draw, and test it where there is a test split.
@@ -64,6 +68,7 @@ def fit(
         max_memory: working memory in bytes.
         calibrate: whether a trained method may be trained again on parts of its support, so that
             its probabilities are calibrated where no other images are left for that.
+        init_seed: of the start and of the order of the data; by default `seed`.
         **settings: of the method: a value, or a list of candidates to choose from.
 
     Raises:
@@ -83,6 +88,7 @@ def fit(
             max_memory=max_memory,
         )
         refuse_several(request)
+        request = replace(request, init_seeds=starts([] if init_seed is None else [init_seed]))
         wanted = replace(request, tests=False, calibrate_anew=calibrate)
         comparison = Comparison(wanted, features.source)
         if len(comparison.blocks[0].cells) > 1:
@@ -106,6 +112,9 @@ def compare(
     max_memory: int | None = None,
     results: Path | str | None = None,
     keep: Literal["logits"] | None = None,
+    init_seeds: int | Sequence[int] | None = None,
+    base_to_new: bool = False,
+    test_on: Features | Sequence[Features] = (),
     **settings: Any,
 ) -> Table:
     """Compare methods over shots, seeds and settings on the test split.
@@ -123,6 +132,9 @@ def compare(
         max_memory: working memory in bytes.
         results: a folder that the rows are kept in; those that it has already are not run again.
         keep: "logits" to keep all logits there too, as `cacheclip.predictions` gives them.
+        init_seeds: of the starts and orders of data of each draw; by default one, the draw's seed.
+        base_to_new: learn from the base classes, the first half, and test on base, new and all.
+        test_on: other features to be tested on too, whose classes are found by their names.
         **settings: a value or a list of candidates; of one method alone under its name, as in
             `clip_adapter={"alpha": [0.2, 0.6]}`.
 
@@ -144,7 +156,14 @@ def compare(
         )
         kept = None if results is None else Results(Path(results))
         refuse_keep(keep, kept)
-        every = replace(request, methods=methods_named(request.methods), keep=keep)
+        every = replace(
+            request,
+            methods=methods_named(request.methods),
+            keep=keep,
+            base_to_new=base_to_new,
+            test_on=sources_of(test_on),
+            init_seeds=starts([] if init_seeds is None else init_seeds),
+        )
         comparison = Comparison(every, features.source, kept)
         said = [*comparison.refusals, *comparison.shortages, *comparison.notices]
         errors = [
@@ -155,5 +174,6 @@ def compare(
         if errors and all(row.error for row in comparison.rows):
             raise errors[-1]
         chooses = comparison.blocks[-1].policy.reads_val
-        said += notes(comparison.rows, comparison.draws, chooses=chooses)
+        said += notes(comparison.own_rows, comparison.draws, chooses=chooses)
+        said += target_notes(comparison.rows) if comparison.targets else []
     return Table(comparison.rows, tuple(said))

@@ -6,9 +6,12 @@ from typing import Any
 
 from cacheclip.answers import Predictions
 from cacheclip.errors import CacheclipError, StoreError, some
+from cacheclip.files.disk import digest
 from cacheclip.metrics import calibration_interval, wilson
 from cacheclip.results import LOG, Row
 from cacheclip.store.home import Home
+from cacheclip.store.labels import Labels
+from cacheclip.store.scope import ALL, scoped
 from cacheclip.study.table import Table, named, percent, short
 
 Measures = dict[str, Any]
@@ -52,14 +55,23 @@ def brief(row: Row) -> str:
 def class_names(row: Row, home: Home) -> tuple[list[str], list[str]]:
     """The names of the row's classes, and a notice where they are numbers for want of names."""
     try:
-        labels = home.find(row.dataset, row.model, row.pretrained).labels
+        labels = _labels(row.eval_dataset, row.classes, row, home)
+        sha256 = labels.digest
+        if row.eval_dataset != row.dataset:
+            learned = _labels(row.dataset, row.learned_classes or ALL, row, home)
+            sha256 = digest([learned.digest, sha256])
     except CacheclipError:
-        labels = None
-    if labels is not None and labels.digest == row.labels:
+        labels, sha256 = None, ""
+    if labels is not None and sha256 == row.labels:
         return list(labels.classnames), []
-    why = "are not here" if labels is None else "have other labels now"
-    notice = f"classes go by their numbers: the features of {row.dataset} {why}"
+    why = "are not here, or were cut" if labels is None else "have other labels now"
+    notice = f"classes go by their numbers: the features of {row.eval_dataset} {why}"
     return [str(k) for k in range(row.n_classes)], [notice]
+
+
+def _labels(dataset: str, classes: str, row: Row, home: Home) -> Labels:
+    """The labels of some classes of a data set, by the row's encoder."""
+    return scoped(home.find(dataset, row.model, row.pretrained), [classes]).labels
 
 
 def measures(row: Row, answers: Predictions) -> Measures:

@@ -1,6 +1,6 @@
 """Which two rows of a log are meant: by their ids, or as the best of two contenders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cacheclip.methods import names as method_names
@@ -8,7 +8,7 @@ from cacheclip.results import Row, rows
 from cacheclip.stats.board import Board, board
 from cacheclip.stats.comparable import Wanted
 from cacheclip.stats.one_row import row_named
-from cacheclip.study import next_step
+from cacheclip.stats.trials import Trial
 from cacheclip.study.table import by_number
 
 
@@ -40,7 +40,10 @@ def two_rows(
     found = board(root, contenders, wanted, option=option, notice=notice) if contenders else None
     if found is not None and len(contenders) == 2 and found.common():
         return _of_one_trial(found)
-    best = dict(zip(contenders, _best(found), strict=True)) if found is not None else {}
+    best = {}
+    if found is not None:
+        named = zip(contenders, found.rows.values(), strict=True)
+        best = {name: own[_best(own)] for name, own in named}
     logged = [*rows(root).values()]
     meant = (best.get(name) or row_named(logged, name, root, option) for name in asked)
     return next(meant), next(meant)
@@ -48,13 +51,12 @@ def two_rows(
 
 def _of_one_trial(found: Board) -> tuple[Row, Row]:
     first, second = (found.rows[name] for name in found.names)
-    most = max((trial.shots for trial in found.common()), key=by_number)
-    trials = [trial for trial in found.common() if trial.shots == most]
-    best = max(trials, key=lambda trial: first[trial].top1_val or 0.0)
+    best = _best({trial: first[trial] for trial in found.common()})
     return first[best], second[best]
 
 
-def _best(found: Board) -> list[Row]:
-    """The best row of each contender, by validation pictures."""
-    every = [[*own.values()] for own in found.rows.values()]
-    return [next_step.best(own) or own[-1] for own in every]
+def _best(rows: Mapping[Trial, Row]) -> Trial:
+    """The trial at the most shots whose row validation pictures say most for."""
+    most = max((trial.shots for trial in rows), key=by_number)
+    rivals = [trial for trial in rows if trial.shots == most]
+    return max(rivals, key=lambda trial: rows[trial].top1_val or 0.0)

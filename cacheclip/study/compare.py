@@ -9,14 +9,16 @@ from typing import Literal
 import torch
 
 from cacheclip.answers import Rooted
-from cacheclip.draws import Draw, Fewer, Shots, in_words
+from cacheclip.draws import Draw, Fewer, Shots
 from cacheclip.engine.memory import default_limit, variants_at_once, written
-from cacheclip.errors import CacheclipError, StoreError, argument
+from cacheclip.errors import CacheclipError, argument
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
+from cacheclip.store.scope import BASE, scoped
 from cacheclip.store.source import Source
-from cacheclip.study import rows
+from cacheclip.study import rows, targets as elsewhere
+from cacheclip.study.able import able, can_run, untestable
 from cacheclip.study.data import SetData
 from cacheclip.study.journal import Journal
 from cacheclip.study.plan import (
@@ -32,8 +34,9 @@ from cacheclip.study.plan import (
 )
 from cacheclip.study.policy import policy_for
 from cacheclip.study.run import Outcome, run
-from cacheclip.study.sampling import notices, sampled
+from cacheclip.study.sampling import notices, sampled, shortages
 from cacheclip.study.settings import Choices, Given, choices
+from cacheclip.study.targets import Target
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -68,6 +71,10 @@ class Request:
             temperature where nothing else is left, which is most of the work.
         tests: whether there must be test pictures; else what has none is fitted and not scored.
         keep: `logits` to keep all logits beside what a row answered.
+        classes: names of those that count, or `all`, `base` or `new`; of none all count.
+        base_to_new: learn from the base classes, and be tested on base, new and all of them.
+        test_on: other sets to be tested on too, by the names of their classes.
+        init_seeds: of the start and of the order of data; of none each draw's own.
     """
 
     methods: tuple[str, ...]
@@ -84,6 +91,10 @@ class Request:
     calibrate_anew: bool = False
     tests: bool = True
     keep: Literal["logits"] | None = None
+    classes: tuple[str, ...] = ()
+    base_to_new: bool = False
+    test_on: tuple[Source, ...] = ()
+    init_seeds: tuple[int, ...] = ()
 
     @property
     def is_fit(self) -> bool:
@@ -93,23 +104,35 @@ class Request:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A cell, its row so far, and where that stands in the table."""
+    """A cell, its rows so far, and where the first of them stands in the table.
+
+    Attributes:
+        place: the others come after it.
+        cell: what runs.
+        rows: that of the classes that it learns from, then one a target.
+    """
 
     place: int
     cell: Cell
-    row: Row
+    rows: tuple[Row, ...]
+
+    @property
+    def places(self) -> Iterator[tuple[int, Row]]:
+        """Each row and where it stands."""
+        return enumerate(self.rows, self.place)
 
 
 class Comparison:
     """One feature set and what is to be run on it; `run` does it, row by row.
 
     Attributes:
-        data: the feature set.
+        data: the classes and the feature set that are learned from.
+        targets: what is tested on beside them.
         blocks: all that was asked for.
         refusals: why each other method does not run.
         shortages: a line for each shot count that some classes do not have.
         journal: where rows are kept; None where nothing is.
-        planned: the row of each cell before it runs: its row_id says what it will be.
+        planned: the rows of each cell before it runs: its row_id says what it will be.
         reused: how many rows were there already.
         choices: method -> the settings that were given.
         draws: shots -> the draws of its seeds.
@@ -118,30 +141,36 @@ class Comparison:
 
     def __init__(self, request: Request, features: Source, results: Rooted | None = None) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.data = SetData(features, device, request.max_memory or default_limit(device))
+        learned = scoped(features, [BASE] if request.base_to_new else request.classes)
+        self.data = SetData(learned, device, request.max_memory or default_limit(device))
+        self.targets = elsewhere.of(
+            self.data, features, request.test_on, request.classes, base_to_new=request.base_to_new
+        )
+        tested = [self.data, *(target.data for target in self.targets)]
         self._keep_logits = request.keep == "logits"
         self.journal = None
         if results:
-            self.journal = Journal(results, self.data, keep_logits=self._keep_logits)
+            self.journal = Journal(results, tested, keep_logits=self._keep_logits)
         if request.tests and not self.data.tested:
-            raise _untestable(self.data)
-        asked, self.choices, self.refusals = _asked(request, self.data)
-        planned = list(_planned(asked, self.data, request.fewer))
+            raise untestable(self.data)
+        asked, self.choices, self.refusals = _asked(request, self.data, self.targets)
+        planned = list(_planned(asked, self.data, request.fewer, self.targets))
         every = [p for own in planned for p in own]
-        self.planned = [p.row for p in every]
+        self.planned = [row for p in every for row in p.rows]
         self.blocks = [
             replace(block, cells=tuple(p.cell for p in own))
             for block, own in zip(asked, planned, strict=True)
         ]
         self.draws = {block.shots: list(_drawn(block)) for block in self.blocks}
-        self.shortages = _shortages([p.cell.draw for p in every])
+        self.shortages = shortages([p.cell.draw for p in every])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         self.notices += self.data.texts.notices([block.method for block in self.blocks])
+        self.notices += elsewhere.notices(self.targets)
         self._anew = request.calibrate_anew
         self._skips = request.on_existing == "skip"
         there: Mapping[str, Row] = {}
         if self.journal:
-            wanted = {p.row.row_id for p in every} if self._skips else set()
+            wanted = {row.row_id for p in every for row in p.rows} if self._skips else set()
             there = self.journal.rows(wanted, self.notices.append)
         self.reused = len(there)
         self._done: dict[int, Row] = {}
@@ -153,7 +182,7 @@ class Comparison:
     @property
     def plan(self) -> str:
         """What was asked for, and how much of it is there already, in one line."""
-        asked = sum(len(block.cells) for block in self.blocks)
+        asked = sum(len(block.cells) for block in self.blocks) * (1 + len(self.targets))
         select = next((b.policy for b in self.blocks if b.policy.selects), self.blocks[-1].policy)
         said = f"{sentence(self.blocks)}; --select {select.name}"
         if self.reused == asked:
@@ -164,6 +193,12 @@ class Comparison:
     def rows(self) -> list[Row]:
         """The table as far as it is there, in the order asked for."""
         return [self._done[place] for place in sorted(self._done)]
+
+    @property
+    def own_rows(self) -> list[Row]:
+        """Those that are tested on the classes and the set that they learned from."""
+        each = 1 + len(self.targets)
+        return [self._done[place] for place in sorted(self._done) if place % each == 0]
 
     @property
     def variants(self) -> int:
@@ -204,21 +239,37 @@ class Comparison:
                 def advance(share: float, done: int = done, size: int = part.runs) -> None:
                     progress(done + share * size, total)
 
-                how = {"anew": self._anew, "keep_logits": self._keep_logits}
-                outcomes = run(part, self.data, advance, notice, **how)
-                made = [
-                    rows.finished(p.row, o, self.data.classnames)
-                    for p, o in zip(own, outcomes, strict=True)
-                ]
-                if self.journal:
-                    made = [
-                        self.journal.keep(o, row, notice)
-                        for o, row in zip(outcomes, made, strict=True)
-                    ]
-                    self.journal.add(made)
-                self._done |= {p.place: row for p, row in zip(own, made, strict=True)}
-                yield from zip(outcomes, made, strict=True)
+                outcomes = run(
+                    *(part, self.data, advance, notice),
+                    anew=self._anew,
+                    keep_logits=self._keep_logits,
+                    targets=self.targets,
+                )
+                yield from self._finished(own, outcomes, notice)
                 done += part.runs
+
+    def _finished(
+        self,
+        planned: Sequence[_Planned],
+        outcomes: Sequence[Outcome],
+        notice: Callable[[str], None],
+    ) -> list[tuple[Outcome, Row]]:
+        """The rows that cells which ran were missing, in the log if there is one."""
+        names = [self.data.classnames, *(target.data.classnames for target in self.targets)]
+        made: dict[int, tuple[Outcome, Row]] = {}
+        for p, outcome in zip(planned, outcomes, strict=True):
+            for k, (place, row) in enumerate(p.places):
+                if place not in self._done:
+                    told = outcome.at(k - 1)
+                    made[place] = told, rows.finished(row, told, names[k])
+        if self.journal:
+            kept = {
+                k: (told, self.journal.keep(told, own, notice)) for k, (told, own) in made.items()
+            }
+            made = kept
+            self.journal.add([row for _, row in made.values()])
+        self._done |= {place: row for place, (_, row) in made.items()}
+        return list(made.values())
 
     def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[Block, list[_Planned], int]]:
         """The blocks that miss rows, and their cells, while nobody else makes such rows.
@@ -234,25 +285,29 @@ class Comparison:
         for patient in (False, True):
             taken = []
             for block, own in waiting:
-                with self.journal.turn(own[0].row, notice if patient else None) as ours:
+                with self.journal.turn(own[0].rows[0], notice if patient else None) as ours:
                     if not ours:
                         taken.append((block, own))
                         continue
-                    self._without(self.journal.younger({p.row.row_id for p in every}), every)
-                    left = [p for p in own if p.place not in self._done]
-                    runs = sum(len(p.cell.candidates) for p in own if p.place in self._done)
+                    wanted = {row.row_id for p in every for row in p.rows}
+                    self._without(self.journal.younger(wanted), every)
+                    left = [p for p in own if not self._has(p)]
+                    runs = sum(len(p.cell.candidates) for p in own if self._has(p))
                     yield block, left, runs
             waiting = taken
 
     def _without(self, there: Mapping[str, Row], planned: Sequence[_Planned]) -> list[_Planned]:
         """The cells whose rows are not among these; the others are done."""
-        for p in planned:
-            if p.row.row_id in there:
-                row = there[p.row.row_id]
+        for place, asked in (own for p in planned for own in p.places):
+            if asked.row_id in there:
+                row = there[asked.row_id]
                 lacks = [name for name in LATER if getattr(row, name) is None]
-                row = replace(row, **{name: getattr(p.row, name) for name in lacks})
-                self._done[p.place] = row
-        return [p for p in planned if p.place not in self._done]
+                self._done[place] = replace(row, **{name: getattr(asked, name) for name in lacks})
+        return [p for p in planned if not self._has(p)]
+
+    def _has(self, planned: _Planned) -> bool:
+        """Whether all rows of a cell are there."""
+        return all(place in self._done for place, _ in planned.places)
 
     def _at_once(self, block: Block, stack: Stack) -> int:
         """Variants of such a stack that run together."""
@@ -265,7 +320,9 @@ class Comparison:
         return at_once
 
 
-def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choices], list[str]]:
+def _asked(
+    request: Request, data: SetData, targets: Sequence[Target]
+) -> tuple[list[Block], dict[str, Choices], list[str]]:
     """What was asked for, as far as the set has the features: blocks without draws yet.
 
     Beside them the settings that were given, and why each other method does not run.
@@ -275,18 +332,19 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
     given = choices(request.settings, chosen)
     refuse_recipe(request.recipe, chosen)
     policy = policy_for(request.select, data)
-    able, refusals = _able(chosen, request.methods, given, data)
-    refuse_too_many(able, request.shots, request.seeds, policy, given)
-    drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in able)
+    fit, refusals = able(chosen, request.methods, given, data, targets)
+    refuse_too_many(fit, request.shots, request.seeds, policy, given, request.init_seeds)
+    drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in fit)
     shots = request.shots if drawing else ()
     sampled(data, request.draw, shots, request.seeds, request.methods, one_fit=request.is_fit)
-    able = [
+    fit = [
         method
-        for method in able
-        if method.name in request.methods or _can_run(method, request, data, alone=not drawing)
+        for method in fit
+        if method.name in request.methods
+        or can_run(method, request.shots, request.seeds[0], request.fewer, data, alone=not drawing)
     ]
     asked = blocks(
-        able,
+        fit,
         request.shots,
         request.seeds,
         policy,
@@ -294,7 +352,8 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
         data.logit_scale,
         request.recipe,
         data.per_class,
-        _text_norm(able, data),
+        _text_norm(fit, data),
+        request.init_seeds,
     )
     return asked, given, refusals
 
@@ -304,95 +363,27 @@ def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
     return data.texts.norm if any(own().reads.raw_text for own in chosen) else TEXT_NORM
 
 
-def _untestable(data: SetData) -> StoreError:
-    features, none = data.features, "test" not in data.labelled_splits
-    what = "there is no test split" if none else "no test picture could be encoded"
-    return StoreError(
-        f"{what}, so nothing can be tested",
-        where=f"data set {features.dataset}, encoder {features.name}",
-        fix=features.extract_command,
-    )
-
-
-def _able(
-    chosen: Sequence[type[Method]],
-    asked: Sequence[str],
-    given: Mapping[str, Choices],
-    data: SetData,
-) -> tuple[list[type[Method]], list[str]]:
-    """The methods that the set has all features for, and why each other one does not run.
-
-    Raises:
-        StoreError: there is none of those asked for.
-    """
-    features = data.features
-    why: dict[str, str] = {}
-    lacking: dict[str, StoreError] = {}
-    for method in chosen:
-        reads = method().reads
-        if reads.text and features.text is None:
-            why[method.name] = f"it needs text features, and {features.dataset} has none"
-        elif (error := data.lacking(reads, given[method.name].get("views", (1,)))) is not None:
-            why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
-    able = [method for method in chosen if method.name not in why]
-    if not any(method.name in asked for method in able):
-        if asked[0] in lacking:
-            lacked = [(name, lacking[name]) for name in asked if name in lacking]
-            raise StoreError(
-                "; ".join(f"{name}: {error.what}" for name, error in lacked),
-                where=lacked[0][1].where,
-                fix=", and ".join(dict.fromkeys(error.fix for _, error in lacked)),
-            )
-        plain = [name for name in methods.names() if not methods.get(name)().reads.text]
-        raise StoreError(
-            f"{asked[0]} needs text features, and this feature set has none",
-            where=f"data set {features.dataset}, encoder {features.name}",
-            fix=f"take {' or '.join(plain)}, or {features.text_command}",
-        )
-    return able, [f"{name} does not run: {reason}" for name, reason in why.items()]
-
-
-def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bool) -> bool:
-    """Whether a method of the floor draws nothing, or has a draw for some of the shots asked for.
-
-    Args:
-        method: it was not asked for itself.
-        request: what was.
-        data: the feature set.
-        alone: no method that was asked for draws anything: then for all of the shots.
-    """
-    possible = []
-    for shots in request.shots if method.learns == "support" else ():
-        try:
-            data.draw(shots, request.seeds[0], request.fewer)
-            possible.append(True)
-        except CacheclipError:
-            possible.append(False)
-    return all(possible) if alone else any(possible) or not possible
-
-
-def _planned(blocks: Sequence[Block], data: SetData, fewer: Fewer) -> Iterator[list[_Planned]]:
-    """The cells of each block, numbered through all blocks."""
-    place = count()
+def _planned(
+    blocks: Sequence[Block], data: SetData, fewer: Fewer, targets: Sequence[Target]
+) -> Iterator[list[_Planned]]:
+    """The cells of each block, their rows numbered through all blocks."""
+    place = count(step=1 + len(targets))
     for block in blocks:
         cells = [replace(c, draw=_draw(block, c, data, fewer)) for c in block.cells]
-        yield [_Planned(next(place), cell, rows.planned(block, cell, data)) for cell in cells]
+        yield [_Planned(next(place), cell, _rows(block, cell, data, targets)) for cell in cells]
+
+
+def _rows(block: Block, cell: Cell, data: SetData, targets: Sequence[Target]) -> tuple[Row, ...]:
+    """The rows that a cell owes: of the classes that it learns from, and of each target."""
+    row, method = rows.planned(block, cell, data), block.method.of(cell.candidates[0])
+    others = (rows.elsewhere(row, target, method, drawn=block.drawn) for target in targets)
+    return row, *others
 
 
 def _drawn(block: Block) -> Iterable[Draw]:
     """The draws of a block, one a seed."""
     draws = (cell.draw for cell in block.cells)
     return {draw.seed: draw for draw in draws if isinstance(draw, Draw)}.values()
-
-
-def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
-    """A line for each shot count that some classes do not have."""
-    short = {d.shots: d for d in draws if isinstance(d, Draw) and d.short}
-    return [
-        f"{argument('shots', shots)}: fewer training images, all of them taken, in "
-        f"{len(draw.short)} of {len(set(draw.support_labels))} classes: {in_words(draw.short)}"
-        for shots, draw in short.items()
-    ]
 
 
 def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:

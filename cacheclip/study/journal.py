@@ -4,7 +4,7 @@ Rows that prove themselves are taken again, and rows in the making are waited fo
 a study leaves nothing behind.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import inf
@@ -32,16 +32,20 @@ from cacheclip.study.run import Outcome
 class Journal:
     """One results folder, which other comparisons may write to at the same time."""
 
-    def __init__(self, home: Rooted, data: SetData, *, keep_logits: bool = False) -> None:
-        """A folder of results.
+    def __init__(
+        self, home: Rooted, tested: Sequence[SetData], *, keep_logits: bool = False
+    ) -> None:
+        """A results folder.
 
         Args:
-            home: the folder.
-            data: the feature set.
+            home: where it is.
+            tested: what is tested on; the first is what is learned from.
             keep_logits: whether rows without all logits are none.
         """
         self._root = home.root
-        self._data = data
+        self._dataset = tested[0].features.dataset
+        self._learned = tested[0].test_id
+        self._tested = {data.test_id: data for data in tested}
         self._keep_logits = keep_logits
         self._size = -1  # of the log when it was last looked at, and what was added since
 
@@ -57,8 +61,9 @@ class Journal:
         """
         self._size = self._now()
         found = results.rows(self._root, row_ids, notice)
-        if found and keep_ids(self._root, self._data.test_ids, proved=True):
-            notice(f"tests/{self._data.test_id}.json was damaged and is made anew")
+        for test_id in dict.fromkeys(row.test_id for row in found.values()):
+            if keep_ids(self._root, self._tested[test_id].test_ids, proved=True):
+                notice(f"tests/{test_id}.json was damaged and is made anew")
         kept = {
             row_id: self._with_curve(row)
             for row_id, row in found.items()
@@ -91,19 +96,20 @@ class Journal:
             The row with the digest of the predictions.
         """
         draw, scores = outcome.draw, outcome.scores
-        if draw and keep_draw(self._root / "draws", draw, self._data.features.dataset):
+        if draw and keep_draw(self._root / "draws", draw, self._dataset):
             notice(f"draws/{draw.draw_id}.json was damaged and is made anew")
         if scores is None:
             return row
         calibration = outcome.calibration
+        own = row.test_id == self._learned  # held-out pictures are of the classes learned from
         answers = Predictions(
             **vars(scores.answers[0]),
-            ids=self._data.test_ids,
-            choice=outcome.choice,
-            calibration=calibration.answered if calibration else None,
+            ids=self._tested[row.test_id].test_ids,
+            choice=outcome.choice if own else None,
+            calibration=calibration.answered if calibration and own else None,
         )
-        own = write_predictions(self._root, row.row_id, answers, row.curve or (), row.n_val)
-        return replace(row, predictions=own)
+        kept = write_predictions(self._root, row.row_id, answers, row.curve or (), row.n_val)
+        return replace(row, predictions=kept)
 
     def _with_curve(self, row: Row) -> Row:
         """The row with the curve that lies beside what it answered; an old row has its own."""

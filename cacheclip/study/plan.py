@@ -13,7 +13,7 @@ from math import prod
 
 from cacheclip.draws import ALL, Draw, Shots
 from cacheclip.errors import CacheclipError, UsageError, argument, counted, near
-from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
+from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings, Trained
 from cacheclip.select.base import Policy
 from cacheclip.select.fixed import POLICY as FIXED
 from cacheclip.study.folds import folds
@@ -33,6 +33,7 @@ class Cell:
         draw: what it learns from and is chosen on, or why there is none; None until it is drawn.
         untouched: whether it is one run by the method's own constants.
         given: the settings that the user gave, with their values.
+        init_seed: of the start and of the order of the data; None where no step is made.
     """
 
     seed: int | None
@@ -41,6 +42,7 @@ class Cell:
     draw: Draw | CacheclipError | None = None
     untouched: bool = False
     given: Choices = field(default_factory=dict)
+    init_seed: int | None = None
 
     @cached_property
     def variants(self) -> tuple["Variant", ...]:
@@ -78,8 +80,9 @@ class Variant:
 
     @property
     def seed(self) -> int:
-        """Of its start and of the order of its data; 0 where nothing is drawn."""
-        return self.cell.seed or 0
+        """Of its start and of the order of its data or its stream; 0 where nothing is drawn."""
+        own = self.cell.seed if self.cell.init_seed is None else self.cell.init_seed
+        return own or 0
 
     @property
     def n_train(self) -> int:
@@ -176,6 +179,7 @@ def refuse_too_many(
     seeds: Sequence[int],
     policy: Policy,
     choices: dict[str, Choices],
+    init_seeds: Sequence[int] = (),
 ) -> None:
     """Refuse more runs than memory has room to plan, before any of them is planned.
 
@@ -187,7 +191,8 @@ def refuse_too_many(
         own = policy_of(method, policy)
         settings = prod(len(x) for x in own.axes(method, choices[method.name]).values())
         draws = len(shots) if depends_on_draws(method, own) else 1
-        runs += settings * draws * len(_seeds_of(method, own, seeds))
+        starts = len(_starts_of(method, None, init_seeds))
+        runs += settings * draws * len(_seeds_of(method, own, seeds)) * starts
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
@@ -208,6 +213,7 @@ def blocks(
     recipe: str | None = None,
     per_class: int = 1,
     text_norm: float = TEXT_NORM,
+    init_seeds: Sequence[int] = (),
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
@@ -235,10 +241,22 @@ def blocks(
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
             untouched = [method.fixed(of, logit_scale, own, {}, text_norm)]
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
-            asked = ((seed, c) for seed in _seeds_of(method, policy, seeds) for c in rivals)
+            asked = (
+                (seed, start, c)
+                for seed in _seeds_of(method, policy, seeds)
+                for start in _starts_of(method, seed, init_seeds)
+                for c in rivals
+            )
             cells = tuple(
-                Cell(seed, tuple(group), constant, untouched=group == untouched, given=given)
-                for seed, group in asked
+                Cell(
+                    seed,
+                    tuple(group),
+                    constant,
+                    untouched=group == untouched,
+                    given=given,
+                    init_seed=start,
+                )
+                for seed, start, group in asked
             )
             made.append(Block(method, k, policy, cells, own))
     return made
@@ -247,6 +265,15 @@ def blocks(
 def _seeds_of(method: type[Method], policy: Policy, seeds: Sequence[int]) -> Sequence[int | None]:
     """The seeds where they change anything: a draw, or the order of a stream."""
     return seeds if depends_on_draws(method, policy) or method.setting == "online" else [None]
+
+
+def _starts_of(
+    method: type[Method], seed: int | None, init_seeds: Sequence[int]
+) -> Sequence[int | None]:
+    """The seeds of the start, those that were asked for or the draw's; none where no step is."""
+    if not issubclass(method, Trained):
+        return [None]
+    return init_seeds or [seed]
 
 
 def refuse_recipe(recipe: str | None, chosen: Sequence[type[Method]]) -> None:
@@ -334,10 +361,12 @@ def sentence(plan: Sequence[Block]) -> str:
 
 
 def _size(own: Sequence[Block]) -> tuple[int, str]:
-    """One method's runs, and how many settings they are multiplied by, in words."""
-    settings = own[0].runs // max(1, _seeds(own))
+    """One method's runs, and by how many starts and settings they are multiplied, in words."""
+    starts = len({cell.init_seed for cell in own[0].cells if cell.seed == own[0].cells[0].seed})
+    settings = own[0].runs // max(1, _seeds(own) * starts)
     runs = sum(block.runs for block in own)
-    return runs, f"x {settings} settings" if settings > 1 else ""
+    factors = [f"x {n} {what}" for n, what in ((starts, "starts"), (settings, "settings")) if n > 1]
+    return runs, " ".join(factors)
 
 
 def _seeds(own: Sequence[Block]) -> int:

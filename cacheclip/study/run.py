@@ -16,6 +16,7 @@ from cacheclip.study.heads import Heads, fit, served, together
 from cacheclip.study.plan import Block, Cell, Stack, stacks as stacks_of
 from cacheclip.study.race import Race
 from cacheclip.study.score import Scores, score
+from cacheclip.study.targets import Target
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class Outcome:
     calibration: Calibration | None = None  # of the winner
     scores: Scores | None = None  # of the winner alone
     choice: Answered | None = None  # of the winner, for the pictures that it was chosen on
+    elsewhere: tuple[Scores, ...] = ()  # the same on each target
+
+    def at(self, target: int) -> "Outcome":
+        """The outcome as one target sees it; -1 for the classes that were learned."""
+        if target < 0 or not isinstance(self.result, Heads):
+            return self
+        return replace(self, scores=self.elsewhere[target])
 
     @property
     def cell(self) -> Cell:
@@ -58,6 +66,7 @@ def run(
     *,
     anew: bool = False,
     keep_logits: bool = False,
+    targets: Sequence[Target] = (),
 ) -> list[Outcome]:
     """All cells of the block, in order; a cell that fails says so and the others go on.
 
@@ -68,6 +77,7 @@ def run(
         notice: called with a line for the user.
         anew: see `calibrate`.
         keep_logits: whether what the winners answer is to have all logits.
+        targets: what the winners are tested on beside the classes that they learned from.
     """
     races = [Race(block.method, block.policy, cell) for cell in block.cells]
     by_cell = {id(race.cell): race for race in races}
@@ -93,7 +103,7 @@ def run(
         fit_all(stacks_of(block.method, chosen), _refit)
     keep = {"keep_logits": keep_logits}
     outcomes = [_settled(block, race, data, anew=anew, **keep) for race in races]
-    return _scored(outcomes, block, data, **keep) if data.tested else outcomes
+    return _scored(outcomes, block, data, targets, **keep) if data.tested else outcomes
 
 
 def _run_stack(
@@ -193,7 +203,12 @@ def _not_finite(cell: Cell) -> FitError:
 
 
 def _scored(
-    outcomes: Sequence[Outcome], block: Block, data: SetData, *, keep_logits: bool
+    outcomes: Sequence[Outcome],
+    block: Block,
+    data: SetData,
+    targets: Sequence[Target],
+    *,
+    keep_logits: bool,
 ) -> list[Outcome]:
     """The outcomes with test results; winners that share static settings are scored together."""
     won = {o.result.variants[0]: o for o in outcomes if isinstance(o.result, Heads)}
@@ -208,7 +223,14 @@ def _scored(
                     *(heads.method, heads.params, data, warmth, heads.seeds),
                     keep_logits=keep_logits,
                 )
-            told = [replace(outcome, scores=scores.of(w)) for w, outcome in enumerate(own)]
+                others = [
+                    _elsewhere(target, heads, own, warmth, keep_logits=keep_logits)
+                    for target in targets
+                ]
+            told = [
+                replace(o, scores=scores.of(w), elsewhere=tuple(x.of(w) for x in others))
+                for w, o in enumerate(own)
+            ]
         except CacheclipError as error:
             told = [Outcome(outcome.race, error) for outcome in own]
         seconds = perf_counter() - start
@@ -216,3 +238,20 @@ def _scored(
             outcome.race.seconds += seconds
             won[variant] = outcome
     return [won[o.result.variants[0]] if isinstance(o.result, Heads) else o for o in outcomes]
+
+
+def _elsewhere(
+    target: Target,
+    served: Heads,
+    outcomes: Sequence[Outcome],
+    warmth: Sequence[float],
+    *,
+    keep_logits: bool,
+) -> Scores:
+    """What settled variants do on a target, each at its temperature."""
+    learned = [o.race.winner for o in outcomes]
+    heads = target.served(Heads.cat([own for own in learned if own is not None]), served)
+    return score(
+        *(heads.method, heads.params, target.learned, warmth, heads.seeds, target),
+        keep_logits=keep_logits,
+    )

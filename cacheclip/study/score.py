@@ -12,6 +12,7 @@ from cacheclip.engine.stack import logits_in_parts
 from cacheclip.methods.base import Method, Params
 from cacheclip.metrics import calibration_error
 from cacheclip.study.data import SetData
+from cacheclip.study.targets import Target
 from cacheclip.study.told import Told
 
 
@@ -57,6 +58,7 @@ def score(
     data: SetData,
     temperatures: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
+    target: Target | None = None,
     *,
     keep_logits: bool = False,
 ) -> Scores:
@@ -68,20 +70,25 @@ def score(
         data: the feature set.
         temperatures: what divides the logits of each before the softmax; 1 by default.
         seeds: of each, for the order in which a stream comes; by default that of the store.
+        target: what they are tested on; by default the classes of the feature set.
         keep_logits: whether the answers are to have all logits.
     """
-    labels = torch.tensor(data.open_test_labels(), device=data.device)  # [n]
+    target = target or Target(data, data)
+    labels = torch.tensor(target.data.open_test_labels(), device=data.device)  # [n]
     T = torch.tensor(temperatures or [1.0], device=data.device)
-    parts = logits_in_parts(method, params, data.test_query(method), data.limit, seeds)
+    parts = logits_in_parts(method, params, target.query(method), data.limit, seeds)
     told = Told.cat(
-        [Told.of(x, labels[a:b], T, keep_logits=keep_logits) for a, b, x in parts],
+        [
+            Told.of(target.of_these(x), labels[first:last], T, keep_logits=keep_logits)
+            for first, last, x in parts
+        ]
     )
     right = told.top[..., 0] == labels  # [W, n]
     ece = [calibration_error(p, right.cpu()) for p in told.top_p.cpu()]
     return Scores(
         top1=right.sum(1).double().div(len(labels)).cpu().numpy(),
-        answers=tuple(told.answered(len(data.classnames))),
+        answers=tuple(told.answered(len(target.data.classnames))),
         ece=np.stack(ece, 1),
         nll=-told.true_log_p.double().mean(2).mT.cpu().numpy(),
-        zero_shot=data.zero_shot,
+        zero_shot=target.zero_shot,
     )

@@ -22,6 +22,7 @@ from cacheclip.methods.base import Value
 from cacheclip.metrics import Z95
 from cacheclip.results import DECIDES, DECIDES_IF_GIVEN, LOG, Row, rows
 from cacheclip.store.features import FeatureSet
+from cacheclip.store.scope import ALL as ALL_CLASSES
 from cacheclip.study import next_step
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.supports import COOP, GIVEN, LISTED, RANKED
@@ -46,6 +47,8 @@ class How:
         text: the family of templates that the class text is made of; None where none is read.
         draw: the procedure, or the file of the draw.
         shots, seed, fewer: of the draw; 0 and None where nothing is drawn.
+        init_seed: of the start, where it is not that of the draw.
+        classes: names of those that count.
         method, recipe, select: how it is fitted and chosen.
         given: the settings that were given, with their values.
     """
@@ -56,6 +59,8 @@ class How:
     shots: Shots
     seed: int | None
     fewer: Fewer
+    init_seed: int | None
+    classes: tuple[str, ...]
     method: str
     recipe: str | None
     select: str
@@ -72,6 +77,8 @@ class How:
             shots=ALL if row.shots == ALL else int(row.shots),
             seed=row.seed,
             fewer="keep" if row.fewer == "keep" else "error",
+            init_seed=None if row.init_seed == row.seed else row.init_seed,
+            classes=() if row.classes == ALL_CLASSES else (row.classes,),
             method=row.method,
             recipe=row.recipe,
             select=row.select,
@@ -95,6 +102,8 @@ class How:
             recipe=self.recipe,
             draw=self.draw,
             fewer=self.fewer,
+            init_seeds=() if self.init_seed is None else (self.init_seed,),
+            classes=self.classes,
         )
 
     def like(self, other: "How") -> "How":
@@ -268,6 +277,12 @@ def _refuse_apart(first: Row, second: Row) -> None:
     ids = f"rows {first.row_id} and {second.row_id}"
     if first.row_id == second.row_id:
         raise UsageError("this is one row twice", where=ids, fix="cacheclip stats names others")
+    if first.learned_classes or second.learned_classes:
+        raise UsageError(
+            "a row of classes or a set that it did not learn from has no way to another",
+            where=ids,
+            fix="name two rows that are tested on the classes that they learned from",
+        )
     apart = [name for name in OF_ONE_TEST if getattr(first, name) != getattr(second, name)]
     if apart:
         own, other = (", ".join(f"{n} {getattr(r, n)}" for n in apart) for r in (first, second))
@@ -316,6 +331,7 @@ def _way(start: How, end: How) -> Iterator[tuple[str, str, How]]:
     if start.of_file or end.of_file:
         yield from swap("draw", "draw", "shots", "seed", "fewer")
     yield from swap("draw", "draw", "seed", "fewer")
+    yield from swap("start", "init_seed")
     yield from swap("shots", "shots")
     if start.method != end.method:
         yield from swap("method", "method", "recipe")
@@ -326,9 +342,9 @@ def _way(start: How, end: How) -> Iterator[tuple[str, str, How]]:
 
 def _told(how: How, names: Sequence[str]) -> str:
     """What a row has in some fields; several by their names."""
-    if len(names) == 1 and names[0] != "seed":
+    if len(names) == 1 and names[0] not in ("seed", "init_seed"):
         return str(getattr(how, names[0]))
-    return ", ".join(f"{name} {getattr(how, name)}" for name in names if getattr(how, name))
+    return ", ".join(f"{name} {getattr(how, name)}" for name in names)
 
 
 def _values(given: Sequence[Value] | None) -> str:
