@@ -11,7 +11,7 @@ import torch
 from cacheclip.answers import Rooted
 from cacheclip.draws import Draw, Fewer, Shots
 from cacheclip.engine.memory import default_limit, variants_at_once, written
-from cacheclip.errors import CacheclipError, argument
+from cacheclip.errors import CacheclipError
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
