@@ -98,6 +98,7 @@ def command(
     from cacheclip.study.compare import Request
     from cacheclip.study.fit import fit
     from cacheclip.study.per_class import report, tables
+    from cacheclip.study.table import ORACLE
 
     request = Request(
         methods=(method,),
@@ -134,9 +135,10 @@ def command(
         )
     if fitted.bundle:
         output.talk(f"bundle: {fitted.bundle}")
-    if fitted.bundle:
         imported = features.encoder["library"] == IMPORTED
         asked = "--features FILE.npz" if imported else "IMAGE_OR_FOLDER"
         output.talk(f"next: cacheclip predict {shlex.quote(str(fitted.bundle))} {asked}")
-    if not fitted.bundle:
+    elif row.select == ORACLE:
+        output.talk("tuned on the test pictures: no result of a method, so it leaves no bundle")
+    else:
         output.talk(f"{method} answers for a whole test set or stream, so it leaves no bundle")

@@ -61,8 +61,9 @@ select: Decorator = click.option(
     "--select",
     metavar="POLICY",
     help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation images a "
-    "class), full-val (all of them) or support-loo (support images, left out in turn). [default: full-val for data of your own, else fewshot-val; "
-    "fixed if val lacks a class]",
+    "class), full-val (all of them), support-loo (support images, left out in turn); or "
+    "test-oracle (the test images: no result, and marked as none). [default: full-val for data of "
+    "your own, else fewshot-val; fixed if val lacks a class]",
 )
 draw: Decorator = click.option(
     "--draw",

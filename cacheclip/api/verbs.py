@@ -59,8 +59,9 @@ def fit(
         data: the features.
         shots: support images a class; "all" is every training image.
         seed: of the draw, and of what is random in the fit.
-        select: how settings are chosen: `fixed`, `fewshot-val`, `full-val` or `support-loo`; by default on the
-            validation images, where there are enough of them.
+        select: how settings are chosen: `fixed`, `fewshot-val`, `full-val` or `support-loo`; by
+            default on the validation images, where there are enough of them. `test-oracle` tunes on
+            the test images, and marks that it makes no result.
         recipe: `as-code` or `as-paper`, for a method that knows both.
         draw: `ranked`, `coop` for CoOp's own of that seed, `given` for those that came with the
             data, or the path of a file of ids; by default `given` where any are.

@@ -1,7 +1,7 @@
 """The contract of a selection policy, and the look-up by file name.
 
 A policy says which candidates a method has, which labelled pictures it may look at, and which
-candidate wins. Nothing that a choice is handed holds a test label.
+candidate wins. Nothing that a choice is handed holds a test label, but for `test-oracle`.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,12 @@ class Policy:
     Class attributes:
         held: the labelled pictures that the choice looks at: none, then nothing competes and each
             candidate is a row of its own; few validation pictures, min(K, 4) a class; all that
-            there are; or folds of the support set, left out one after the other.
+            there are; folds of the support set, left out one after the other; or those of the
+            test, which makes no result.
     """
 
     name: ClassVar[str]
-    held: ClassVar[Literal["none", "few", "all", "folds"]]
+    held: ClassVar[Literal["none", "few", "all", "folds", "test"]]
 
     @property
     def selects(self) -> bool:

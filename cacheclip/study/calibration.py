@@ -74,7 +74,8 @@ def calibrate(
     (variant,) = winner.variants
     draw, pool = variant.draw, data.pool("val")
     decided = race.decided or winner.method.stops
-    chose = set(draw.val) if draw is not None and decided else set()
+    read = (race.decided and race.policy.reads_val) or winner.method.stops
+    chose = set(draw.val) if draw is not None and read else set()
     unused = [k for k, row in enumerate(pool.rows) if row not in chose and pool.labels[k] >= 0]
     if len(unused) >= LEAST:
         rows, labels = [pool.rows[k] for k in unused], [pool.labels[k] for k in unused]

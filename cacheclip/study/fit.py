@@ -20,6 +20,7 @@ from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.final import refit, refuse_bundle, refuse_final
 from cacheclip.study.heads import Heads
 from cacheclip.study.journal import Journal
+from cacheclip.study.next_step import leaves_bundle
 from cacheclip.study.plan import Block
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
@@ -90,7 +91,7 @@ def fit(
         refuse_final(comparison.blocks[0])
     outcome, winner, row = one_cell(comparison, progress, notice)
     path, learned_from = None, None
-    if winner.method.setting == "inductive":
+    if leaves_bundle(row):
         made, learned_from = _bundle(comparison, outcome, winner, notice, final=final)
         name = f"{row.row_id}-final" if final else row.row_id
         path = out or Journal(results, [comparison.data]).bundle(name)

@@ -298,10 +298,10 @@ def refuse_recipe(recipe: str | None, chosen: Sequence[type[Method]]) -> None:
 
 
 def _refuse_search(method: type[Method], candidates: Sequence[Settings], policy: Policy) -> None:
-    """Refuse what only validation pictures can find; folds of the support find all but `stop`."""
+    """Refuse what only held-out pictures can find; folds of the support find all but `stop`."""
     searched = {name for c in candidates for name, value in c.items() if value == SEARCH}
-    searched &= {"stop"} if policy.held == "folds" else searched
-    if searched and not policy.reads_val:
+    found = {"none": set(), "folds": searched - {"stop"}}
+    if searched := searched - found.get(policy.held, searched):
         raise UsageError(
             f"{method.name} cannot search its {', '.join(sorted(searched))}: a search needs "
             "validation images",

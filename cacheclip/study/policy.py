@@ -11,7 +11,7 @@ def policy_for(name: str | None, data: SetData) -> Policy:
     """The policy asked for, or the default; a selecting one needs validation images.
 
     `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least;
-    `support-loo` wants none.
+    `support-loo` wants none, and `test-oracle` wants test pictures.
 
     Args:
         name: of the policy; None for the default.
@@ -33,6 +33,12 @@ def policy_for(name: str | None, data: SetData) -> Policy:
             where=f"data set {data.features.dataset}, split val",
             fix=f"use {argument('select', 'full-val' if len(val) > 1 else 'fixed')}"
             + _more_val(data.features),
+        )
+    if policy.held == "test" and not data.tested:
+        raise UsageError(
+            f"{argument('select', policy.name)} needs test images",
+            where=f"data set {data.features.dataset}",
+            fix=f"use {argument('select', 'fixed')}",
         )
     return policy
 

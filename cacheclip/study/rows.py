@@ -27,6 +27,7 @@ from cacheclip.study.supports import RANKED
 from cacheclip.study.targets import Target
 from cacheclip.version import __version__
 
+ORACLE = "the test pictures: no result of a method"
 ONE_EACH = "nothing: a class has one support picture, so the constants stand"
 
 # What a row says of its run before there was one.
@@ -148,12 +149,13 @@ def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
     """The row of a cell that has run, with `error` where it has no result."""
     race = outcome.race
     winner = outcome.result if isinstance(outcome.result, Heads) else None
-    n_val = len(race.points[0].log_p) if race.points else 0
+    judged = race.points if race.policy.held != "test" else []
+    n_val = len(judged[0].log_p) if judged else 0
     return replace(
         row,
         hparams=dict(winner.settings) if winner else row.hparams,
         n_val=n_val,
-        top1_val=race.front.hits / n_val if race.front else None,
+        top1_val=race.front.hits / n_val if race.front and n_val else None,
         curve=_curve(outcome, n_val) if n_val else None,
         seconds=race.seconds / max(1, race.size),
         stack_seconds=race.seconds,
@@ -175,6 +177,8 @@ def _chosen_on(race: Race) -> str | None:
         return None
     if race.policy.reads_val:
         return "validation pictures"
+    if race.policy.held == "test":
+        return ORACLE
     return LEFT_OUT if race.points else ONE_EACH
 
 

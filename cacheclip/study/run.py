@@ -15,7 +15,7 @@ from cacheclip.study.evidence import in_folds, on_folds, on_validation
 from cacheclip.study.heads import Heads, fit, served, together
 from cacheclip.study.plan import Block, Cell, Stack, stacks as stacks_of
 from cacheclip.study.race import Race
-from cacheclip.study.score import Scores, score
+from cacheclip.study.score import Scores, on_test, score
 from cacheclip.study.targets import Target
 
 
@@ -139,9 +139,13 @@ def _run_stack(
 
 
 def _enter(rivals: Heads, race: Race, data: SetData) -> None:
-    """Candidates of a cell, with what they do on its validation pictures if these are looked at."""
-    reads = race.policy.reads_val
-    race.enter(rivals, on_validation(rivals, data) if reads else [()] * len(rivals.variants))
+    """Candidates of a cell, with what they do on the pictures that the policy looks at."""
+    if race.policy.reads_val:
+        race.enter(rivals, on_validation(rivals, data))
+    elif race.policy.held == "test":
+        race.enter(rivals, on_test(rivals, data))
+    else:
+        race.enter(rivals, [()] * len(rivals.variants))
 
 
 def _enter_folds(rivals: Heads, race: Race, data: SetData) -> None:

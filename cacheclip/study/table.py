@@ -18,6 +18,7 @@ Value = float | int | str
 
 NAMED = 8  # names in a line before it says how many more there are
 FEW = 100  # test pictures
+ORACLE = "test-oracle"
 
 
 def summary(rows: Sequence[Row]) -> Table:
@@ -124,9 +125,10 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method; one whose answers depend on other test pictures is marked."""
-    others = row.setting not in (None, "inductive")
-    return f"{row.method} ({row.setting})" if others else row.method
+    """Its method, marked where answers depend on other test pictures, or it was tuned on them."""
+    marks = [] if row.setting in (None, "inductive") else [str(row.setting)]
+    marks += ["tuned on test"] if row.select == ORACLE else []
+    return f"{row.method} ({', '.join(marks)})" if marks else row.method
 
 
 def of_shots(shots: int | str) -> str:

@@ -18,6 +18,7 @@ from cacheclip.methods.base import Method, Params
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.methods.tip_adapter import TipAdapter
 from cacheclip.results import LOG, Row
+from cacheclip.select import base as policies
 from cacheclip.store.home import Home, Labels
 from cacheclip.study import calibration, run, score
 from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
@@ -82,9 +83,11 @@ class Sealed(list[int]):
         return super().__iter__()
 
 
+@pytest.mark.parametrize("select", [None, *policies.names()])
 def test_test_labels_are_opened_by_score_and_nothing_before(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    select: str | None, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Under every policy but the oracle, which says what it is."""
     features = home.find()
     test = features.labels.splits["test"]
     sealed = replace(test, labels=Sealed(test.labels))
@@ -103,8 +106,13 @@ def test_test_labels_are_opened_by_score_and_nothing_before(
             Sealed.opened = False
 
     monkeypatch.setattr(run, "score", opening)
-    comparison = Comparison(request(), replace(features, labels=labels), home)
-    assert all(row.top1_test is not None for _, row in comparison.run())
+    asked = request() if select is None else request(("tip-adapter", "gda"), (4,), (1,), select, {})
+    comparison = Comparison(asked, replace(features, labels=labels), home)
+    if select == "test-oracle":
+        with pytest.raises((AssertionError, ValueError)):  # it cannot be made a tensor either
+            list(comparison.run())
+    else:
+        assert all(row.top1_test is not None for _, row in comparison.run())
 
 
 @pytest.mark.parametrize("method", DEFAULT_METHODS)
