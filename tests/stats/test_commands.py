@@ -172,6 +172,18 @@ def test_what_is_missing_is_made_by_the_command_that_is_printed(tmp_path: Path) 
         assert cacheclip(*words, *home).code == 0
 
 
+def test_what_policies_chose_from_is_known_from_beside_the_log(tmp_path: Path) -> None:
+    home = build_home(tmp_path)
+    words = ("--methods", "gda", "--shots", "1", "--seeds", "1", "--select", "fewshot-val")
+    assert run(home, "compare", *words).code == 0
+    assert all(json.loads(line)["curve"] is None for line in log_of(home))
+    assert "--set alpha=0,0.0001," in run(home, "honesty", "gda").err
+    for file in (home.root / "predictions").iterdir():
+        file.unlink()
+    lost = run(home, "honesty", "gda")
+    assert "--select fixed" in lost.err and "--set alpha" not in lost.err
+
+
 def test_the_commands_of_the_page_run_and_print_what_it_shows(tmp_path: Path) -> None:
     """On the log of `tests/reliability`, which every command of the page can read."""
     golden = Path(__file__).resolve().parents[1] / "reliability" / "home-golden"

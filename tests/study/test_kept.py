@@ -2,17 +2,21 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+import cacheclip
 from cacheclip.answers import Answered, curve, predictions
+from cacheclip.errors import UsageError
 from cacheclip.heads.temperature import true_confidence
 from cacheclip.results import LOG, Row
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
+from tests import makers
 
 CHOSEN = Request(("tip-adapter",), (1, 2), (1,), select="fewshot-val")
 
@@ -117,3 +121,20 @@ def test_logits_are_kept_on_request_and_rows_without_them_are_made_again(home: H
         assert_follows(found, row.temperature or 1.0)
     assert ran(home, kept)[2] == 2
     assert ran(home, plain)[2] == 2  # more than was asked for is no lack
+
+
+def test_logits_are_kept_from_the_command_line_and_from_python(home: Home) -> None:
+    words = ("fit", "--method", "gda", "--shots", "2", "--select", "fixed", "--keep", "logits")
+    done = makers.cacheclip(*words, "--home", home.root, "--json")
+    assert done.code == 0, done.err
+    by_command = predictions(home, json.loads(done.out)["row_id"])
+    data = cacheclip.load("toys", home=home.root)
+    asked: dict[str, Any] = {"shots": 2, "seeds": [1], "select": "fixed", "keep": "logits"}
+    table = cacheclip.compare("gda", data, **asked, results=home.root / "own")
+    by_python = predictions(home.root / "own", table.rows[-1].row_id)
+    assert by_command.logits is not None and by_python.logits is not None
+    np.testing.assert_array_equal(by_command.logits, by_python.logits)
+    with pytest.raises(UsageError, match="no folder to keep logits in"):
+        cacheclip.compare("gda", data, **asked)
+    with pytest.raises(UsageError, match="keeps nothing"):
+        cacheclip.compare("gda", data, **asked | {"keep": "all"}, results=home.root / "own")
