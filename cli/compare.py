@@ -142,13 +142,14 @@ def command(
 
     place = Home.resolve(home)
     sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    others = [[_beside(place, name, features) for name in test_on] for features in sets]
     written, notices = results_home(place, results)
     output.talk(*notices)
     from cacheclip.study import next_step
     from cacheclip.study.compare import FLOOR, Comparison, Request, methods_named
     from cacheclip.study.per_class import report, tables
-    from cacheclip.study.table import notes, summary
-    from cacheclip.study.target_table import by_target, means, notes as target_notes
+    from cacheclip.study.table import notes
+    from cacheclip.study.target_table import means, notes as target_notes, table_of
 
     request = Request(
         methods=methods_named(methods),
@@ -167,7 +168,6 @@ def command(
         base_to_new=base_to_new,
         init_seeds=tuple(range(1, (init_seeds or 0) + 1)),
     )
-    others = [[_beside(place, name, features) for name in test_on] for features in sets]
     comparisons = [
         Comparison(replace(request, test_on=tuple(own)), features, written)
         for features, own in zip(sets, others, strict=True)
@@ -193,8 +193,7 @@ def command(
         best = next_step.best(own)
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
-            several = bool(comparison.targets)
-            output.table(*(by_target if several else summary)(comparison.rows), *title)
+            output.table(*table_of(comparison.rows), *title)
             chooses = comparison.blocks[-1].policy.reads_val
             output.talk(*notes(comparison.own_rows, comparison.draws, chooses=chooses))
             output.talk(*target_notes(comparison.rows))

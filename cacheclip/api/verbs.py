@@ -176,5 +176,5 @@ def compare(
             raise errors[-1]
         chooses = comparison.blocks[-1].policy.reads_val
         said += notes(comparison.own_rows, comparison.draws, chooses=chooses)
-        said += target_notes(comparison.rows) if comparison.targets else []
+        said += target_notes(comparison.rows)
     return Table(comparison.rows, tuple(said))

@@ -9,6 +9,7 @@ from cacheclip.errors import CacheclipError, StoreError, some
 from cacheclip.files.disk import digest
 from cacheclip.metrics import calibration_interval, wilson
 from cacheclip.results import LOG, Row
+from cacheclip.stats.comparable import classes_of
 from cacheclip.store.home import Home
 from cacheclip.store.labels import Labels
 from cacheclip.store.scope import ALL, scoped
@@ -112,8 +113,11 @@ def about(row: Row) -> Iterator[str]:
     """Which row it is, and what its probabilities are worth."""
     policy = f", --select {row.select}" if row.shots else ""
     settings = ", ".join(f"{name}={short(value)}" for name, value in row.hparams.items())
-    encoder = f"{row.model}@{row.pretrained}"
-    yield f"row {row.row_id}: {brief(row)}{policy} on {row.eval_dataset} by {encoder}"
+    by = f"by {row.model}@{row.pretrained}"
+    classes = "" if classes_of(row) == ALL else f", classes {classes_of(row)}"
+    learned = "" if row.eval_dataset == row.dataset else f", learned from {row.dataset},"
+    on = f"on {row.eval_dataset}{classes}{learned}"
+    yield f"row {row.row_id}: {brief(row)}{policy} {on} {by}"
     yield f"settings: {settings or 'none'}"
     if row.temperature is not None:
         on = f"fitted on {row.n_calibration} {row.calibrated_on}"

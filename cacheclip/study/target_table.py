@@ -10,9 +10,19 @@ from statistics import mean
 from cacheclip.metrics import harmonic_mean
 from cacheclip.results import Row
 from cacheclip.store.scope import BASE, NEW
-from cacheclip.study.table import Table, by_line, cell_text, honest, percent
+from cacheclip.study.table import Table, by_line, cell_text, honest, percent, summary
 
 Cell = dict[str, list[Row]]  # target -> its rows of one line
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """The table of a comparison: a column a shot count, or a target where there are several."""
+    return by_target(rows) if len({_tested_on(row) for row in rows}) > 1 else summary(rows)
+
+
+def _tested_on(row: Row) -> Hashable:
+    """What accuracies of one column share."""
+    return row.dataset, row.eval_dataset, row.classes
 
 
 def by_target(rows: Sequence[Row]) -> Table:
@@ -54,13 +64,9 @@ def means(rows: Sequence[Row]) -> Table:
 
 def notes(rows: Sequence[Row]) -> Iterator[str]:
     """What is to be known of the targets beside the classes that were learned, a line each."""
-    met: set[Hashable] = set()
-    first = rows[0].test_id if rows else ""
     several = len({row.eval_dataset for row in rows}) > 1
-    for row in rows:
-        if row.test_id == first or row.test_id in met or row.top1_test is None:
-            continue
-        met.add(row.test_id)
+    of_each = {_tested_on(row): row for row in rows if row.top1_test is not None}
+    for row in [*of_each.values()][1:]:
         name = _target(row, several=several)
         yield f"{name}: {row.n_test} test pictures of {row.n_classes} classes"
         yield from honest(row)
