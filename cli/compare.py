@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     callback=options.names,
     help="Test on these data sets too, whose classes are found by their names.",
 )
-@options.select
+@options.selects
 @options.draw
 @options.recipe
 @options.settings
@@ -107,7 +107,7 @@ def command(
     classes: tuple[str, ...],
     base_to_new: bool,
     test_on: tuple[str, ...],
-    select: str | None,
+    select: tuple[str, ...],
     draw: str | None,
     recipe: str | None,
     settings: dict[str, Any],
@@ -194,7 +194,7 @@ def command(
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             output.table(*table_of(comparison.rows), *title)
-            chooses = comparison.blocks[-1].policy.reads_val
+            chooses = any(block.policy.reads_val for block in comparison.blocks)
             output.talk(*notes(comparison.own_rows, comparison.draws, chooses=chooses))
             output.talk(*target_notes(comparison.rows))
         found = {}

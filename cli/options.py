@@ -57,13 +57,21 @@ model: Decorator = click.option(
 pretrained: Decorator = click.option(
     "--pretrained", metavar="TAG|FILE", help="Its weights: a tag of open_clip, or a file."
 )
+_POLICIES = (
+    "fixed (constants), fewshot-val (min(K, 4) validation images a class), full-val (all of "
+    "them), support-loo (support images, left out in turn); or test-oracle (the test images: no "
+    "result, and marked as none)."
+)
+_POLICY = "[default: full-val for data of your own, else fewshot-val; fixed if val lacks a class]"
 select: Decorator = click.option(
+    "--select", metavar="POLICY", help=f"How settings are chosen: {_POLICIES} {_POLICY}"
+)
+selects: Decorator = click.option(
     "--select",
-    metavar="POLICY",
-    help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation images a "
-    "class), full-val (all of them), support-loo (support images, left out in turn); or "
-    "test-oracle (the test images: no result, and marked as none). [default: full-val for data of "
-    "your own, else fewshot-val; fixed if val lacks a class]",
+    metavar="POLICY[,POLICY]",
+    callback=lambda ctx, param, value: names_of(value),
+    help=f"How settings are chosen: {_POLICIES} Several share the fits that they have in common. "
+    + _POLICY,
 )
 draw: Decorator = click.option(
     "--draw",

@@ -106,7 +106,7 @@ def compare(
     *,
     shots: Shots | Sequence[Shots] = (1, 2, 4, 8, 16),
     seeds: int | Sequence[int] = 3,
-    select: str | None = None,
+    select: str | Sequence[str] | None = None,
     recipe: str | None = None,
     draw: str | Path | None = None,
     fewer: Fewer = "error",
@@ -125,7 +125,8 @@ def compare(
         data: the features.
         shots: support images a class, one count or several.
         seeds: of the draws; N means 1 to N.
-        select: how settings are chosen; see `fit`. Under `fixed` each combination of settings is a
+        select: how settings are chosen; see `fit`. Of several policies each has its rows, and what
+            they have in common is fitted once. Under `fixed` each combination of settings is a
             row of its own.
         recipe: see `fit`.
         draw: see `fit`.
@@ -174,7 +175,7 @@ def compare(
         ]
         if errors and all(row.error for row in comparison.rows):
             raise errors[-1]
-        chooses = comparison.blocks[-1].policy.reads_val
+        chooses = any(block.policy.reads_val for block in comparison.blocks)
         said += notes(comparison.own_rows, comparison.draws, chooses=chooses)
         said += target_notes(comparison.rows)
     return Table(comparison.rows, tuple(said))

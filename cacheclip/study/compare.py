@@ -1,41 +1,36 @@
 """Stage two: a table of methods x settings x shots x seeds from the cache alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Literal
 
 import torch
 
 from cacheclip.answers import Rooted
-from cacheclip.draws import Draw, Fewer, Shots
+from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
-from cacheclip.errors import CacheclipError
+from cacheclip.errors import CacheclipError, argument
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
 from cacheclip.store.scope import BASE, scoped
 from cacheclip.store.source import Source
 from cacheclip.study import rows, targets as elsewhere
-from cacheclip.study.able import able, can_run, untestable
+from cacheclip.study.able import untestable
 from cacheclip.study.data import SetData
 from cacheclip.study.journal import Journal
 from cacheclip.study.plan import (
     Block,
     Cell,
     Stack,
-    blocks,
-    depends_on_draws,
+    only,
     parts,
-    refuse_recipe,
-    refuse_too_many,
-    sentence,
 )
-from cacheclip.study.policy import policy_for
+from cacheclip.study.request import Request as Request, asked as blocks_of
 from cacheclip.study.run import Outcome, run
-from cacheclip.study.sampling import notices, sampled, shortages
-from cacheclip.study.settings import Choices, Given, choices
+from cacheclip.study.sampling import notices
+from cacheclip.study.sentence import sentence
 from cacheclip.study.targets import Target
 
 FLOOR = ("zero-shot", "nearest-mean")
@@ -49,57 +44,6 @@ def methods_named(asked: Sequence[str]) -> tuple[str, ...]:
     if EVERY in asked:
         asked = [*FLOOR, *methods.names(), *(name for name in asked if name != EVERY)]
     return tuple(dict.fromkeys(asked)) or DEFAULT_METHODS
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to run.
-
-    Attributes:
-        methods: their names.
-        shots: support images a class; `all` is every training image.
-        fewer: `keep` takes what there is of a class with fewer images than that.
-        seeds: of the draws.
-        select: policy; None takes `fewshot-val` where val has every class, else `fixed`.
-        settings: setting -> a value or several; method -> such settings of its own.
-        recipe: `as-code` or `as-paper`, for the methods that know both.
-        on_existing: `skip` re-uses rows of the log, `redo` runs them again.
-        max_memory: working memory in bytes; None leaves it to the device.
-        floor: methods that stand in the table before those, where they can run.
-        draw: `given` or `ranked`; None takes the draws that came with the set, if any did.
-        calibrate_anew: whether a trained method without rivals is trained again for its
-            temperature where nothing else is left, which is most of the work.
-        tests: whether there must be test pictures; else what has none is fitted and not scored.
-        keep: `logits` to keep all logits beside what a row answered.
-        classes: names of those that count, or `all`, `base` or `new`; of none all count.
-        base_to_new: learn from the base classes, and be tested on base, new and all of them.
-        test_on: other sets to be tested on too, by the names of their classes.
-        init_seeds: of the start and of the order of data; of none each draw's own.
-    """
-
-    methods: tuple[str, ...]
-    shots: tuple[Shots, ...]
-    seeds: Sequence[int] = (1,)
-    select: str | None = None
-    settings: Given = field(default_factory=dict)
-    recipe: str | None = None
-    on_existing: Literal["skip", "redo"] = "skip"
-    max_memory: int | None = None
-    floor: tuple[str, ...] = ()
-    draw: str | None = None
-    fewer: Fewer = "error"
-    calibrate_anew: bool = False
-    tests: bool = True
-    keep: Literal["logits"] | None = None
-    classes: tuple[str, ...] = ()
-    base_to_new: bool = False
-    test_on: tuple[Source, ...] = ()
-    init_seeds: tuple[int, ...] = ()
-
-    @property
-    def is_fit(self) -> bool:
-        """Whether it is one fit, and no comparison."""
-        return self.calibrate_anew or not self.tests
 
 
 @dataclass(frozen=True)
@@ -122,6 +66,9 @@ class _Planned:
         return enumerate(self.rows, self.place)
 
 
+_Missing = tuple[Block, list[_Planned]]  # a block, and its cells that have no rows
+
+
 class Comparison:
     """One feature set and what is to be run on it; `run` does it, row by row.
 
@@ -132,7 +79,7 @@ class Comparison:
         refusals: why each other method does not run.
         shortages: a line for each shot count that some classes do not have.
         journal: where rows are kept; None where nothing is.
-        planned: the rows of each cell before it runs: its row_id says what it will be.
+        planned: the rows to be, as far as they are known before anything runs: their ids are.
         reused: how many rows were there already.
         choices: method -> the settings that were given.
         draws: shots -> the draws of its seeds.
@@ -153,7 +100,7 @@ class Comparison:
             self.journal = Journal(results, tested, keep_logits=self._keep_logits)
         if request.tests and not self.data.tested:
             raise untestable(self.data)
-        asked, self.choices, self.refusals = _asked(request, self.data, self.targets)
+        asked, self.choices, self.refusals = blocks_of(request, self.data, self.targets)
         planned = list(_planned(asked, self.data, request.fewer, self.targets))
         every = [p for own in planned for p in own]
         self.planned = [row for p in every for row in p.rows]
@@ -162,7 +109,7 @@ class Comparison:
             for block, own in zip(asked, planned, strict=True)
         ]
         self.draws = {block.shots: list(_drawn(block)) for block in self.blocks}
-        self.shortages = shortages([p.cell.draw for p in every])
+        self.shortages = _shortages([p.cell.draw for p in every])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         self.notices += self.data.texts.notices([block.method for block in self.blocks])
         self.notices += elsewhere.notices(self.targets)
@@ -183,8 +130,9 @@ class Comparison:
     def plan(self) -> str:
         """What was asked for, and how much of it is there already, in one line."""
         asked = sum(len(block.cells) for block in self.blocks) * (1 + len(self.targets))
-        select = next((b.policy for b in self.blocks if b.policy.selects), self.blocks[-1].policy)
-        said = f"{sentence(self.blocks)}; --select {select.name}"
+        drawn = dict.fromkeys(block.policy.name for block in self.blocks if block.drawn)
+        select = ",".join(drawn) or self.blocks[-1].policy.name
+        said = f"{sentence(self.blocks)}; --select {select}"
         if self.reused == asked:
             return f"{said}; all {asked} rows are there, nothing to run"
         return f"{said}; {self.reused} of {asked} rows re-used" if self.reused else said
@@ -229,24 +177,30 @@ class Comparison:
             notice: called with a line for the user.
         """
         done, total = 0, self.variants
-        for block, missing, meanwhile in self._turns(notice):
+        for turn, meanwhile in self._turns(notice):
             done += meanwhile
-            whole = replace(block, cells=tuple(p.cell for p in missing))
-            for group in parts(whole, partial(self._at_once, block)):
-                own = [missing[c] for c in group]
-                part = replace(block, cells=tuple(p.cell for p in own))
+            whole = [replace(block, cells=tuple(p.cell for p in own)) for block, own in turn]
+            for group in parts(whole, partial(self._at_once, whole[0])):
+                part = only(whole, group)
+                size = sum(block.runs for block in part)
 
-                def advance(share: float, done: int = done, size: int = part.runs) -> None:
+                def advance(share: float, done: int = done, size: int = size) -> None:
                     progress(done + share * size, total)
 
-                outcomes = run(
+                ran = run(
                     *(part, self.data, advance, notice),
                     anew=self._anew,
                     keep_logits=self._keep_logits,
                     targets=self.targets,
                 )
+                own = [
+                    missing[c]
+                    for (_, missing), numbers in zip(turn, group, strict=True)
+                    for c in numbers
+                ]
+                outcomes = [outcome for of_block in ran for outcome in of_block]
                 yield from self._finished(own, outcomes, notice)
-                done += part.runs
+                done += size
 
     def _finished(
         self,
@@ -263,37 +217,38 @@ class Comparison:
                     told = outcome.at(k - 1)
                     made[place] = told, rows.finished(row, told, names[k])
         if self.journal:
-            kept = {
-                k: (told, self.journal.keep(told, own, notice)) for k, (told, own) in made.items()
-            }
-            made = kept
+            for place, (told, row) in made.items():
+                made[place] = told, self.journal.keep(told, row, notice)
             self.journal.add([row for _, row in made.values()])
         self._done |= {place: row for place, (_, row) in made.items()}
         return list(made.values())
 
-    def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[Block, list[_Planned], int]]:
-        """The blocks that miss rows, and their cells, while nobody else makes such rows.
+    def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[list[_Missing], int]]:
+        """The blocks of a method and shot count that miss rows, while nobody else makes such rows.
 
-        Those that somebody else is at come last. With a block comes how many of the runs planned
-        for it were made by others in the meantime.
+        Those that somebody else is at come last. With them comes how many of the runs planned were
+        made by others in the meantime.
         """
-        waiting = [(b, own) for b, own in zip(self.blocks, self._missing, strict=True) if own]
+        waiting = _together([(b, x) for b, x in zip(self.blocks, self._missing, strict=True) if x])
         if not self._skips or self.journal is None:
-            yield from ((block, own, 0) for block, own in waiting)
+            yield from ((turn, 0) for turn in waiting)
             return
-        every = [p for _, own in waiting for p in own]
+        every = [p for turn in waiting for _, own in turn for p in own]
         for patient in (False, True):
             taken = []
-            for block, own in waiting:
-                with self.journal.turn(own[0].rows[0], notice if patient else None) as ours:
-                    if not ours:
-                        taken.append((block, own))
+            for turn in waiting:
+                with ExitStack() as held:
+                    firsts = sorted((own[0].rows[0] for _, own in turn), key=lambda row: row.select)
+                    said = notice if patient else None
+                    if not all(held.enter_context(self.journal.turn(row, said)) for row in firsts):
+                        taken.append(turn)
                         continue
                     wanted = {row.row_id for p in every for row in p.rows}
                     self._without(self.journal.younger(wanted), every)
-                    left = [p for p in own if not self._has(p)]
-                    runs = sum(len(p.cell.candidates) for p in own if self._has(p))
-                    yield block, left, runs
+                    left = [(b, [p for p in own if not self._has(p)]) for b, own in turn]
+                    planned = [p for _, own in turn for p in own]
+                    runs = sum(len(p.cell.candidates) for p in planned if self._has(p))
+                    yield [(b, own) for b, own in left if own], runs
             waiting = taken
 
     def _without(self, there: Mapping[str, Row], planned: Sequence[_Planned]) -> list[_Planned]:
@@ -320,47 +275,12 @@ class Comparison:
         return at_once
 
 
-def _asked(
-    request: Request, data: SetData, targets: Sequence[Target]
-) -> tuple[list[Block], dict[str, Choices], list[str]]:
-    """What was asked for, as far as the set has the features: blocks without draws yet.
-
-    Beside them the settings that were given, and why each other method does not run.
-    """
-    names = dict.fromkeys((*request.floor, *request.methods))
-    chosen = [methods.get(name) for name in names]
-    given = choices(request.settings, chosen)
-    refuse_recipe(request.recipe, chosen)
-    policy = policy_for(request.select, data)
-    fit, refusals = able(chosen, request.methods, given, data, targets)
-    refuse_too_many(fit, request.shots, request.seeds, policy, given, request.init_seeds)
-    drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in fit)
-    shots = request.shots if drawing else ()
-    sampled(data, request.draw, shots, request.seeds, request.methods, one_fit=request.is_fit)
-    fit = [
-        method
-        for method in fit
-        if method.name in request.methods
-        or can_run(method, request.shots, request.seeds[0], request.fewer, data, alone=not drawing)
-    ]
-    asked = blocks(
-        fit,
-        request.shots,
-        request.seeds,
-        policy,
-        given,
-        data.logit_scale,
-        request.recipe,
-        data.per_class,
-        _text_norm(fit, data),
-        request.init_seeds,
-    )
-    return asked, given, refusals
-
-
-def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
-    """The norm that constants follow; text is not read where no method has such constants."""
-    return data.texts.norm if any(own().reads.raw_text for own in chosen) else TEXT_NORM
+def _together(missing: Sequence[_Missing]) -> list[list[_Missing]]:
+    """The blocks of one method and shot count side by side."""
+    found: dict[tuple[str, Shots], list[_Missing]] = {}
+    for block, own in missing:
+        found.setdefault((block.method.name, block.shots), []).append((block, own))
+    return list(found.values())
 
 
 def _planned(
@@ -384,6 +304,16 @@ def _drawn(block: Block) -> Iterable[Draw]:
     """The draws of a block, one a seed."""
     draws = (cell.draw for cell in block.cells)
     return {draw.seed: draw for draw in draws if isinstance(draw, Draw)}.values()
+
+
+def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
+    """A line for each shot count that some classes do not have."""
+    short = {d.shots: d for d in draws if isinstance(d, Draw) and d.short}
+    return [
+        f"{argument('shots', shots)}: fewer training images, all of them taken, in "
+        f"{len(draw.short)} of {len(set(draw.support_labels))} classes: {in_words(draw.short)}"
+        for shots, draw in short.items()
+    ]
 
 
 def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:

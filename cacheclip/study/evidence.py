@@ -1,6 +1,6 @@
 """What candidates do on labelled pictures that they did not learn from: what a choice goes by."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -68,19 +68,22 @@ def _as_they_are(rivals: Heads, query: Query, labels: Tensor, data: SetData) -> 
     return points
 
 
-def in_folds(chunks: Iterable[Heads]) -> Iterator[Heads]:
-    """The folds of one candidate after the other, wherever the chunks that were fitted cut them."""
-    waiting: list[Heads] = []
-    for heads in chunks:
-        first = 0
-        while first < len(heads.variants):
-            there = sum(len(own.variants) for own in waiting)
-            n_folds = len(heads.variants[first].cell.folds) or 1  # constants that stand alone
-            waiting.append(heads.part(first, first + n_folds - there))
-            first += len(waiting[-1].variants)
-            if there + len(waiting[-1].variants) == n_folds:
-                yield Heads.cat(waiting) if len(waiting) > 1 else waiting[0]
-                waiting = []
+def in_folds(cut: list[Heads], heads: Heads) -> Iterator[Heads]:
+    """The folds of one candidate after the other.
+
+    Args:
+        cut: the folds of the last candidate so far, where a chunk ended among them: they go on.
+        heads: the next chunk.
+    """
+    first = 0
+    while first < len(heads.variants):
+        there = sum(len(own.variants) for own in cut)
+        n_folds = len(heads.variants[first].cell.folds) or 1  # constants that stand alone
+        cut.append(heads.part(first, first + n_folds - there))
+        first += len(cut[-1].variants)
+        if there + len(cut[-1].variants) == n_folds:
+            yield Heads.cat(cut) if len(cut) > 1 else cut[0]
+            cut.clear()
 
 
 def on_folds(folds: Heads, data: SetData) -> list[Point]:

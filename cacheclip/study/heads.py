@@ -1,6 +1,6 @@
 """Variants and what they learned: what a fit gives, and what is cut, settled and served."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,6 +71,12 @@ class Heads:
         """The variants that decide about one; they keep no other alive."""
         own = [v for v, variant in enumerate(self.variants) if variant.candidate is candidate]
         return self._at(own)
+
+    def standing_for(self, own: Mapping[Variant, Variant]) -> "Heads":
+        """Those that come out as other variants do, under the name of these."""
+        there = [v for v, variant in enumerate(self.variants) if variant in own]
+        variants = tuple(own[self.variants[v]] for v in there)
+        return replace(self._at(there), variants=variants)
 
     def by_cell(self) -> Iterator["Heads"]:
         """The variants of each cell."""

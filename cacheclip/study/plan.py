@@ -95,6 +95,13 @@ class Variant:
         return len(self.draw.val) if self.draw and self.settings.get("stop") == SEARCH else 0
 
     @property
+    def fit(self) -> tuple[object, ...]:
+        """What two runs of one method share that come out alike, whatever chooses between them."""
+        draw = self.draw
+        held = draw.val if draw and self.n_held else ()
+        return self.seed, tuple(self.settings.items()), draw and draw.support, held
+
+    @property
     def rates(self) -> list[float]:
         """What its optimizer multiplies; nothing where no step is made."""
         return [float(self.settings[n]) for n in ("lr", "weight_decay") if n in self.settings]
@@ -122,9 +129,14 @@ class Block:
     @property
     def stacks(self) -> list[Stack]:
         """What is fitted before anything is chosen, grouped by what a stack shares."""
-        return stacks(self.method, [own for cell in self.cells for own in self._entrants(cell)])
+        return stacks(self.method, self.entrants)
 
-    def _entrants(self, cell: Cell) -> Sequence[Variant]:
+    @property
+    def entrants(self) -> list[Variant]:
+        """What is fitted before anything is chosen."""
+        return [variant for cell in self.cells for variant in self._of(cell)]
+
+    def _of(self, cell: Cell) -> Sequence[Variant]:
         """The candidates of a cell; where folds choose, each once a fold, side by side."""
         if self.policy.held != "folds" or isinstance(cell.draw, CacheclipError):
             return cell.variants
@@ -310,64 +322,60 @@ def _refuse_search(method: type[Method], candidates: Sequence[Settings], policy:
         )
 
 
-def parts(block: Block, at_once: Callable[[Stack], int]) -> Iterator[list[int]]:
-    """The cells of a block, by position, in groups that run to their rows one after the other.
+def parts(blocks: Sequence[Block], at_once: Callable[[Stack], int]) -> Iterator[list[list[int]]]:
+    """The cells of blocks, by position, in groups that run to their rows one after the other.
 
-    A group holds cells of the same stacks, as many as run at once: a kill loses one group.
+    A group holds cells of the same stacks, as many as run at once: a kill loses one group. Where
+    several policies choose for one method, the cells of a seed stay together.
 
     Args:
-        block: its cells are those to run.
+        blocks: of one method and shot count, a policy each; their cells are those to run.
         at_once: variants of such a stack that run together.
+
+    Yields:
+        The cells of each block.
     """
-    of_stacks: dict[str, list[int]] = {}
+    of_stacks: dict[str, list[list[list[int]]]] = {}
     room: dict[str, int] = {}
-    for c, cell in enumerate(block.cells):
-        stacks = replace(block, cells=(cell,)).stacks
-        key = repr([(stack.static, stack.n_train) for stack in stacks])
+    for unit in _units(blocks):
+        needed, _ = shared(only(blocks, unit))
+        key = repr([(stack.static, stack.n_train) for stack in needed])
         if key not in room:
-            cells_at_once = (at_once(stack) // len(stack.variants) for stack in stacks)
-            room[key] = min(cells_at_once, default=1)
-        of_stacks.setdefault(key, []).append(c)
+            units_at_once = (at_once(stack) // len(stack.variants) for stack in needed)
+            room[key] = min(units_at_once, default=1)
+        of_stacks.setdefault(key, []).append(unit)
     for key, members in of_stacks.items():
         step = max(1, room[key])
         for first in range(0, len(members), step):
-            yield members[first : first + step]
+            some = members[first : first + step]
+            yield [[c for unit in some for c in unit[b]] for b in range(len(blocks))]
 
 
-def sentence(plan: Sequence[Block]) -> str:
-    """What is about to run: "46 runs: zero-shot 1; nearest-mean 9 (3 shots x 3 seeds); ..."."""
-    by_method: dict[str, list[Block]] = {}
-    for block in plan:
-        by_method.setdefault(block.method.name, []).append(block)
-    said: dict[tuple[int, str], list[str]] = {}  # runs and settings -> the methods that have them
-    for name, own in by_method.items():
-        said.setdefault(_size(own), []).append(name)
-    drawn = next((own for own in by_method.values() if own[0].drawn), [])
-    shots = ",".join(str(block.shots) for block in drawn)
-    grid = f"shots {shots} x {counted(_seeds(drawn), 'seed')}" if drawn else ""
-    parts = []
-    for (each_runs, settings), names in said.items():
-        each = " each" if len(names) > 1 else ""
-        product = ""
-        if by_method[names[0]][0].drawn:
-            product = " ".join(filter(None, [grid, settings]))
-            grid = ""  # said once
-        elif (streams := _seeds(by_method[names[0]])) > 1:
-            product = " ".join(filter(None, [counted(streams, "seed"), settings]))
-        parts.append(f"{', '.join(names)} {each_runs}{each}{f' ({product})' if product else ''}")
-    runs = sum(block.runs for block in plan)
-    stacks = sum(len(block.stacks) for block in plan)
-    return f"{counted(runs, 'run')}: {'; '.join(parts)}; in {counted(stacks, 'stack')}"
+def _units(blocks: Sequence[Block]) -> list[list[list[int]]]:
+    """The cells of each block that stay together: one of one block, else those of a seed."""
+    if len(blocks) == 1:
+        return [[[c]] for c in range(len(blocks[0].cells))]
+    seeds = dict.fromkeys(cell.seed for block in blocks for cell in block.cells)
+    return [
+        [[c for c, cell in enumerate(block.cells) if cell.seed == seed] for block in blocks]
+        for seed in seeds
+    ]
 
 
-def _size(own: Sequence[Block]) -> tuple[int, str]:
-    """One method's runs, and by how many starts and settings they are multiplied, in words."""
-    starts = len({cell.init_seed for cell in own[0].cells if cell.seed == own[0].cells[0].seed})
-    settings = own[0].runs // max(1, _seeds(own) * starts)
-    runs = sum(block.runs for block in own)
-    factors = [f"x {n} {what}" for n, what in ((starts, "starts"), (settings, "settings")) if n > 1]
-    return runs, " ".join(factors)
+def only(blocks: Sequence[Block], numbers: Sequence[Sequence[int]]) -> list[Block]:
+    """The blocks with some of their cells."""
+    return [
+        replace(block, cells=tuple(block.cells[c] for c in own))
+        for block, own in zip(blocks, numbers, strict=True)
+    ]
 
 
-def _seeds(own: Sequence[Block]) -> int:
-    return len({cell.seed for cell in own[0].cells}) if own else 0
+def shared(blocks: Sequence[Block]) -> tuple[list[Stack], list[dict[Variant, Variant]]]:
+    """What is fitted for several policies of one method, each fit once.
+
+    Returns:
+        Its stacks, and for each block the variants that are fitted -> its own that come out alike.
+    """
+    fitted: dict[tuple[object, ...], Variant] = {}
+    own = [{fitted.setdefault(v.fit, v): v for v in block.entrants} for block in blocks]
+    return stacks(blocks[0].method, fitted.values()), own

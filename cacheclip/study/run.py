@@ -1,8 +1,9 @@
-"""Run the cells of a block: fit its stacks, choose on held-out pictures, and only then score."""
+"""Run the cells of blocks: fit their stacks, choose on held-out pictures, and only then score."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from time import perf_counter
 
 from cacheclip.answers import Answered
@@ -13,8 +14,8 @@ from cacheclip.study.calibration import Calibration, calibrate, on_choice
 from cacheclip.study.data import SetData
 from cacheclip.study.evidence import in_folds, on_folds, on_validation
 from cacheclip.study.heads import Heads, fit, served, together
-from cacheclip.study.plan import Block, Cell, Stack, stacks as stacks_of
-from cacheclip.study.race import Race
+from cacheclip.study.plan import Block, Cell, Stack, Variant, shared, stacks as stacks_of
+from cacheclip.study.race import Point, Race
 from cacheclip.study.score import Scores, on_test, score
 from cacheclip.study.targets import Target
 
@@ -58,8 +59,60 @@ class Outcome:
         return self.calibration.temperature if self.calibration else 1.0
 
 
+@dataclass
+class _Contest:
+    """The races of one block.
+
+    Attributes:
+        block: one method, shot count and policy.
+        races: one a cell.
+        own: what is fitted, maybe for other policies too -> the variant of this block.
+    """
+
+    block: Block
+    races: Sequence[Race]
+    own: Mapping[Variant, Variant]
+    _cut: list[Heads] = field(default_factory=list)  # the folds of a candidate that chunks cut
+
+    @cached_property
+    def by_cell(self) -> Mapping[int, Race]:
+        """The race of each cell, by its id."""
+        return {id(race.cell): race for race in self.races}
+
+    def enter(self, fitted: Heads, data: SetData) -> None:
+        """Let what was fitted take part.
+
+        A variant that is not finite never enters, so it cannot win or push another out.
+        """
+        heads = fitted.standing_for(self.own)
+        if not heads.variants:
+            return
+        folds = self.block.policy.held == "folds"
+        for group in in_folds(self._cut, heads) if folds else [heads]:
+            for rivals in group.where(group.finite()).by_cell():
+                race = self.by_cell[id(rivals.variants[0].cell)]
+                if not folds:
+                    race.enter(rivals, _evidence(rivals, race, data))
+                elif rivals.variants[0].whole is None:  # constants that stand alone
+                    race.enter(rivals, [()])
+                elif len(rivals.variants) == len(race.cell.folds):
+                    race.enter(rivals, [on_folds(rivals, data)])
+
+    def refit(self, winners: Heads, data: SetData) -> None:
+        """Take what folds chose, learned from all of the support, with what their search found."""
+        for winner in winners.where(winners.finite()).by_cell():
+            race = self.by_cell[id(winner.variants[0].cell)]
+            if race.front is not None:
+                race.refit = winner.settled(race.front.settings)
+
+    def of(self, fitted: Sequence[Variant]) -> list[Race]:
+        """The races that what is fitted takes part in."""
+        cells = {id(self.own.get(v, v).cell) for v in fitted}
+        return [self.by_cell[cell] for cell in cells if cell in self.by_cell]
+
+
 def run(
-    block: Block,
+    blocks: Sequence[Block],
     data: SetData,
     progress: Callable[[float], None],
     notice: Callable[[str], None],
@@ -67,99 +120,111 @@ def run(
     anew: bool = False,
     keep_logits: bool = False,
     targets: Sequence[Target] = (),
-) -> list[Outcome]:
-    """All cells of the block, in order; a cell that fails says so and the others go on.
+) -> list[list[Outcome]]:
+    """All cells of the blocks, in order; a cell that fails says so and the others go on.
 
     Args:
-        block: cells of one method and shot count, with their draws.
+        blocks: cells of one method and shot count with their draws, a block a policy: what several
+            of these ask for is fitted once.
         data: the feature set.
-        progress: called with the share of the block that is done.
+        progress: called with the share of it that is done.
         notice: called with a line for the user.
         anew: see `calibrate`.
         keep_logits: whether what the winners answer is to have all logits.
         targets: what the winners are tested on beside the classes that they learned from.
     """
-    races = [Race(block.method, block.policy, cell) for cell in block.cells]
-    by_cell = {id(race.cell): race for race in races}
-    by_folds = block.policy.held == "folds"
-    entrants = block.stacks
-    total = sum(len(stack.variants) for stack in entrants) + by_folds * len(races)
+    stacks, owned = shared(blocks)
+    contests = [
+        _Contest(block, [Race(block.method, block.policy, cell) for cell in block.cells], own)
+        for block, own in zip(blocks, owned, strict=True)
+    ]
+    of_folds = [contest for contest in contests if contest.block.policy.held == "folds"]
+    total = sum(len(stack.variants) for stack in stacks)
+    total += sum(len(contest.races) for contest in of_folds)
     done = 0
 
-    def fit_all(stacks: Sequence[Stack], enter: Callable[[Heads, Race, SetData], None]) -> None:
+    def fit_all(stacks: Sequence[Stack], contests: Sequence[_Contest], *, again: bool) -> None:
         nonlocal done
         for stack in stacks:
 
             def advance(share: float, done: int = done, size: int = len(stack.variants)) -> None:
                 progress((done + share * size) / total)
 
-            _run_stack(block, stack, data, by_cell, enter, advance, notice)
+            _run_stack(stack, contests, data, advance, notice, again=again)
             done += len(stack.variants)
             progress(done / total)
 
-    fit_all(entrants, _enter_folds if by_folds else _enter)
-    if by_folds:
-        chosen = [race.front.variant for race in races if race.front and not race.error]
-        fit_all(stacks_of(block.method, chosen), _refit)
-    keep = {"keep_logits": keep_logits}
-    outcomes = [_settled(block, race, data, anew=anew, **keep) for race in races]
-    return _scored(outcomes, block, data, targets, **keep) if data.tested else outcomes
+    fit_all(stacks, contests, again=False)
+    for contest in of_folds:
+        races = [race for race in contest.races if race.front and not race.error]
+        chosen = [race.front.variant for race in races if race.front]
+        fit_all(stacks_of(contest.block.method, chosen), [contest], again=True)
+    how = {"anew": anew, "keep_logits": keep_logits}
+    return [_outcomes(contest, data, targets, **how) for contest in contests]
 
 
 def _run_stack(
-    block: Block,
     stack: Stack,
+    contests: Sequence[_Contest],
     data: SetData,
-    races: Mapping[int, Race],
-    enter: Callable[[Heads, Race, SetData], None],
     progress: Callable[[float], None],
     notice: Callable[[str], None],
+    *,
+    again: bool,
 ) -> None:
-    """Fit a stack's variants, chunk by chunk, and let each take part in its cell's race.
+    """Fit a stack's variants, chunk by chunk, and let each take part in its cells' races.
 
-    A variant that is not finite never enters, so it cannot win or push another out.
+    Args:
+        stack: the variants.
+        contests: that they take part in.
+        data: the feature set.
+        progress: called with the share that is done.
+        notice: called with a line for the user.
+        again: whether they were chosen already, and learn from all of the support now.
     """
     start = perf_counter()
     missing = list(stack.variants)
+    block, lost = contests[0].block, None
     try:
         with _in_words(block, data):
             method = block.method(**stack.static)
-            fitted = fit(method, stack.variants, data, progress, notice)
-            for heads in in_folds(fitted) if enter is _enter_folds else fitted:
-                for rivals in heads.where(heads.finite()).by_cell():
-                    enter(rivals, races[id(rivals.variants[0].cell)], data)
+            for heads in fit(method, stack.variants, data, progress, notice):
+                for contest in contests:
+                    (contest.refit if again else contest.enter)(heads, data)
                 del missing[: len(heads.variants)]
     except CacheclipError as error:
-        for variant in missing:
-            races[id(variant.cell)].error = error
+        lost = error
     seconds = perf_counter() - start
-    for race in {id(v.cell): races[id(v.cell)] for v in stack.variants}.values():
-        race.seconds += seconds
-        race.size += len(stack.variants)
+    for contest in contests:
+        races = contest.of(stack.variants)
+        for race in races:
+            race.seconds += seconds
+            race.size += len(stack.variants)
+        for race in contest.of(missing) if lost else ():
+            race.error = lost
 
 
-def _enter(rivals: Heads, race: Race, data: SetData) -> None:
-    """Candidates of a cell, with what they do on the pictures that the policy looks at."""
+def _evidence(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Point]]:
+    """What a cell's candidates do on the pictures that its policy looks at; nothing on none."""
     if race.policy.reads_val:
-        race.enter(rivals, on_validation(rivals, data))
-    elif race.policy.held == "test":
-        race.enter(rivals, on_test(rivals, data))
-    else:
-        race.enter(rivals, [()] * len(rivals.variants))
+        return on_validation(rivals, data)
+    if race.policy.held == "test":
+        return on_test(rivals, data)
+    return [()] * len(rivals.variants)
 
 
-def _enter_folds(rivals: Heads, race: Race, data: SetData) -> None:
-    """All folds of a candidate together, or constants that stand alone; else one was not finite."""
-    if rivals.variants[0].whole is None:
-        race.enter(rivals, [()])
-    elif len(rivals.variants) == len(race.cell.folds):
-        race.enter(rivals, [on_folds(rivals, data)])
-
-
-def _refit(winner: Heads, race: Race, data: SetData) -> None:
-    """What folds chose, learned from all of the support, with what a search found on them."""
-    if race.front is not None:
-        race.refit = winner.settled(race.front.settings)
+def _outcomes(
+    contest: _Contest,
+    data: SetData,
+    targets: Sequence[Target],
+    *,
+    anew: bool,
+    keep_logits: bool,
+) -> list[Outcome]:
+    """What became of the cells of a block, in their order."""
+    keep = {"keep_logits": keep_logits}
+    settled = [_settled(contest.block, race, data, anew=anew, **keep) for race in contest.races]
+    return _scored(settled, contest.block, data, targets, **keep) if data.tested else settled
 
 
 @contextmanager

@@ -4,16 +4,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from cacheclip.draws import Draw, Shots, in_words
-from cacheclip.errors import (
-    CacheclipError,
-    InputError,
-    UsageError,
-    argument,
-    counted,
-    is_in_python,
-    quoted,
-)
+from cacheclip.draws import Draw, Shots
+from cacheclip.errors import InputError, UsageError, argument, counted, is_in_python, quoted
 from cacheclip.files import regular
 from cacheclip.store.given import common_seeds
 from cacheclip.study.data import SetData
@@ -169,16 +161,6 @@ def notices(draws: Sequence[Draw], data: SetData) -> list[str]:
         others = argument("draw", RANKED)
         lines.append(f"draws as given with {data.features.dataset}; others with {others}")
     return lines
-
-
-def shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
-    """A line for each shot count that some classes do not have."""
-    short = {d.shots: d for d in draws if isinstance(d, Draw) and d.short}
-    return [
-        f"{argument('shots', shots)}: fewer training images, all of them taken, in "
-        f"{len(draw.short)} of {len(set(draw.support_labels))} classes: {in_words(draw.short)}"
-        for shots, draw in short.items()
-    ]
 
 
 def _same_pictures(draws: Sequence[Draw]) -> list[str]:

@@ -345,4 +345,4 @@ def test_python_cuts_classes_and_tests_one_fit_on_others(data: Features) -> None
     assert [row.n_classes for row in shifted.rows] == [len(base.classes)] * 2
     assert shifted.rows[0].top1_test == shifted.rows[1].top1_test  # the same pictures
     with pytest.raises(UsageError, match="where features are needed"):
-        compare("zero-shot", data, test_on="birds")
+        compare("zero-shot", data, test_on="birds")  # type: ignore[arg-type]
