@@ -58,9 +58,9 @@ pretrained: Decorator = click.option(
     "--pretrained", metavar="TAG|FILE", help="Its weights: a tag of open_clip, or a file."
 )
 _POLICIES = (
-    "fixed (constants), fewshot-val (min(K, 4) validation images a class), full-val (all of "
-    "them), support-loo (support images, left out in turn); or test-oracle (the test images: no "
-    "result, and marked as none)."
+    "fixed (constants), fixed-from-imagenet (those that authors carry over), fewshot-val (min(K, "
+    "4) validation images a class), full-val (all of them), support-loo (support images, left out "
+    "in turn); or test-oracle (the test images: no result, and marked as none)."
 )
 _POLICY = "[default: full-val for data of your own, else fewshot-val; fixed if val lacks a class]"
 select: Decorator = click.option(

@@ -43,6 +43,10 @@ class Policy:
         """Whether it looks at validation pictures."""
         return self.held in ("few", "all")
 
+    def knows(self, method: type[Method]) -> bool:
+        """Whether it has anything to say of a method."""
+        return True
+
     def axes(self, method: type[Method], choices: Choices) -> Choices:
         """Values of the settings that vary: the grid, where the user's values replace its own."""
         grid = {name: own.grid for name, own in method.table.items() if own.grid}

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cacheclip.draws import Fewer, Shots
+from cacheclip.errors import UsageError, argument, some
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
+from cacheclip.select.base import Policy
 from cacheclip.store.source import Source
 from cacheclip.study.able import able, can_run
 from cacheclip.study.data import SetData
@@ -91,6 +93,7 @@ def asked(
     fit, refusals = able(chosen, request.methods, given, data, targets)
     for policy in chosen_by:
         refuse_too_many(fit, request.shots, request.seeds, policy, given, request.init_seeds)
+        refusals += _unknown(policy, fit, request.methods)
     drawing = any(
         depends_on_draws(own, policy) and own.name in request.methods
         for own in fit
@@ -107,7 +110,7 @@ def asked(
     found: dict[tuple[str, Shots, str], Block] = {}
     for policy in chosen_by:
         made = blocks(
-            fit,
+            [method for method in fit if policy.knows(method)],
             request.shots,
             request.seeds,
             policy,
@@ -123,6 +126,26 @@ def asked(
     place = {shots: k for k, shots in enumerate(request.shots)}
     whole = sorted(found.values(), key=lambda b: (order[b.method.name], place.get(b.shots, 0)))
     return whole, given, refusals
+
+
+def _unknown(policy: Policy, able: Sequence[type[Method]], asked: Sequence[str]) -> list[str]:
+    """A line for each method that a policy has nothing to say of.
+
+    Raises:
+        UsageError: these are all that were asked for.
+    """
+    wanted = [method for method in able if method.name in asked]
+    unknown = [method.name for method in wanted if not policy.knows(method)]
+    if unknown and len(unknown) == len(wanted):
+        known = [name for name in methods.names() if methods.get(name).transferred]
+        raise UsageError(
+            f"no settings of {some(unknown)} were published for {policy.name}",
+            where=argument("select", policy.name),
+            fix=f"take {' or '.join(known)}, or {argument('select', 'fixed')}",
+        )
+    return [
+        f"{name} has no row of {policy.name}: no such settings are published" for name in unknown
+    ]
 
 
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:

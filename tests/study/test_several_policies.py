@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cacheclip.errors import UsageError
 from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study import run
@@ -89,3 +90,13 @@ def test_the_command_takes_policies_with_commas(home: Home) -> None:
     assert "--select fixed,support-loo" in said.err
     wrong = cacheclip(*words, "--select", "fixed,hindsight", "--home", home.root)
     assert "no selection policy 'hindsight'" in wrong.err
+
+
+def test_settings_from_imagenet_are_those_that_are_published(home: Home) -> None:
+    rows = made(home, "fixed-from-imagenet", ("zero-shot", "proker", "tip-adapter"))
+    assert {row.method for row in rows} == {"zero-shot", "proker"}
+    assert {row.shots: row.hparams["beta"] for row in rows if row.shots} == {1: 3.0, 4: 1.5}
+    (one, *_) = made(home, "fixed-from-imagenet", ("proker",))
+    assert one.select == "fixed-from-imagenet"
+    with pytest.raises(UsageError, match="no settings of tip-adapter were published"):
+        made(home, "fixed-from-imagenet", ("tip-adapter",))
