@@ -83,19 +83,17 @@ def sources_of(test_on: Any) -> tuple[Source, ...]:
     Raises:
         UsageError: something else was given.
     """
-    several = (
-        test_on if isinstance(test_on, Sequence) and not isinstance(test_on, str) else [test_on]
-    )
-    return tuple(features_of(one).source for one in several)
+    given = test_on if is_several(test_on) else [test_on]
+    return tuple(features_of(one).source for one in given)
 
 
 def starts(init_seeds: Any) -> tuple[int, ...]:
-    """The seeds of starts; none leaves them to the draws.
+    """The seeds of starts; None leaves them to the draws.
 
     Raises:
         UsageError: they are no seeds.
     """
-    return _seeds(init_seeds) if not isinstance(init_seeds, list) or init_seeds else ()
+    return () if init_seeds is None else _seeds(init_seeds)
 
 
 def refuse_several(request: Request) -> None:

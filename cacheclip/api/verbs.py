@@ -89,7 +89,7 @@ def fit(
             max_memory=max_memory,
         )
         refuse_several(request)
-        request = replace(request, init_seeds=starts([] if init_seed is None else [init_seed]))
+        request = replace(request, init_seeds=starts(None if init_seed is None else [init_seed]))
         wanted = replace(request, tests=False, calibrate_anew=calibrate)
         comparison = Comparison(wanted, features.source)
         if len(comparison.blocks[0].cells) > 1:
@@ -164,7 +164,7 @@ def compare(
             keep=keep,
             base_to_new=base_to_new,
             test_on=sources_of(test_on),
-            init_seeds=starts([] if init_seeds is None else init_seeds),
+            init_seeds=starts(init_seeds),
         )
         comparison = Comparison(every, features.source, kept)
         said = [*comparison.refusals, *comparison.shortages, *comparison.notices]
