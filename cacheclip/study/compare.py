@@ -179,6 +179,8 @@ class Comparison:
         done, total = 0, self.variants
         for turn, meanwhile in self._turns(notice):
             done += meanwhile
+            if not turn:  # all of it came meanwhile
+                continue
             whole = [replace(block, cells=tuple(p.cell for p in own)) for block, own in turn]
             for group in parts(whole, partial(self._at_once, whole[0])):
                 part = only(whole, group)
