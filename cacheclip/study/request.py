@@ -90,6 +90,12 @@ def asked(
     refuse_recipe(request.recipe, chosen)
     select = (request.select,) if isinstance(request.select, str) else request.select
     chosen_by = [policy_for(name, data) for name in dict.fromkeys(select or (None,))]
+    if request.is_fit and len(chosen_by) > 1:
+        raise UsageError(
+            f"one fit has one policy, and here are {len(chosen_by)}",
+            where=argument("select"),
+            fix=f"use {argument('select', chosen_by[0].name)}, or compare",
+        )
     fit, refusals = able(chosen, request.methods, given, data, targets)
     for policy in chosen_by:
         refuse_too_many(fit, request.shots, request.seeds, policy, given, request.init_seeds)

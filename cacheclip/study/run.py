@@ -67,12 +67,13 @@ class _Contest:
         block: one method, shot count and policy.
         races: one a cell.
         own: what is fitted, maybe for other policies too -> the variant of this block.
+        cut: the folds of a candidate so far, where a chunk of a stack ended among them.
     """
 
     block: Block
     races: Sequence[Race]
     own: Mapping[Variant, Variant]
-    _cut: list[Heads] = field(default_factory=list)  # the folds of a candidate that chunks cut
+    cut: list[Heads] = field(default_factory=list)
 
     @cached_property
     def by_cell(self) -> Mapping[int, Race]:
@@ -88,7 +89,7 @@ class _Contest:
         if not heads.variants:
             return
         folds = self.block.policy.held == "folds"
-        for group in in_folds(self._cut, heads) if folds else [heads]:
+        for group in in_folds(self.cut, heads) if folds else [heads]:
             for rivals in group.where(group.finite()).by_cell():
                 race = self.by_cell[id(rivals.variants[0].cell)]
                 if not folds:
@@ -196,8 +197,8 @@ def _run_stack(
         lost = error
     seconds = perf_counter() - start
     for contest in contests:
-        races = contest.of(stack.variants)
-        for race in races:
+        contest.cut.clear()
+        for race in contest.of(stack.variants):
             race.seconds += seconds
             race.size += len(stack.variants)
         for race in contest.of(missing) if lost else ():

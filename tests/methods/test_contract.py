@@ -216,6 +216,27 @@ def test_a_search_claims_what_the_logits_count(method: Method, dtype: torch.dtyp
 
 
 @named([m for m in METHODS if searchable(m)])
+def test_a_search_on_folds_counts_what_each_variant_says_of_its_own_pictures(
+    method: Method,
+) -> None:
+    """Three variants that answer as one, each for its own eight pictures."""
+    built = type(method)(**method.settings | searchable(type(method)))
+    task, query = three(method, torch.float64), query_of(method, 24, torch.float64)
+    params, index = learned(built, task, [1, 2, 3]), torch.arange(24).view(3, 8)
+    labels, own_query = index % C, query.at(index)
+    found = built.search(params, own_query, labels, 3)
+    assert found is not None
+    assert found.log_p.shape == (1, found.hits.shape[1], 24)
+    for t in range(0, found.hits.shape[1], 5):
+        own = {name: x[0, t].expand(3).double() for name, x in found.settings.items()}
+        logits = built.logits(built.head(params | own, task), own_query).view(1, 24, C)
+        assert torch.equal(hits(logits, labels.flatten()), found.hits[:, t])
+        said = found.log_p[:, t]
+        expected = label_log_p(logits, labels.flatten()).where(said.isfinite(), -torch.inf)
+        torch.testing.assert_close(said, expected.to(said), rtol=0, atol=1e-3)
+
+
+@named([m for m in METHODS if searchable(m)])
 def test_a_search_tries_the_constants(method: Method) -> None:
     """A choice stays with them unless another point is better, and knows them by their values."""
     built, own = type(method)(**method.settings | searchable(type(method))), method.fixed(2, 100.0)

@@ -10,6 +10,7 @@ from cacheclip.results import Row
 from cacheclip.store.home import Home
 from cacheclip.study import run
 from cacheclip.study.compare import Comparison, Request
+from cacheclip.study.fit import fit as run_fit
 from cacheclip.study.heads import fit
 from cacheclip.study.plan import Variant
 from cacheclip.study.table import summary
@@ -92,6 +93,12 @@ def test_the_command_takes_policies_with_commas(home: Home) -> None:
     assert "--select fixed,support-loo" in said.err
     wrong = cacheclip(*words, "--select", "fixed,hindsight", "--home", home.root)
     assert "no selection policy 'hindsight'" in wrong.err
+
+
+def test_one_fit_has_one_policy(home: Home) -> None:
+    request = Request(("gda",), (4,), (1,), ("fixed", "fewshot-val"))
+    with pytest.raises(UsageError, match="one fit has one policy"):
+        run_fit(request, home.find(), home)
 
 
 def test_settings_from_imagenet_are_those_that_are_published(home: Home) -> None:
