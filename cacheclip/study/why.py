@@ -293,51 +293,61 @@ def _refuse_apart(first: Row, second: Row) -> None:
         )
 
 
+class _Walk:
+    """Where the way has come to, and the steps that it may take next."""
+
+    def __init__(self, start: How, end: How) -> None:
+        self.now = start
+        self._end = end
+
+    def swap(self, swapped: str, *names: str) -> Iterator[tuple[str, str, How]]:
+        """Take what the end has in some fields."""
+        old, end = self.now, self._end
+        differing = [name for name in names if getattr(old, name) != getattr(end, name)]
+        if differing:
+            self.now = replace(old, **{name: getattr(end, name) for name in differing})
+            yield swapped, f"{_told(old, differing)} -> {_told(end, differing)}", self.now
+
+    def settings(self, given: Mapping[str, tuple[Value, ...]]) -> Iterator[tuple[str, str, How]]:
+        """Give what is to be given, setting by setting."""
+        for name in dict.fromkeys([*self.now.given, *given]):
+            old, new = self.now.given.get(name), given.get(name)
+            if old == new:
+                continue
+            others = {n: values for n, values in self.now.given.items() if n != name}
+            own = others if new is None else {**others, name: new}
+            self.now = replace(self.now, given=own)
+            yield f"{self.now.method} {name}", f"{_values(old)} -> {_values(new)}", self.now
+
+    def constants(self) -> Iterator[tuple[str, str, How]]:
+        """Leave the method to its own constants."""
+        yield from self.settings({})
+        if self.now.select != FIXED:
+            change = f"{self.now.select} -> {FIXED}"
+            self.now = replace(self.now, select=FIXED)
+            yield f"{self.now.method} select", change, self.now
+
+
 def _way(start: How, end: How) -> Iterator[tuple[str, str, How]]:
     """What is swapped, what takes the place of what, and how the row after it is made.
 
     Two methods have no settings in common, so they meet at their constants.
     """
-    now = start
-
-    def swap(swapped: str, *names: str) -> Iterator[tuple[str, str, How]]:
-        """Take what the end has in some fields."""
-        nonlocal now
-        differing = [name for name in names if getattr(now, name) != getattr(end, name)]
-        if not differing:
-            return
-        told = [_told(how, differing) for how in (now, end)]
-        now = replace(now, **{name: getattr(end, name) for name in differing})
-        yield swapped, " -> ".join(told), now
-
-    def settings(given: Mapping[str, tuple[Value, ...]]) -> Iterator[tuple[str, str, How]]:
-        """Give what is to be given, setting by setting."""
-        nonlocal now
-        for name in dict.fromkeys([*now.given, *given]):
-            old, new = now.given.get(name), given.get(name)
-            if old == new:
-                continue
-            others = {n: values for n, values in now.given.items() if n != name}
-            now = replace(now, given=others if new is None else {**others, name: new})
-            yield f"{now.method} {name}", f"{_values(old)} -> {_values(new)}", now
-
+    walk = _Walk(start, end)
     if start.method != end.method:
-        yield from settings({})
-        if now.select != FIXED:
-            now = replace(now, select=FIXED)
-            yield f"{now.method} select", f"{start.select} -> {FIXED}", now
-    yield from swap("encoder", "encoder")
-    yield from swap("text", "text")
+        yield from walk.constants()
+    yield from walk.swap("encoder", "encoder")
+    yield from walk.swap("text", "text")
     if start.of_file or end.of_file:
-        yield from swap("draw", "draw", "shots", "seed", "fewer")
-    yield from swap("draw", "draw", "seed", "fewer")
-    yield from swap("start", "init_seed")
-    yield from swap("shots", "shots")
+        yield from walk.swap("draw", "draw", "shots", "seed", "fewer")
+    yield from walk.swap("draw", "draw", "seed", "fewer")
+    yield from walk.swap("start", "init_seed")
+    yield from walk.swap("shots", "shots")
     if start.method != end.method:
-        yield from swap("method", "method", "recipe")
-    yield from swap(f"{now.method} recipe", "recipe")
-    yield from settings(end.given)
-    yield from swap(f"{now.method} select", "select")
+        yield from walk.swap("method", "method", "recipe")
+    yield from walk.swap(f"{end.method} recipe", "recipe")
+    yield from walk.settings(end.given)
+    yield from walk.swap(f"{end.method} select", "select")
 
 
 def _told(how: How, names: Sequence[str]) -> str:
