@@ -54,9 +54,10 @@ class Row:
     n_failed: Annotated[int, "images of the splits read that could not be encoded", COUNT]
     top1_val: Annotated[float | None, "accuracy of what was chosen on these images", SHARE]
     top1_test: Annotated[float | None, "test accuracy", SHARE]
-    curve: Annotated[list[dict[str, Any]] | None, "each candidate's hparams and top1_val"] = field(
-        repr=False
-    )
+    curve: Annotated[
+        list[dict[str, Any]] | None,
+        "each candidate's hparams and top1_val; null in the log itself",
+    ] = field(repr=False)
     store_key: Annotated[str, "digest of the stores this row read"]
     stores: Annotated[dict[str, str], "store -> key digest"]
     labels: Annotated[str, "digest of labels and class names"]
@@ -150,15 +151,16 @@ class Row:
 
         What a policy chose follows from its candidates, so they count in the place of its choice.
         """
-        given = (name for name, default in _DECIDES_IF_GIVEN if getattr(self, name) != default)
-        return digest({name: getattr(self, name) for name in (*_DECIDES, *given)})[:16]
+        given = (name for name, default in DECIDES_IF_GIVEN if getattr(self, name) != default)
+        return digest({name: getattr(self, name) for name in (*DECIDES, *given)})[:16]
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
         return {"row_id": self.row_id} | asdict(self)
 
 
-_DECIDES = (
+# What decides the result of a row.
+DECIDES = (
     *("dataset", "eval_dataset", "classes", "template", "method", "method_version", "recipe"),
     *("candidates", "shots", "seed", "init_seed", "select", "draw", "draw_id", "test_id", "views"),
     *("keys", "stores", "labels", "protocol_version"),
@@ -166,7 +168,7 @@ _DECIDES = (
 
 
 # Younger than the log: at its default such a field leaves the id of a row what it was without it.
-_DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1), ("learned_classes", None))
+DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1), ("learned_classes", None))
 
 _FIELDS = frozenset(field.name for field in fields(Row))
 

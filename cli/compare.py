@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare")
+@click.argument("pair", metavar="[A B]", nargs=-1)
 @click.option(
     "--dataset",
     "datasets",
@@ -80,6 +81,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with rows that the results log has already.",
 )
+@click.option(
+    "--why",
+    is_flag=True,
+    help="Of two rows of the log, A and B, each by its id or as METHOD[@POLICY...]: swap one "
+    "ingredient at a time and say how many points each adds.",
+)
+@options.keep
 @options.per_class
 @options.max_memory
 @options.verbose
@@ -87,6 +95,7 @@ if TYPE_CHECKING:
 @options.results
 @options.as_json
 def command(
+    pair: tuple[str, ...],
     datasets: tuple[str, ...],
     model: str | None,
     pretrained: str | None,
@@ -103,6 +112,8 @@ def command(
     recipe: str | None,
     settings: dict[str, Any],
     on_existing: Literal["skip", "redo"],
+    why: bool,
+    keep: Literal["logits"] | None,
     per_class: bool,
     max_memory: int | None,
     verbose: bool,
@@ -118,6 +129,11 @@ def command(
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
+    if pair or why:
+        from cacheclip.cli.why import explained
+
+        explained(pair, datasets, model, shots, max_memory, home, results, why=why, as_json=as_json)
+        return
     from cacheclip.answers import predictions
     from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG
@@ -147,6 +163,7 @@ def command(
         max_memory=max_memory,
         floor=() if as_json else FLOOR,
         draw=draw,
+        keep=keep,
         classes=classes,
         base_to_new=base_to_new,
         init_seeds=tuple(range(1, (init_seeds or 0) + 1)),

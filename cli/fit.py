@@ -3,7 +3,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     "has no test of its own. Best with --shots all.",
 )
 @click.option("--out", type=options.FilePath(dir_okay=False), help="Bundle file, NAME.safetensors.")
+@options.keep
 @options.per_class
 @click.option(
     "--explain-choice",
@@ -78,6 +79,7 @@ def command(
     max_memory: int | None,
     final: bool,
     out: Path | None,
+    keep: Literal["logits"] | None,
     per_class: bool,
     explain_choice: bool,
     home: Path | None,
@@ -114,6 +116,7 @@ def command(
         recipe=recipe,
         max_memory=max_memory,
         draw=draw,
+        keep=keep,
         classes=classes,
         init_seeds=() if init_seed is None else (init_seed,),
     )

@@ -116,6 +116,11 @@ max_memory: Decorator = click.option(
     help="Most working memory of a stack, such as 2GB; training on a CPU is fastest in 80MB and "
     "takes no more. [default: 512MB on a CPU, 70 % of what is free on a GPU]",
 )
+keep: Decorator = click.option(
+    "--keep",
+    type=click.Choice(["logits"]),
+    help="Keep all logits of test and held-out images with the predictions, in float16.",
+)
 per_class: Decorator = click.option(
     "--per-class",
     is_flag=True,

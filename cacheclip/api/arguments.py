@@ -113,6 +113,20 @@ def refuse_several(request: Request) -> None:
             )
 
 
+def refuse_keep(keep: Any, results: object) -> None:
+    """Refuse to keep what is nothing, or where there is no folder to keep it in.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if keep not in (None, "logits"):
+        raise UsageError(f"keep = {keep!r} keeps nothing", where="keep", fix='keep="logits"')
+    if keep and results is None:
+        raise UsageError(
+            "there is no folder to keep logits in", where="keep", fix='add results="FOLDER"'
+        )
+
+
 def no_choice(request: Request, data: Features) -> UsageError:
     """The error of candidates among which nothing chooses: `fixed`, or no validation images."""
     method, shots = quoted(request.methods[0]), quoted(request.shots[0])

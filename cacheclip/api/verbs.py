@@ -7,11 +7,12 @@ table = compare(["tip-adapter", "clip-adapter"], data, shots=[1, 4, 16], seeds=3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cacheclip.api.arguments import (
     features_of,
     no_choice,
+    refuse_keep,
     refuse_several,
     request_of,
     sources_of,
@@ -111,6 +112,7 @@ def compare(
     fewer: Fewer = "error",
     max_memory: int | None = None,
     results: Path | str | None = None,
+    keep: Literal["logits"] | None = None,
     init_seeds: int | Sequence[int] | None = None,
     base_to_new: bool = False,
     test_on: Features | Sequence[Features] = (),
@@ -131,6 +133,7 @@ def compare(
         fewer: see `fit`.
         max_memory: working memory in bytes.
         results: a folder that the rows are kept in; those that it has already are not run again.
+        keep: "logits" to keep all logits there too, as `cacheclip.predictions` gives them.
         init_seeds: of the starts and orders of data of each draw; by default one, the draw's seed.
         base_to_new: learn from the base classes, the first half, and test on base, new and all.
         test_on: other features to be tested on too, whose classes are found by their names.
@@ -154,9 +157,11 @@ def compare(
             max_memory=max_memory,
         )
         kept = None if results is None else Results(Path(results))
+        refuse_keep(keep, kept)
         every = replace(
             request,
             methods=methods_named(request.methods),
+            keep=keep,
             base_to_new=base_to_new,
             test_on=sources_of(test_on),
             init_seeds=starts(init_seeds),

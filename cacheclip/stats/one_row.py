@@ -41,13 +41,13 @@ def row_named(rows: Sequence[Row], row_id: str | None, root: Path, option: str) 
     if not tested:
         fix = f"cacheclip compare{option}"
     else:
-        newest = [f"{row.row_id} ({_brief(row)})" for row in reversed(meant or tested)]
+        newest = [f"{row.row_id} ({brief(row)})" for row in reversed(meant or tested)]
         fix = f"name one, the last logged first: {some(newest)}"
     begin = f"begin with {row_id}" if row_id else "are there"
     raise StoreError(f"{len(meant) or 'no'} rows {begin}", where=str(root / LOG), fix=fix)
 
 
-def _brief(row: Row) -> str:
+def brief(row: Row) -> str:
     """What a row is, in a list of them."""
     unit = "shot" if row.shots == 1 else "shots"
     return named(row) + (f", {row.shots} {unit}, seed {row.seed}" if row.shots else "")
@@ -79,13 +79,15 @@ def measures(row: Row, answers: Predictions) -> Measures:
     """Each measure's value and 95 % interval, None where there is none. Fractions."""
     n = len(answers.label)
     top5 = float((answers.true_rank < 5).mean())
-    calibrated = calibration_interval(answers.top_p, answers.predicted == answers.label)
+    right = answers.predicted == answers.label
+    calibrated = calibration_interval(answers.top_p, right)
+    raw = None if answers.raw_top_p is None else calibration_interval(answers.raw_top_p, right)
     found: Measures = {
         "top1": (row.top1_test, wilson(row.top1_test or 0.0, n)),
         "top5": (top5, wilson(top5, n)),
         "macro": (row.macro_test, None),
         "ece": (row.ece_test, calibrated),
-        "ece_raw": (row.ece_test_raw, None),
+        "ece_raw": (row.ece_test_raw, raw),
         "nll": (row.nll_test, None),
         "nll_raw": (row.nll_test_raw, None),
     }
@@ -115,7 +117,7 @@ def about(row: Row) -> Iterator[str]:
     classes = "" if classes_of(row) == ALL else f", classes {classes_of(row)}"
     learned = "" if row.eval_dataset == row.dataset else f", learned from {row.dataset},"
     on = f"on {row.eval_dataset}{classes}{learned}"
-    yield f"row {row.row_id}: {_brief(row)}{policy} {on} {by}"
+    yield f"row {row.row_id}: {brief(row)}{policy} {on} {by}"
     yield f"settings: {settings or 'none'}"
     if row.temperature is not None:
         on = f"fitted on {row.n_calibration} {row.calibrated_on}"

@@ -79,6 +79,7 @@ class Comparison:
         refusals: why each other method does not run.
         shortages: a line for each shot count that some classes do not have.
         journal: where rows are kept; None where nothing is.
+        planned: the rows to be, as far as they are known before anything runs: their ids are.
         reused: how many rows were there already.
         choices: method -> the settings that were given.
         draws: shots -> the draws of its seeds.
@@ -93,12 +94,16 @@ class Comparison:
             self.data, features, request.test_on, request.classes, base_to_new=request.base_to_new
         )
         tested = [self.data, *(target.data for target in self.targets)]
-        self.journal = Journal(results, tested) if results else None
+        self._keep_logits = request.keep == "logits"
+        self.journal = None
+        if results:
+            self.journal = Journal(results, tested, keep_logits=self._keep_logits)
         if request.tests and not self.data.tested:
             raise untestable(self.data)
         asked, self.choices, self.refusals = blocks_of(request, self.data, self.targets)
         planned = list(_planned(asked, self.data, request.fewer, self.targets))
         every = [p for own in planned for p in own]
+        self.planned = [row for p in every for row in p.rows]
         self.blocks = [
             replace(block, cells=tuple(p.cell for p in own))
             for block, own in zip(asked, planned, strict=True)
@@ -184,7 +189,12 @@ class Comparison:
                 def advance(share: float, done: int = done, size: int = size) -> None:
                     progress(done + share * size, total)
 
-                ran = run(part, self.data, advance, notice, anew=self._anew, targets=self.targets)
+                ran = run(
+                    *(part, self.data, advance, notice),
+                    anew=self._anew,
+                    keep_logits=self._keep_logits,
+                    targets=self.targets,
+                )
                 own = [
                     missing[c]
                     for (_, missing), numbers in zip(turn, group, strict=True)
@@ -260,7 +270,11 @@ class Comparison:
         """Variants of such a stack that run together."""
         one = stack.variants[0]
         task = self.data.task(block.method, [one.draw], [one.settings])
-        return variants_at_once(block.method(**stack.static), task, self.data.limit)
+        at_once = variants_at_once(block.method(**stack.static), task, self.data.limit)
+        if self._keep_logits:  # of one row in float16, until it is written
+            logits = 2 * len(self.data.test_ids) * len(self.data.classnames)
+            at_once = min(at_once, max(1, self.data.limit // logits))
+        return at_once
 
 
 def _together(missing: Sequence[_Missing]) -> list[list[_Missing]]:

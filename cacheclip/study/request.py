@@ -45,6 +45,7 @@ class Request:
         calibrate_anew: whether a trained method without rivals is trained again for its
             temperature where nothing else is left, which is most of the work.
         tests: whether there must be test pictures; else what has none is fitted and not scored.
+        keep: `logits` to keep all logits beside what a row answered.
         classes: names of those that count, or `all`, `base` or `new`; of none all count.
         base_to_new: learn from the base classes, and be tested on base, new and all of them.
         test_on: other sets to be tested on too, by the names of their classes.
@@ -64,6 +65,7 @@ class Request:
     fewer: Fewer = "error"
     calibrate_anew: bool = False
     tests: bool = True
+    keep: Literal["logits"] | None = None
     classes: tuple[str, ...] = ()
     base_to_new: bool = False
     test_on: tuple[Source, ...] = ()
