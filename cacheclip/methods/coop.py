@@ -24,12 +24,13 @@ class Coop(Trained):
 
     paper = "2109.01134"
     reads = Reads(text=("tokens",), encoder=("tower",))
+    size = "context * d"
     trainable = ("context",)
     transfers = True
     drop_last = True
     fused = False
     table = {
-        "context": Setting(16, 1, 64, words=("words",), shape=True),
+        "context": Setting(16, 1, 64, words=("words",), shape=True, elsewhere="M; N_CTX, CTX_INIT"),
         **steps(epochs=200, batch_size=32, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
         **VIEWS,

@@ -24,12 +24,13 @@ class KgCoop(Trained):
 
     paper = "2303.13283"
     reads = Reads(text=("tokens", "norm-mean"), encoder=("tower",))
+    size = "M * d"
     trainable = ("context",)
     transfers = True
     drop_last = True
     fused = False
     table = {
-        "strength": Setting(8.0, 0.0, 1e6, power=2.0, zero_shot="high"),
+        "strength": Setting(8.0, 0.0, 1e6, power=2.0, zero_shot="high", elsewhere="lambda; W"),
         **steps(batch_size=128, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
         **VIEWS,

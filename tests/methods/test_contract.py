@@ -30,9 +30,14 @@ from cacheclip.methods.cross_modal import CrossModal
 from cacheclip.metrics import hits
 from cacheclip.task import Batch, Generators, Query, Task
 from tests.methods.tasks import (
+    LOGIT_SCALE,
     SHOTS,
+    WIDTH,
     C,
+    D,
+    E,
     candidates,
+    frozen,
     make_task,
     normal,
     pictures,
@@ -288,6 +293,17 @@ def under_way(method: Trained) -> tuple[Params, Batch]:
     index = torch.tensor([[0, 3, 7], [9, 9, 1], [4, 2, 0]])
     random = Generators([1, 2, 3], "noise", task.device, task.dtype)
     return params, task.at(index, defaultdict(Workspace), random)
+
+
+@named([m for m in METHODS if issubclass(m, Trained) and m not in TOYS])
+def test_as_many_numbers_move_as_the_method_says(method: Trained) -> None:
+    task = make_task(method, [method.fixed(SHOTS, LOGIT_SCALE)], [0])
+    params = method.init(method.data(task), Generators([1], "init", task.device, task.dtype))
+    words, channels = len(frozen()["tower"]["context"]), params.get("channels", torch.empty(1, 0))
+    names = {"C": C, "N": task.rows.shape[1], "D": D, "E": E, "d": WIDTH, "M": words}
+    names |= {"Q": channels.shape[1], "H": params.get("down", torch.empty(1, 0)).shape[1]}
+    settings = {n: value for n, value in method.settings.items() if isinstance(value, int)}
+    assert eval(method.size, names | settings) == sum(params[n].numel() for n in method.trainable)
 
 
 @trained
