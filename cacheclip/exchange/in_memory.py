@@ -98,10 +98,16 @@ class ArraySet:
         "give Features.of(...) text=T, logit_scale=100: T [C, D] from the text tower of the same "
         "encoder, the scale that of OpenAI's CLIP"
     )
-    sentences_command: str = (
-        "give Features.of(...) sentences=S [C, S, D], features of sentences that describe each "
-        "class, from the text tower of the same encoder"
-    )
+
+    @property
+    def no_sentences(self) -> StoreError:
+        """The error of sentences that are read and are not there."""
+        return StoreError(
+            "there are no sentences that describe the classes",
+            where=f"data set {self.dataset}, encoder {self.name}",
+            fix="give Features.of(...) sentences=S [C, S, D], features of sentences that describe "
+            "each class, from the text tower of the same encoder",
+        )
 
     @cached_property
     def _common(self) -> dict[str, Any]:

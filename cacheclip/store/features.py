@@ -11,6 +11,7 @@ from cacheclip.files.disk import repair
 from cacheclip.store.given import read_draws
 from cacheclip.store.header import Header
 from cacheclip.store.labels import Labels
+from cacheclip.store.not_extracted import NotExtractedError
 from cacheclip.store.parts import Arrays, PartStore
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
@@ -104,16 +105,21 @@ class FeatureSet:
         return (need if self.imported else "") + self.extract_command
 
     @property
-    def sentences_command(self) -> str:
-        """What to do for sentences where there are none."""
+    def no_sentences(self) -> StoreError:
+        """The error of sentences that are read and are not there."""
+        what = "there are no sentences that describe the classes"
+        where = f"data set {self.dataset}, encoder {self.name}"
         if problem := self.problems.get((NO_SPLIT, f"{TEXT}/{SENTENCES}")):
-            return problem.fix
+            return StoreError(what, where=where, fix=problem.fix)
         if self.imported:
-            return f"add sentence_features [C, S, D] to the file, then: {self.extract_command}"
+            fix = f"add sentence_features [C, S, D] to the file, then: {self.extract_command}"
+            return StoreError(what, where=where, fix=fix)
         if self.dataset in SHIPPED_SENTENCES:
-            return self.header.command(sentences=self.dataset)
-        command = self.header.command(sentences="FILE.json")
-        return f"write FILE.json, {{class: list of sentences}}, then: {command}"
+            file, first = self.dataset, ""
+        else:
+            file, first = "FILE.json", "write FILE.json, {class: list of sentences}, then: "
+        asked = {"sentences": file}
+        return NotExtractedError(what, where=where, header=self.header, options=asked, first=first)
 
     @cached_property
     def given_draws(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
@@ -201,15 +207,15 @@ class FeatureSet:
         )
 
     def _missing(
-        self, what: str, *, can_be_imported: bool = False, **options: object
+        self, what: str, *, can_be_imported: bool = False, **options: str | int | None
     ) -> StoreError:
         """The error of what an extraction with these options makes, where they are not None."""
-        more = dict.fromkeys(("layers", "views", "sentences"))  # what is there of them stays
-        asked = {name: value for name, value in options.items() if value is not None}
-        fix = self.header.command(**more | asked)
+        where = f"data set {self.dataset}, encoder {self.name}"
         if self.imported and not can_be_imported:
             fix = "use a method that does not need it, or pictures: cacheclip extract --dataset SET"
-        return StoreError(what, where=f"data set {self.dataset}, encoder {self.name}", fix=fix)
+            return StoreError(what, where=where, fix=fix)
+        asked = {name: value for name, value in options.items() if value is not None}
+        return NotExtractedError(what, where=where, header=self.header, options=asked)
 
     def doubts(self, labels_file: Path) -> Iterator[str]:
         """A line for each file that is not as it was written and is believed all the same."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.errors import StoreError
 from cacheclip.store.labels import Labels
 from cacheclip.store.reader import Features
 
@@ -96,8 +97,8 @@ class About(Protocol):
         """Features of the sentences that describe each class; None where there are none."""
 
     @property
-    def sentences_command(self) -> str:
-        """What to do for sentences where there are none."""
+    def no_sentences(self) -> StoreError:
+        """The error of sentences that are read and are not there."""
 
     @property
     def own(self) -> bool:

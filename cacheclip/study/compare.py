@@ -15,6 +15,7 @@ from cacheclip.errors import CacheclipError, StoreError, argument
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
+from cacheclip.store.not_extracted import all_of
 from cacheclip.store.source import Source
 from cacheclip.study import rows
 from cacheclip.study.data import SetData
@@ -329,7 +330,7 @@ def _able(
             raise StoreError(
                 "; ".join(f"{name}: {error.what}" for name, error in lacked),
                 where=lacked[0][1].where,
-                fix=", and ".join(dict.fromkeys(error.fix for _, error in lacked)),
+                fix=all_of([error for _, error in lacked]).fix,
             )
         plain = [name for name in methods.names() if not methods.get(name)().reads.text]
         raise StoreError(
