@@ -41,11 +41,15 @@ if TYPE_CHECKING:
     callback=options.shot_counts,
     default="1,2,4,8,16",
     show_default=True,
-    help="Support images a class; all: every training image.",
+    help="Support pictures a class; all: every training picture.",
 )
 @options.fewer
 @click.option(
-    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
+    "--seeds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="How many draws of support pictures: those of the seeds 1 to N.",
 )
 @options.select
 @options.draw

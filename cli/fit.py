@@ -31,10 +31,16 @@ if TYPE_CHECKING:
     callback=options.shots,
     default="16",
     show_default=True,
-    help="Support images a class; all: every training image.",
+    help="Support pictures a class; all: every training picture.",
 )
 @options.fewer
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Of the draw of support pictures.",
+)
 @options.select
 @options.draw
 @options.recipe

@@ -60,7 +60,7 @@ pretrained: Decorator = click.option(
 select: Decorator = click.option(
     "--select",
     metavar="POLICY",
-    help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation images a "
+    help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation pictures a "
     "class) or full-val (all of them). [default: full-val for data of your own, else fewshot-val; "
     "fixed if val lacks a class]",
 )
@@ -91,7 +91,7 @@ fewer: Decorator = click.option(
     type=click.Choice(["error", "keep"]),
     default="error",
     show_default=True,
-    help="Classes with fewer training images than --shots: an error, or keep what they have.",
+    help="Classes with fewer training pictures than --shots: an error, or keep what they have.",
 )
 max_memory: Decorator = click.option(
     "--max-memory",

@@ -10,6 +10,8 @@ import numpy as np
 from cacheclip.errors import InputError, UsageError, brief, is_in_python, near, quoted
 from cacheclip.methods.base import Method, Value
 
+SHOWN = 3  # methods for which a setting is spelled out, where it has to be said whose it is
+
 Given = Mapping[str, Any]  # setting -> a value or several; method -> such settings of its own
 Choices = dict[str, tuple[Value, ...]]
 
@@ -88,11 +90,12 @@ def _owner(
             fix=_near_settings(name, values, asked, alone=len(methods) == 1),
         )
     if len(owners) > 1:
-        scoped = [_written(name, values, m.name) for m in owners]
+        scoped = [_written(name, values, m.name) for m in owners[:SHOWN]]
+        more = ", and so for each that it is meant for" if owners[SHOWN:] else ""
         raise UsageError(
             f"{len(owners)} chosen methods have a setting {name!r}",
             where=_where(owners),
-            fix=(", " if is_in_python() else " ").join(scoped),
+            fix=(", " if is_in_python() else " ").join(scoped) + more,
         )
     return owners[0]
 
