@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.heads.prompts import class_features
+from cacheclip.heads.prompts import prompted
 from cacheclip.heads.text_transformer import TextTransformer
 from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Trained, steps
-from cacheclip.task import Batch, Generators, Query, Task, unit
+from cacheclip.task import Batch, Generators, Query, Task
 
 
 class KgCoop(Trained):
@@ -47,9 +47,7 @@ class KgCoop(Trained):
 
     def head(self, params: Params, task: Task) -> Params:
         """The class text that the prompts come to."""
-        tower = TextTransformer.of(task.encoder["tower"], params["context"].dtype)
-        features = class_features(tower, task.text["tokens"], params["context"])
-        return {"weight": unit(features), "logit_scale": params["logit_scale"]}
+        return prompted(params, task)
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
