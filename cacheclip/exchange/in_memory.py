@@ -91,6 +91,7 @@ class ArraySet:
     dataset: str
     arrays: Arrays
     own: bool = True
+    option: str = ""
     extract_command: str = (
         'Features.of(X, y, split=split, ...), split [N] of "train", "val" and "test"'
     )

@@ -89,6 +89,11 @@ class FeatureSet:
         return self.dataset.partition("/")[0] in OWN
 
     @property
+    def option(self) -> str:
+        """What names their home in a command."""
+        return self.header.home
+
+    @property
     def extract_command(self) -> str:
         """The command line that makes or completes this set."""
         return self.header.extract_command

@@ -109,6 +109,10 @@ class About(Protocol):
         """A line each, for the user."""
 
     @property
+    def option(self) -> str:
+        """What names their home in a command, with a blank before it; "" for the user's own."""
+
+    @property
     def extract_command(self) -> str:
         """What makes or completes the set."""
 

@@ -268,7 +268,7 @@ def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choi
     refuse_too_many(able, request.shots, request.seeds, policy, given)
     drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in able)
     shots = request.shots if drawing else ()
-    sampled(data, request.draw, shots, request.seeds, request.methods, one_fit=request.is_fit)
+    sampled(data, request, shots)
     able = [
         method
         for method in able

@@ -41,6 +41,13 @@ def choices(given: Given, methods: Sequence[type[Method]]) -> dict[str, Choices]
     return made
 
 
+def written(given: Given) -> list[str]:
+    """Settings that were given as their reader writes them, one an option or an argument."""
+    if is_in_python():
+        return [f"{name.replace('-', '_')}={quoted(value)}" for name, value in given.items()]
+    return [_written(name, values, scope) for scope, name, values in _scoped(given)]
+
+
 def is_several(value: Any) -> bool:
     """Whether these are several values, where one word is one."""
     return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)

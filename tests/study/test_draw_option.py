@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,7 @@ def test_the_fix_of_a_fit_is_a_fit_and_that_of_a_comparison_keeps_its_methods(ho
         *("fit", "--method", "nearest-mean", "--shots", "4", "--home", home.root, "--draw", file)
     )
     assert f"--method nearest-mean --shots 2 --seed 3 --draw {file}" in got.err
+    assert got.err.rstrip().endswith(f"--draw {file} --home {home.root}")
     with pytest.raises(InputError) as caught:
         library.fit("nearest-mean", library.load(home=home), shots=4, draw=file)
     assert (
@@ -177,3 +179,27 @@ def test_options_of_a_bundle_are_refused_where_none_is_left(
     assert "tda leaves no bundle" in got.err
     assert f"leave {option[0]} out" in got.err
     assert not Path("z.safetensors").exists()
+
+
+def test_the_fix_says_again_how_the_methods_were_to_be_run(home: Home) -> None:
+    ours, *_ = made(home, None).rows
+    file = kept(home, ours)
+    how = {"clip-adapter": {"alpha": [0.5, 0.7]}}
+    asked = Request(("clip-adapter",), (4,), (1,), "fewshot-val", how, "as-code", draw=str(file))
+    with pytest.raises(InputError) as caught:
+        Comparison(asked, home.find())
+    words = shlex.split(caught.value.fix.partition("or: ")[2])
+    assert words == [
+        *("cacheclip", "compare", "--dataset", "toys", "--model", "toy", "--pretrained", "v1"),
+        *("--select", "fewshot-val", "--recipe", "as-code", "--set", "clip-adapter.alpha=0.5,0.7"),
+        *("--methods", "clip-adapter", "--shots", "2", "--seeds", "1", "--draw", str(file)),
+    ]
+    with pytest.raises(InputError) as caught:
+        library.fit(
+            *("clip-adapter", library.load(home=home)),
+            shots=4,
+            draw=file,
+            select="fixed",
+            alpha=0.5,
+        )
+    assert caught.value.fix.endswith(f'draw="{file}", select="fixed", alpha=0.5)')
