@@ -78,11 +78,11 @@ def methods_of(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_comparisons_of_a_page_run(page: str, home: Home) -> None:
-    """As they stand, but for one seed and an epoch."""
+    """As they stand, but for one draw of two pictures a class, and an epoch."""
     for words in compared(page):
         chosen = methods_of(words)
         short = [word for name in chosen for word in _one_epoch(name)]
-        words[words.index("--seeds") + 1] = "1"
+        words[words.index("--seeds") + 1], words[words.index("--shots") + 1] = "1", "2"
         said = cacheclip(*words, *short, "--home", home.root)
         assert said.code == 0, said.err
         assert "does not run" not in said.err

@@ -27,7 +27,7 @@ class NotExtractedError(StoreError):
         first: str = "",
     ) -> None:
         asked: dict[str, str | int | None] = dict.fromkeys(MORE)
-        super().__init__(what, where=where, fix=first + header.command(**asked | options))
+        super().__init__(what, where=where, fix=first + header.command(**{**asked, **options}))
         self.header, self.options, self.first = header, options, first
 
 
