@@ -242,9 +242,9 @@ def _short(
     named = list(zip(classnames, sizes, strict=True))
     if empty := [(name, n) for name, n in named if not n]:
         raise InputError(
-            f"{len(empty)} of {len(classnames)} classes have no training image",
+            f"{len(empty)} of {len(classnames)} classes have no training picture",
             where=f"{where}, split train ({in_words(empty)})",
-            fix="add images to these classes, or take the classes out of the data set",
+            fix="add pictures to these classes, or take the classes out of the data set",
         )
     short = () if shots == ALL else tuple((name, n) for name, n in named if n < shots)
     if short and shots != ALL and fewer == "error":
@@ -340,7 +340,7 @@ def _lost(support: Sequence[int], train: Pool, classnames: Sequence[str]) -> str
     """The classes without any of these positions, in words; "" where there are none."""
     there = {train.labels[k] for k in support}
     lost = [name for label, name in enumerate(classnames) if label not in there]
-    return f"no image of {len(lost)} of {len(classnames)} classes: {some(lost)}" if lost else ""
+    return f"no picture of {len(lost)} of {len(classnames)} classes: {some(lost)}" if lost else ""
 
 
 def _positions(pool: Pool, ids: Sequence[str], split: str, where: str) -> list[int]:
@@ -349,16 +349,17 @@ def _positions(pool: Pool, ids: Sequence[str], split: str, where: str) -> list[i
     place = {own: k for k, own in enumerate(pool.ids) if own in wanted and pool.labels[k] >= 0}
     if absent := [own for own in ids if own not in place]:
         raise InputError(
-            f"the file's draw names images that have no features or no label here: {some(absent)}",
+            "the file's draw names pictures that have no features or no label here: "
+            f"{some(absent)}",
             where=f"{where}, split {split}",
-            fix="name images by the ids of this set, as its own draws/*.json do, or use "
+            fix="name pictures by the ids of this set, as its own draws/*.json do, or use "
             f"{argument('draw', 'ranked')}",
         )
     if len(wanted) < len(ids):
         raise InputError(
-            "the file's draw names an image more than once",
+            "the file's draw names a picture more than once",
             where=f"{where}, split {split}",
-            fix=f"name each image once, or use {argument('draw', 'ranked')}",
+            fix=f"name each picture once, or use {argument('draw', 'ranked')}",
         )
     return [place[own] for own in ids]
 
@@ -392,8 +393,8 @@ def _too_few(
 ) -> InputError:
     most = min(n for _, n in short)
     return InputError(
-        f"{len(short)} of {n_classes} classes have fewer than {shots} training images",
+        f"{len(short)} of {n_classes} classes have fewer than {shots} training pictures",
         where=f"{where}, split train ({in_words(short)})",
         fix=f"use {argument('shots', most)} or fewer, {argument('fewer', 'keep')} to take what "
-        "they have, or add images",
+        "they have, or add pictures",
     )

@@ -378,7 +378,7 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
     """A line for each shot count that some classes do not have."""
     short = {d.shots: d for d in draws if isinstance(d, Draw) and d.short}
     return [
-        f"{argument('shots', shots)}: fewer training images, all of them taken, in "
+        f"{argument('shots', shots)}: fewer training pictures, all of them taken, in "
         f"{len(draw.short)} of {len(set(draw.support_labels))} classes: {in_words(draw.short)}"
         for shots, draw in short.items()
     ]

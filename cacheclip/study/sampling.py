@@ -96,7 +96,7 @@ def _record(record: Any) -> tuple[tuple[int, int], tuple[list[str], list[str]]]:
         case _:
             raise ValueError("a record needs a seed and shots as numbers, and a list `support`")
     if not isinstance(val, list) or not all(isinstance(own, str) for own in (*support, *val)):
-        raise ValueError(f"the images of seed {seed} with {shots} shots are no list of ids")
+        raise ValueError(f"the pictures of seed {seed} with {shots} shots are no list of ids")
     return (seed, shots), (support, val)
 
 

@@ -289,7 +289,7 @@ def test_candidates_without_validation_images_are_told_how_to_go_on(
 ) -> None:
     arrays["split"] = np.where(arrays["split"] == "test", there, "train")
     data = Features.of(**arrays)
-    with pytest.raises(UsageError, match="no validation images to choose by") as caught:
+    with pytest.raises(UsageError, match="no validation pictures to choose by") as caught:
         fit("tip-adapter", data, shots=2, tip_adapter={"alpha": np.array([1.0, 2.0])}, beta=5.5)
     own = arrays | {"cacheclip": cacheclip, "GridSearchCV": GridSearchCV, "data": data}
     exec(f"made = {caught.value.fix}", own)

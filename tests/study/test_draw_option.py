@@ -95,7 +95,7 @@ RECORD = {"seed": 1, "shots": 2, "support": ["train/0/0.png"]}
         (json.dumps(RECORD | {"support": [7]}), "are no list of ids"),
         (json.dumps(RECORD | {"val": "x"}), "are no list of ids"),
         (json.dumps([RECORD, RECORD]), "stands there twice"),
-        (json.dumps(RECORD), "has no image of 3 of 4 classes"),
+        (json.dumps(RECORD), "has no picture of 3 of 4 classes"),
     ],
 )
 def test_a_file_that_is_none_of_draws_says_why(
@@ -166,7 +166,7 @@ def test_a_draw_of_test_pictures_says_of_which_split_they_are(home: Home, tmp_pa
     file = tmp_path / "draws.json"
     file.write_text(json.dumps(record | {"support": [stray, *record["support"][1:]]}))
     comparison = made(home, file)
-    assert f"names images of split test: {stray}" in str(comparison.rows[0].error)
+    assert f"names pictures of split test: {stray}" in str(comparison.rows[0].error)
 
 
 @pytest.mark.parametrize("option", [("--final",), ("--out", "z.safetensors")])
