@@ -35,7 +35,7 @@ class Row:
     recipe: Annotated[str | None, "as-paper or as-code, where a method knows both"]
     hparams: Annotated[dict[str, float | int | str], "effective settings after defaults and choice"]
     candidates: Annotated[str, "digest of all settings that competed for this row, as asked for"]
-    shots: Annotated[int | str, "support pictures a class; all: every training picture"]
+    shots: Annotated[int | str, "support images a class; all: every training image"]
     seed: Annotated[int | None, "seed of the draw; null where nothing is drawn"]
     init_seed: Annotated[int | None, "seed of the start and of the data order"]
     select: Annotated[str, "policy that chose the settings"]
@@ -44,12 +44,12 @@ class Row:
     test_id: Annotated[str, "hash of the ordered test ids"]
     views: Annotated[
         str | None,
-        "how many views of each support picture were read, the plain one first; null: that alone",
+        "how many views of each support image were read, the plain one first; null: that alone",
     ]
     keys: Annotated[str | None, "views that a key/value cache is made of"]
     n_classes: Annotated[int, "classes", COUNT]
-    n_train: Annotated[int, "support pictures", COUNT]
-    n_val: Annotated[int, "validation pictures that the choice read", COUNT]
+    n_train: Annotated[int, "support images", COUNT]
+    n_val: Annotated[int, "validation images that the choice read", COUNT]
     n_test: Annotated[int, "test images", (1, inf)]
     n_failed: Annotated[int, "images of the splits read that could not be encoded", COUNT]
     top1_val: Annotated[float | None, "validation accuracy of what was chosen", SHARE]

@@ -60,7 +60,7 @@ pretrained: Decorator = click.option(
 select: Decorator = click.option(
     "--select",
     metavar="POLICY",
-    help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation pictures a "
+    help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation images a "
     "class) or full-val (all of them). [default: full-val for data of your own, else fewshot-val; "
     "fixed if val lacks a class]",
 )
