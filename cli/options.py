@@ -75,7 +75,7 @@ recipe: Decorator = click.option(
     "--recipe",
     metavar="NAME",
     help="Constants of a method whose paper and released code differ: as-code or as-paper. "
-    "[default: as-code]",
+    "[default: the first that `cacheclip methods NAME` shows]",
 )
 settings: Decorator = click.option(
     "--set",
