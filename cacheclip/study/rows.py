@@ -50,6 +50,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     chooses = block.policy.selects
     return Row(
         **_of_data(data),
+        encoders=data.encoders(reads),
         views=None if views == [1] else ",".join(map(str, views)),
         template=data.texts.template(reads),
         method=block.method.name,
@@ -96,7 +97,6 @@ def _of_data(data: SetData) -> dict[str, Any]:
         "classes": "all",
         "model": features.encoder["name"],
         "pretrained": features.encoder["pretrained"],
-        "encoders": [features.name],
         "keys": None,
         "test_id": data.test_id,
         "n_classes": len(data.classnames),
