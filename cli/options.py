@@ -57,6 +57,11 @@ model: Decorator = click.option(
 pretrained: Decorator = click.option(
     "--pretrained", metavar="TAG|FILE", help="Its weights: a tag of open_clip, or a file."
 )
+aux: Decorator = click.option(
+    "--aux",
+    metavar="NAME@TAG",
+    help="A second encoder, whose features of the data set are cached too: amu and gp read both.",
+)
 select: Decorator = click.option(
     "--select",
     metavar="POLICY",

@@ -58,7 +58,8 @@ class Ridge:
         total = self._values + lam.double()[:, None]  # [V, N]
         fit = (self._rotated.square().sum(-1) / total).sum(-1) / (N * C)
         tiny = torch.finfo(torch.float64).tiny
-        return -(N * C * fit.clamp_min(tiny).log() + C * total.log().sum(-1)) / 2
+        likely: Tensor = -(N * C * fit.clamp_min(tiny).log() + C * total.log().sum(-1)) / 2
+        return likely
 
     def _shrunk(self, lam: Tensor) -> Tensor:
         """Eigenvalues of (K / lambda + I)^-1, [V, N]."""

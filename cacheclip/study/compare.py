@@ -13,7 +13,7 @@ from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, StoreError, argument
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import TEXT_NORM, Method
+from cacheclip.methods.base import TEXT_NORM, Method, Reads
 from cacheclip.results import Row
 from cacheclip.store.source import Source
 from cacheclip.study import rows
@@ -317,10 +317,12 @@ def _able(
     why: dict[str, str] = {}
     lacking: dict[str, StoreError] = {}
     for method in chosen:
-        reads = method().reads
-        if reads.text and features.text is None:
+        own = given[method.name]
+        forms = _forms(method, own)
+        views = own.get("views", (1,))
+        if features.text is None and any(reads.text for reads in forms):
             why[method.name] = f"it needs text features, and {features.dataset} has none"
-        elif (error := data.lacking(reads, given[method.name].get("views", (1,)))) is not None:
+        elif error := next(filter(None, (data.lacking(reads, views) for reads in forms)), None):
             why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
     able = [method for method in chosen if method.name not in why]
     if not any(method.name in asked for method in able):
@@ -338,6 +340,12 @@ def _able(
             fix=f"take {' or '.join(plain)}, or {features.text_command}",
         )
     return able, [f"{name} does not run: {reason}" for name, reason in why.items()]
+
+
+def _forms(method: type[Method], given: Choices) -> list[Reads]:
+    """What the method may read under the settings that are given."""
+    asked = [{name: value} for name, values in given.items() for value in values]
+    return list(dict.fromkeys(method.of(settings).reads for settings in asked or [{}]))
 
 
 def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bool) -> bool:

@@ -163,6 +163,7 @@ def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:
 def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bundle:
     """The adapted classifier; it names nothing of the test split."""
     features, draw = data.features, outcome.draw
+    aux = features.aux if len(data.encoders(winner.method.reads)) > 1 else None
     return Bundle(
         method=block.method.name,
         method_version=block.method.version,
@@ -188,6 +189,7 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
         head={n: x[0].cpu().numpy() for n, x in winner.params.items() if n != STOPPED},
         learned=outcome.learned,
         temperature=outcome.temperature,
+        aux={"encoder": dict(aux.encoder), "preprocess": dict(aux.preprocess)} if aux else None,
     )
 
 
