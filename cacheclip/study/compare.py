@@ -13,7 +13,7 @@ from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, StoreError, argument
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import TEXT_NORM, Method, Reads
+from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
 from cacheclip.store.source import Source
 from cacheclip.study import rows
@@ -33,7 +33,7 @@ from cacheclip.study.plan import (
 from cacheclip.study.policy import policy_for
 from cacheclip.study.run import Outcome, run
 from cacheclip.study.sampling import notices, sampled
-from cacheclip.study.settings import Choices, Given, choices
+from cacheclip.study.settings import Choices, Given, choices, reads_under
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -318,7 +318,7 @@ def _able(
     lacking: dict[str, StoreError] = {}
     for method in chosen:
         own = given[method.name]
-        forms = _forms(method, own)
+        forms = reads_under(method, own)
         views = own.get("views", (1,))
         if features.text is None and any(reads.text for reads in forms):
             why[method.name] = f"it needs text features, and {features.dataset} has none"
@@ -340,12 +340,6 @@ def _able(
             fix=f"take {' or '.join(plain)}, or {features.text_command}",
         )
     return able, [f"{name} does not run: {reason}" for name, reason in why.items()]
-
-
-def _forms(method: type[Method], given: Choices) -> list[Reads]:
-    """What the method may read under the settings that are given."""
-    asked = [{name: value} for name, values in given.items() for value in values]
-    return list(dict.fromkeys(method.of(settings).reads for settings in asked or [{}]))
 
 
 def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bool) -> bool:
