@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 )
 @options.model
 @options.pretrained
+@options.aux
 @click.option(
     "--methods",
     metavar="NAME[,NAME]",
@@ -72,6 +73,7 @@ def command(
     datasets: tuple[str, ...],
     model: str | None,
     pretrained: str | None,
+    aux: str | None,
     methods: tuple[str, ...],
     shots: tuple["Shots", ...],
     fewer: "Fewer",
@@ -99,11 +101,13 @@ def command(
     from cacheclip.answers import predictions
     from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG
+    from cacheclip.store.auxiliary import with_aux
     from cacheclip.store.home import Home
     from cacheclip.store.results_place import results_home
 
     place = Home.resolve(home)
-    sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    first = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    sets = [with_aux(place, features, aux) for features in first]
     written, notices = results_home(place, results)
     output.talk(*notices)
     from cacheclip.study import next_step

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", metavar="NAME", help="Data set. [default: the one extracted last]")
 @options.model
 @options.pretrained
+@options.aux
 @click.option(
     "--method",
     metavar="NAME",
@@ -61,6 +62,7 @@ def command(
     dataset: str | None,
     model: str | None,
     pretrained: str | None,
+    aux: str | None,
     method: str,
     shots: "Shots",
     fewer: "Fewer",
@@ -81,12 +83,14 @@ def command(
 
     Example: cacheclip fit --shots 16
     """
+    from cacheclip.store.auxiliary import with_aux
     from cacheclip.store.home import Home
     from cacheclip.store.results_place import results_home
     from cacheclip.store.schema import IMPORTED
 
     place = Home.resolve(home)
-    features = place.find(dataset, model, pretrained)  # before torch is paid for
+    first = place.find(dataset, model, pretrained)  # before torch is paid for
+    features = with_aux(place, first, aux)
     written, notices = results_home(place, results)
     output.talk(*features.notices, *notices)
     from cacheclip.answers import predictions
@@ -130,6 +134,7 @@ def command(
     if fitted.bundle:
         imported = features.encoder["library"] == IMPORTED
         asked = "--features FILE.npz" if imported else "IMAGE_OR_FOLDER"
+        asked = f"--on {shlex.quote(row.dataset)}" if len(row.encoders) > 1 else asked
         output.talk(f"next: cacheclip predict {shlex.quote(str(fitted.bundle))} {asked}")
     if not fitted.bundle:
         output.talk(f"{method} answers for a whole test set or stream, so it leaves no bundle")

@@ -57,6 +57,11 @@ model: Decorator = click.option(
 pretrained: Decorator = click.option(
     "--pretrained", metavar="TAG|FILE", help="Its weights: a tag of open_clip, or a file."
 )
+aux: Decorator = click.option(
+    "--aux",
+    metavar="NAME@TAG",
+    help="A second encoder, whose features of the data set are cached too: amu and gp read both.",
+)
 select: Decorator = click.option(
     "--select",
     metavar="POLICY",
@@ -75,7 +80,7 @@ recipe: Decorator = click.option(
     "--recipe",
     metavar="NAME",
     help="Constants of a method whose paper and released code differ: as-code or as-paper. "
-    "[default: as-code]",
+    "[default: the first that `cacheclip methods NAME` shows]",
 )
 settings: Decorator = click.option(
     "--set",

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,13 +13,22 @@ from cacheclip.store.home import Home
 from cacheclip.store.key import key_digest, text_key
 from cacheclip.store.schema import ENCODER, SENTENCES
 from cacheclip.store.text import write_text_store
-from tests.makers import CLASSES, DIM, PER_CLASS, add_store, build_home, cacheclip
+from tests.makers import (
+    CLASSES,
+    DIM,
+    ENCODER as FIRST,
+    PER_CLASS,
+    add_encoder,
+    add_store,
+    build_home,
+    cacheclip,
+)
 from tests.study.test_frozen_parts import keep, with_tower
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = [
     *("cache-models", "linear-heads", "gaussian-and-kernel-heads", "adapters"),
-    *("prompt-learning", "transductive", "text", "views"),
+    *("prompt-learning", "two-encoders", "transductive", "text", "views"),
 ]
 WIDE = 24  # of the features before the projection
 SHOTS = 16
@@ -28,7 +38,10 @@ SHOTS = 16
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """All that an extraction keeps of four classes, by the name of the set that ships."""
     train = (SHOTS,) * CLASSES
-    home = build_home(tmp_path_factory.mktemp("families") / "home", "clipart", train=train)
+    root = tmp_path_factory.mktemp("families") / "home"
+    with mock.patch.dict(FIRST, name="nano"):
+        home = build_home(root, "clipart", train=train)
+    add_encoder(home, "ViT-B-32-quickgelu")
     with_tower(home)
     random = np.random.default_rng(1)
 

@@ -6,7 +6,7 @@ It goes by the keys that the same arrays have once they are imported, so its row
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from cacheclip.store import shard
 from cacheclip.store.key import image_key, key_digest
 from cacheclip.store.labels import Labels
 from cacheclip.store.reader import Features as Vectors
+
+if TYPE_CHECKING:
+    from cacheclip.store.auxiliary import Auxiliary
 
 IMAGE = "image"  # the one layer that arrays have
 
@@ -86,6 +89,7 @@ class ArraySet:
     Attributes:
         dataset: its id.
         arrays: the arrays.
+        aux: the features of a second encoder; None without any.
     """
 
     dataset: str
@@ -99,6 +103,8 @@ class ArraySet:
         "give Features.of(...) text=T, logit_scale=100: T [C, D] from the text tower of the same "
         "encoder, the scale that of OpenAI's CLIP"
     )
+    aux: "Auxiliary | None" = None
+    aux_command: str = "give Features.of(...) aux=A [N, D], a second encoder's features of its rows"
 
     @property
     def no_sentences(self) -> StoreError:

@@ -26,6 +26,7 @@ ON_REQUEST = {
     "tower": ("text tower", "--layers text-tower"),
     "patches": ("patches", "--layers patches"),
     "cupl": ("sentences", "--sentences FILE"),
+    "aux": ("second encoder", "--model NAME@TAG"),
 }
 
 
@@ -160,6 +161,8 @@ class Described:
         parts = [f"{of} {', '.join(names)}" for of, names in self.reads.items() if names]
         lines = [f"reads: {'; '.join(parts)}"]
         lines += [f"needs: cacheclip extract {' '.join(self.extract)}"] * bool(self.extract)
+        if any(layer.startswith("aux:") for layer in self.reads["query"]):
+            lines[-1] += ", then --aux NAME@TAG of fit and compare"
         lines += [f"trains: {self.trains} numbers"] * bool(self.trains)
         lines += ["serves classes that it did not learn from"] * self.transfers
         return lines
@@ -237,11 +240,13 @@ def _on_request(read: Iterable[str]) -> list[tuple[str, str]]:
 def _domain(method: "type[Method]", name: str) -> Domain:
     own = method.table[name]
     constants = [method.by_shots(shots) for shots in SHOTS]
+    by_shots = tuple(found[name] for found in constants if name in found)
+    varies = len({*by_shots}) > 1
     sgd = name == "lr" and method.table["optimizer"].default == "sgd"
     return Domain(
         name=name,
-        default=own.default,
-        by_shots=tuple(found[name] for found in constants if name in found),
+        default=by_shots[0] if by_shots and not varies else own.default,
+        by_shots=by_shots if varies else (),
         scales=own.power * (2 if sgd else 1),
         words=own.words,
         low=None if own.low == -inf else own.low,
@@ -269,7 +274,7 @@ def _entry(name: str) -> Entry:
     }
     constants = {
         ast.unparse(node.targets[0]): node.value
-        for node in tree.body
+        for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
     }
     asked = {

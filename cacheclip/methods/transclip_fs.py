@@ -10,7 +10,7 @@ from cacheclip.heads.transclip import clustered
 from cacheclip.methods.base import ClosedForm, Params, Reads, Setting
 from cacheclip.task import Query, Task, unit
 
-PAIRINGS = "support-first", "pictures-first"
+PAIRINGS = "pictures-first", "support-first"
 
 
 class TransclipFs(ClosedForm):
@@ -22,10 +22,11 @@ class TransclipFs(ClosedForm):
     by W^T. The first m_c is the unit sum of a class's k_s. A selecting policy tries the released
     gammas; the authors give no constant, for they always choose: here it is 0.02.
 
-    Recipes. as-code: W has the rows of the support before those of the pictures, z has them behind,
-    so that the neighbours of another row count, and the answer depends on the order of the test
-    set; of a support picture the nearest test picture is left out too, as if it were itself.
-    as-paper: rows are those of z, and the nearest counts.
+    Recipes. as-paper: the rows of W are those of z, the test pictures before the support, and the
+    nearest counts. as-code: W has the rows of the support first and z has them last, so that the
+    neighbours of another row count, and the answer depends on the order of the test set; of a
+    support picture the nearest test picture is left out too, as if it were itself. The paper's runs
+    unasked, for the other is a slip and answers worse.
 
     A choice answers for validation and test pictures together and counts the former; the release
     gives each validation picture the answer of the nearest test picture, and starts each gamma
@@ -41,9 +42,9 @@ class TransclipFs(ClosedForm):
         ),
         "text_weight": Setting(0.5, 0.0, 1e6, zero_shot="high", elsewhere="lambda; lambda_value"),
         "neighbours": Setting(3, 0, 1000, shape=True, elsewhere="; n_neighbors"),
-        "pairing": Setting("support-first", words=PAIRINGS),
+        "pairing": Setting("pictures-first", words=PAIRINGS),
     }
-    recipes = {"as-code": {}, "as-paper": {"pairing": "pictures-first"}}
+    recipes = {"as-paper": {}, "as-code": {"pairing": "support-first"}}
 
     def solve(self, task: Task) -> Params:
         """The text and the support set."""

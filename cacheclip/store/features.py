@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cacheclip.errors import StoreError
+from cacheclip.errors import StoreError, argument
 from cacheclip.files.disk import repair
 from cacheclip.store.given import read_draws
 from cacheclip.store.header import Header
@@ -28,11 +28,15 @@ from cacheclip.store.schema import (
 )
 from cacheclip.store.text import TextStore
 
+if TYPE_CHECKING:
+    from cacheclip.store.auxiliary import Auxiliary
+
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
 OWN = ("folder", "csv", "npz")  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
 VIEWED = "train"  # the split whose pictures methods look at from several sides
 VIEWS = "/views"  # after a layer's name: its augmented views
+OTHERS = ("ViT-B-32", "RN50")  # encoders to put beside one
 _KINDS = {"tower": TOWER, "tokens": TOKENS}  # of stores of parts; all other parts are in ENCODER
 
 
@@ -59,6 +63,7 @@ class FeatureSet:
         parts: what is kept of the encoder itself.
         sentences: features of the sentences that describe each class, of several files those
             extracted last; None where there are none.
+        aux: the features of a second encoder; None where none was named.
     """
 
     dataset: str
@@ -77,6 +82,7 @@ class FeatureSet:
     views: Mapping[tuple[str, str, int], Store] = field(default_factory=dict)
     parts: tuple[PartStore, ...] = ()
     sentences: TextStore | None = None
+    aux: "Auxiliary | None" = None
 
     @property
     def name(self) -> str:
@@ -125,6 +131,16 @@ class FeatureSet:
             file, first = "FILE.json", "write FILE.json, {class: list of sentences}, then: "
         asked = {"sentences": file}
         return NotExtractedError(what, where=where, header=self.header, options=asked, first=first)
+
+    @property
+    def aux_command(self) -> str:
+        """What to do for a second encoder where there is none."""
+        other = next(name for name in OTHERS if name != self.encoder["name"])
+        name = f"{other}@openai"
+        if self.imported:
+            return f"encode the pictures, or in Python: Features.of(X, y, {argument('aux')}=A)"
+        command = self.header.command(model=other, pretrained="openai")
+        return f"{command}  # then add {argument('aux', name)}"
 
     @cached_property
     def given_draws(self) -> Mapping[tuple[int, int], tuple[int, ...]]:

@@ -34,7 +34,7 @@ from cacheclip.study.plan import (
 from cacheclip.study.policy import policy_for
 from cacheclip.study.run import Outcome, run
 from cacheclip.study.sampling import notices, sampled
-from cacheclip.study.settings import Choices, Given, choices
+from cacheclip.study.settings import Choices, Given, choices, reads_under
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -318,10 +318,12 @@ def _able(
     why: dict[str, str] = {}
     lacking: dict[str, StoreError] = {}
     for method in chosen:
-        reads = method().reads
-        if reads.text and features.text is None:
+        own = given[method.name]
+        forms = reads_under(method, own)
+        views = own.get("views", (1,))
+        if features.text is None and any(reads.text for reads in forms):
             why[method.name] = f"it needs text features, and {features.dataset} has none"
-        elif (error := data.lacking(reads, given[method.name].get("views", (1,)))) is not None:
+        elif error := next(filter(None, (data.lacking(reads, views) for reads in forms)), None):
             why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
     able = [method for method in chosen if method.name not in why]
     if not any(method.name in asked for method in able):

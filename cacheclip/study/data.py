@@ -21,7 +21,7 @@ from cacheclip.methods.base import Method, Reads, Settings, Value
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.features import VIEWED, VIEWS
 from cacheclip.store.not_extracted import all_of
-from cacheclip.store.source import About, Source, store_layer
+from cacheclip.store.source import AUX, About, Source, failures_of, store_layer
 from cacheclip.study.layers import IMAGE, Layers
 from cacheclip.study.supports import Supports
 from cacheclip.study.texts import TOKENS, Texts
@@ -300,6 +300,12 @@ class SetData:
         layers = {name: self._test[name] for name in method.reads.query}
         return Query(layers, self._encoder(method.reads))
 
+    def encoders(self, reads: Reads) -> list[str]:
+        """MODEL@PRETRAINED of the encoders that a row reads, the first of them the set's own."""
+        aux = self.features.aux
+        second = any(name.startswith(AUX) for name in (*reads.support, *reads.query))
+        return [self.features.name, *([aux.name] if aux and second else [])]
+
     def stores(
         self, reads: Reads, splits: Sequence[str], views: Collection[int] = (1,)
     ) -> dict[str, str]:
@@ -341,7 +347,7 @@ class SetData:
     def _failed_rows(self, split: str) -> frozenset[int]:
         """The rows of a split that lack the features of some layer."""
         if split not in self._failed:
-            self._failed[split] = frozenset(self._source.failures(split))
+            self._failed[split] = frozenset(failures_of(self._source, split))
         return self._failed[split]
 
     def _index(self, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -46,6 +46,8 @@ def command(row: Row, choices: Mapping[str, Choices]) -> str:
         choices: method -> the settings that the user gave.
     """
     options = {"dataset": row.dataset, "model": row.model, "pretrained": row.pretrained}
+    if row.encoders[1:]:
+        options["aux"] = row.encoders[1]
     options["method"] = row.method
     if row.shots:
         options["shots"] = str(row.shots)

@@ -50,6 +50,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     chooses = block.policy.selects
     return Row(
         **_of_data(data),
+        encoders=data.encoders(reads),
         views=None if views == [1] else ",".join(map(str, views)),
         template=data.texts.template(reads),
         method=block.method.name,
@@ -96,7 +97,6 @@ def _of_data(data: SetData) -> dict[str, Any]:
         "classes": "all",
         "model": features.encoder["name"],
         "pretrained": features.encoder["pretrained"],
-        "encoders": [features.name],
         "keys": None,
         "test_id": data.test_id,
         "n_classes": len(data.classnames),
@@ -163,6 +163,7 @@ def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:
 def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bundle:
     """The adapted classifier; it names nothing of the test split."""
     features, draw = data.features, outcome.draw
+    aux = features.aux if len(data.encoders(winner.method.reads)) > 1 else None
     return Bundle(
         method=block.method.name,
         method_version=block.method.version,
@@ -188,6 +189,7 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
         head={n: x[0].cpu().numpy() for n, x in winner.params.items() if n != STOPPED},
         learned=outcome.learned,
         temperature=outcome.temperature,
+        aux={"encoder": dict(aux.encoder), "preprocess": dict(aux.preprocess)} if aux else None,
     )
 
 

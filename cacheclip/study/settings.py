@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cacheclip.errors import InputError, UsageError, brief, is_in_python, near, quoted
-from cacheclip.methods.base import Method, Value
+from cacheclip.methods.base import Method, Reads, Value
 
 SHOWN = 3  # methods for which a setting is spelled out, where it has to be said whose it is
 
@@ -169,3 +169,9 @@ def _wrong(method: type[Method], name: str, given: Value, why: str) -> InputErro
         where=_where([method]),
         fix=f"a value such as {method.table[name].default}",
     )
+
+
+def reads_under(method: type[Method], given: Choices) -> list[Reads]:
+    """What the method may read under the settings that are given."""
+    asked = [{name: value} for name, values in given.items() for value in values]
+    return list(dict.fromkeys(method.of(settings).reads for settings in asked or [{}]))
