@@ -326,9 +326,9 @@ class Trained(Method, ABC):
     """A method that gradient steps fit; the settings of its steps are those of `settings.steps`.
 
     Class attributes:
-        size: how many numbers move under the defaults, of C classes, N support pictures and
-            features of D numbers, D2 by a second encoder: E of them before the projection, d in the
-            text tower, where M is the words of its context; other names are settings, or said in the class.
+        size: how many numbers move under the defaults, of C classes, N support pictures, features
+            of D numbers, D2 by a second encoder, E before the projection, and d in the text tower,
+            whose context has M words; other names are settings, or said in the class.
         drop_last: skip an epoch's partial batch where a full one exists.
         eps: what Adam adds to its denominator.
         fused: whether `grads` gives the gradients by hand.
