@@ -18,21 +18,21 @@ GRID = {
 
 
 class Gp(ClosedForm):
-    """Logits s (p(x) + k(x, S) (k(S, S) + noise I)^-1 (Y - p(S))) (2404.00312).
+    """Logits s (x T^T + k(x, S) (k(S, S) + noise I)^-1 (Y - S T^T)) (2404.00312).
 
-    The labels Y are regressed by a Gaussian process. Its mean p is zero-shot's softmax(s x T^T),
-    its kernel k = (1 - share) k_1 + share k_2 is over the unit features of two encoders (`--aux`),
+    The labels Y are regressed by a Gaussian process. Its mean is zero-shot's cosines, its kernel
+    k = (1 - share) k_1 + share k_2 is over the unit features of two encoders (`--aux`),
 
         k_e(u, v) = exp(-width (1 - u v) / d_e)    d_e the mean of 1 - u v over the support
 
-    Share, width and noise are by default `learned`: of a grid the likeliest count, by the marginal
-    likelihood of the support's labels at the best amplitude, so that no validation picture is
-    needed. It is taken of at most 1,024 support pictures, evenly spaced. With encoders=1 there is
-    one kernel, and no second encoder is read.
+    With encoders=1 there is one kernel, and no second encoder is read. Share, width and noise are
+    `learned`: of a grid the likeliest count, by the marginal likelihood of the support's labels at
+    the best amplitude, so that no validation picture is needed. It is taken of at most 1,024
+    support pictures, evenly spaced.
 
     Of the paper its abstract is followed: the mean, a sum of kernels over pretrained models,
-    regression of the label, constants by principle. The kernels and the grid are ours. The answer
-    is the posterior mean alone, since the variance is the same for all classes.
+    regression of the label, constants by principle. Kernels, grid and what stands at one shot are
+    ours. The answer is the posterior mean alone, since the variance is the same for all classes.
     """
 
     paper = "2404.00312"
@@ -40,7 +40,7 @@ class Gp(ClosedForm):
         "encoders": Setting(2, 1, 2, shape=True),
         "share": Setting(0.5, 0.0, 1.0, words=(LEARNED,)),
         "width": Setting(1.0, 1e-6, 1e6, words=(LEARNED,)),
-        "noise": Setting(0.1, 1e-9, 1e9, words=(LEARNED,)),
+        "noise": Setting(1.0, 1e-9, 1e9, words=(LEARNED,)),
     }
 
     @property
@@ -51,8 +51,8 @@ class Gp(ClosedForm):
 
     @classmethod
     def by_shots(cls, shots: int) -> Settings:
-        """Share, width and noise are learned."""
-        return dict.fromkeys(GRID, LEARNED)
+        """Learned, but at one shot: there no two pictures of a class say how alike they are."""
+        return dict.fromkeys(GRID, LEARNED) if shots > 1 else {}
 
     def solve(self, task: Task) -> Params:
         """The regression, at the likeliest constants."""
@@ -63,7 +63,7 @@ class Gp(ClosedForm):
             **task.settings,
             **kernel_of(support),
         }
-        left = -cosine_logits(support, text, params["logit_scale"]).softmax(-1)  # [V, N, C]
+        left = -(support["image"] @ text.mT)  # [V, N, C]
         left.scatter_add_(-1, task.labels.unsqueeze(-1), torch.ones_like(left[..., :1]))
         params |= likeliest(params, left, {name: GRID[name] for name in self._found})
         noise = params["noise"]
@@ -72,9 +72,8 @@ class Gp(ClosedForm):
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
-        scale = params["logit_scale"]
-        zero_shot = cosine_logits(query, params["weight"], scale).softmax(-1)
-        return scale[:, None, None] * (zero_shot + nearness(params, query) @ params["dual"])
+        own = params["logit_scale"][:, None, None] * (nearness(params, query) @ params["dual"])
+        return cosine_logits(query, params["weight"], params["logit_scale"]) + own
 
     def learned(self, params: Params) -> dict[str, float]:
         """What the evidence found."""

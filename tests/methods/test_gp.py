@@ -13,7 +13,8 @@ from torch import Tensor
 from cacheclip.heads.ridge import Ridge
 from cacheclip.methods.base import Value
 from cacheclip.methods.gp import GRID, Gp
-from cacheclip.task import unit
+from cacheclip.methods.proker import Proker
+from cacheclip.task import Query, unit
 from tests.methods.explicit import C, D, N, Problem, normal, problem
 
 OTHER = unit(normal(2 * N, D + 3, seed=6))
@@ -37,8 +38,8 @@ def span(x: Tensor) -> float:
 def left_of(made: Problem, v: int) -> tuple[Tensor, Tensor, Tensor]:
     """Both features of the support, and what zero-shot leaves of its labels."""
     keys, labels = made.variant(v)
-    p = (SCALE * keys @ made.task.text["norm-mean"].T).softmax(-1)
-    return keys, OTHER[made.task.rows[v]], torch.eye(C, dtype=torch.float64)[labels] - p
+    cosines = keys @ made.task.text["norm-mean"].T
+    return keys, OTHER[made.task.rows[v]], torch.eye(C, dtype=torch.float64)[labels] - cosines
 
 
 def test_one_kernel_is_the_posterior_mean_of_scikit_learn() -> None:
@@ -46,7 +47,7 @@ def test_one_kernel_is_the_posterior_mean_of_scikit_learn() -> None:
     made = made_of(one, {**one, "width": 0.4, "noise": 3.0})
     assert made.method.reads.query == ("image",)
     x, text = QUERY["image"], made.task.text["norm-mean"]
-    got = made.logits({"image": x}) / SCALE - (SCALE * x @ text.T).softmax(-1)
+    got = made.logits({"image": x}) / SCALE - x @ text.T
     for v, (width, noise) in enumerate(((1.3, 0.2), (0.4, 3.0))):
         keys, _, left = left_of(made, v)
         kernel = RBF((span(keys) / width) ** 0.5)
@@ -69,13 +70,13 @@ def test_two_kernels_are_summed() -> None:
         between = (1 - share) * near(QUERY["image"], keys) + share * near(
             QUERY["aux:image"], others
         )
-        exact = (SCALE * QUERY["image"] @ text.T).softmax(-1) + between @ a
+        exact = QUERY["image"] @ text.T + between @ a
         torch.testing.assert_close(got[v], exact, rtol=0, atol=1e-10)
 
 
 def test_with_noise_without_bounds_it_is_zero_shot() -> None:
     made = made_of(*[{**GIVEN, "noise": 1e9}] * 2)
-    zero_shot = SCALE * (SCALE * QUERY["image"] @ made.task.text["norm-mean"].T).softmax(-1)
+    zero_shot = SCALE * QUERY["image"] @ made.task.text["norm-mean"].T
     torch.testing.assert_close(made.logits(QUERY), zero_shot.expand(2, -1, -1), rtol=0, atol=1e-6)
 
 
@@ -129,3 +130,25 @@ def test_what_is_learned_is_the_likeliest_of_the_grid() -> None:
 def test_one_kernel_has_no_share_to_learn() -> None:
     one = made_of({"encoders": 1}, {"encoders": 1})
     assert set(one.method.learned(one.head())) == {"width", "noise"}
+
+
+def test_at_one_shot_nothing_is_learned() -> None:
+    constants = {"encoders": 2, "share": 0.5, "width": 1.0, "noise": 1.0}
+    assert Gp.fixed(1, SCALE) == constants
+    assert Gp.fixed(2, SCALE) == constants | dict.fromkeys(GRID, "learned")
+
+
+def test_one_kernel_is_proker_but_for_what_weighs_it() -> None:
+    """Where the regression of ProKeR counts lam-fold, and not 1."""
+    made = made_of(*[{**GIVEN, "encoders": 1}] * 2)
+    keys, labels = made.variant(0)
+    text, x = made.task.text["norm-mean"], QUERY["image"]
+    task = replace(made.task, rows=made.task.rows[:1], labels=labels[None])
+    settings = {"beta": torch.tensor([1.3 / span(keys)]), "lam": torch.tensor([0.2])}
+    settings = {name: value.double() for name, value in settings.items()}
+    other = Proker()
+    params = other.head(other.solve(replace(task, settings=settings)), task)
+    zero_shot = SCALE * x @ text.T
+    theirs = (other.logits(params, Query({"image": x}))[0] - zero_shot) / 0.2
+    mine = made.logits({"image": x})[0] - zero_shot
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
