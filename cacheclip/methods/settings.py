@@ -94,8 +94,16 @@ def from_zero(default: float, tried: tuple[float, float], elsewhere: str = "") -
         elsewhere: what paper and code call it.
     """
     words = (SEARCH,)
-    own = Setting(default, 0.0, 1e6, grid=words, words=words, zero_shot="low", search=tried)
-    return replace(own, elsewhere=elsewhere)
+    return Setting(
+        default,
+        0.0,
+        1e6,
+        grid=words,
+        words=words,
+        zero_shot="low",
+        search=tried,
+        elsewhere=elsewhere,
+    )
 
 
 def steps(**own: Value) -> dict[str, Setting]:
