@@ -125,8 +125,8 @@ class Features:
             name: of the data set in result rows, `npz/NAME`.
             sentences: [C, S, D] features of sentences that describe each class, as those of CuPL
                 do, beside `text`; rows of zeros where a class has fewer than S.
-            aux: [N, D'] features of the same rows by a second encoder, as X is given; `amu` and
-                `gp` read them.
+            aux: [N, D'] features of the same rows by a second encoder, as X is given, which `amu`
+                reads, and `gp` with encoders=2.
 
         Raises:
             InputError: an array is not as described; the fix is a line of Python.

@@ -61,7 +61,7 @@ def likeliest(
     part = {n: x[:, ::step] if n.endswith("keys") else x for n, x in params.items()}
     layers = {"keys": "image", "aux_keys": "aux:image"}
     rows = Query({own: part[name] for name, own in layers.items() if name in part})
-    names = ("share", "width", "noise")
+    names = ("share", "width", "noise_ratio")
     shares, widths, noises = (
         [params[name].new_full(left.shape[:1], value) for value in grid[name]]
         if name in grid
@@ -74,7 +74,7 @@ def likeliest(
         ridge = Ridge(nearness(part | {"share": share, "width": width}, rows), left[:, ::step])
         for noise in noises:
             evidence = ridge.evidence(noise)
-            point = {"share": share, "width": width, "noise": noise}
+            point = {"share": share, "width": width, "noise_ratio": noise}
             found = {n: torch.where(evidence > best, point[n], found[n]) for n in names}
             best = torch.maximum(best, evidence)
     return found

@@ -1,4 +1,4 @@
-"""GP: a Gaussian process over one or two encoders, whose mean is zero-shot."""
+"""GP: a Gaussian process over one encoder or two, whose mean is zero-shot."""
 
 import torch
 from torch import Tensor
@@ -13,22 +13,22 @@ LEARNED = "learned"
 GRID = {
     "share": (0.0, 0.25, 0.5, 0.75, 1.0),
     "width": (0.25, 0.5, 1.0, 2.0, 4.0),
-    "noise": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+    "noise_ratio": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
 }
 
 
 class Gp(ClosedForm):
-    """Logits s (x T^T + k(x, S) (k(S, S) + noise I)^-1 (Y - S T^T)) (2404.00312).
+    """Logits s (x T^T + k(x, S) (k(S, S) + r I)^-1 (Y - S T^T)) (2404.00312).
 
-    The labels Y are regressed by a Gaussian process. Its mean is zero-shot's cosines, its kernel
-    k = (1 - share) k_1 + share k_2 is over the unit features of two encoders (`--aux`),
+    The labels Y are regressed by a Gaussian process. Its mean is zero-shot's cosines, its kernel is
+    over unit features, and with encoders=2 a sum over two encoders, the second by `--aux`:
 
-        k_e(u, v) = exp(-width (1 - u v) / d_e)    d_e the mean of 1 - u v over the support
+        k = (1 - share) k_1 + share k_2    k_e(u, v) = exp(-width (1 - u v) / d_e)
 
-    With encoders=1 there is one kernel, and no second encoder is read. Share, width and noise are
-    `learned`: of a grid the likeliest count, by the marginal likelihood of the support's labels at
-    the best amplitude, so that no validation picture is needed. It is taken of at most 1,024
-    support pictures, evenly spaced.
+    where d_e is the mean of 1 - u v over the support. Share, width and r, the `noise_ratio` of noise
+    to amplitude, are `learned`: of a grid the likeliest count, by the marginal likelihood of the
+    support's labels at the best amplitude, so that no validation picture is needed. It is taken of
+    at most 1,024 support pictures, evenly spaced.
 
     Of the paper its abstract is followed: the mean, a sum of kernels over pretrained models,
     regression of the label, constants by principle. Kernels, grid and what stands at one shot are
@@ -37,10 +37,10 @@ class Gp(ClosedForm):
 
     paper = "2404.00312"
     table = {
-        "encoders": Setting(2, 1, 2, shape=True),
+        "encoders": Setting(1, 1, 2, shape=True),
         "share": Setting(0.5, 0.0, 1.0, words=(LEARNED,)),
         "width": Setting(1.0, 1e-6, 1e6, words=(LEARNED,)),
-        "noise": Setting(1.0, 1e-9, 1e9, words=(LEARNED,)),
+        "noise_ratio": Setting(1.0, 1e-9, 1e9, words=(LEARNED,)),
     }
 
     @property
@@ -66,7 +66,7 @@ class Gp(ClosedForm):
         left = -(support["image"] @ text.mT)  # [V, N, C]
         left.scatter_add_(-1, task.labels.unsqueeze(-1), torch.ones_like(left[..., :1]))
         params |= likeliest(params, left, {name: GRID[name] for name in self._found})
-        noise = params["noise"]
+        noise = params["noise_ratio"]
         dual = Ridge(nearness(params, support), left).dual(noise) / noise[:, None, None]
         return params | {"dual": dual}
 

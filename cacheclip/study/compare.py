@@ -131,6 +131,7 @@ class Comparison:
         self.shortages = _shortages([p.cell.draw for p in every])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         self.notices += self.data.texts.notices([block.method for block in self.blocks])
+        self.notices += rows.unread(self.data, [p.row for p in every])
         self._anew = request.calibrate_anew
         self._skips = request.on_existing == "skip"
         there: Mapping[str, Row] = {}

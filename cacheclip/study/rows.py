@@ -80,6 +80,15 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     )
 
 
+def unread(data: SetData, rows: Sequence[Row]) -> list[str]:
+    """A line where there is a second encoder and no row reads it."""
+    aux = data.features.aux
+    if aux is None or any(aux.name in row.encoders[1:] for row in rows):
+        return []
+    readers = "amu does, gp with encoders=2"
+    return [f"nothing here reads the second encoder, {aux.name}: {readers}"]
+
+
 def _given(cell: Cell, *, chooses: bool) -> dict[str, list[Value]]:
     """The settings that the user gave: all their values, or under `fixed` this row's."""
     if chooses:

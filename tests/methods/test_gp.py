@@ -20,7 +20,8 @@ from tests.methods.explicit import C, D, N, Problem, normal, problem
 OTHER = unit(normal(2 * N, D + 3, seed=6))
 QUERY = {"image": unit(normal(5, D, seed=3)), "aux:image": unit(normal(5, D + 3, seed=9))}
 SCALE = 5.0
-GIVEN: dict[str, Value] = {"share": 0.3, "width": 1.3, "noise": 0.2}
+TWO: dict[str, Value] = {"encoders": 2}
+GIVEN: dict[str, Value] = {**TWO, "share": 0.3, "width": 1.3, "noise_ratio": 0.2}
 
 
 def made_of(*settings: Mapping[str, Value]) -> Problem:
@@ -44,7 +45,7 @@ def left_of(made: Problem, v: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_one_kernel_is_the_posterior_mean_of_scikit_learn() -> None:
     one = {**GIVEN, "encoders": 1}
-    made = made_of(one, {**one, "width": 0.4, "noise": 3.0})
+    made = made_of(one, {**one, "width": 0.4, "noise_ratio": 3.0})
     assert made.method.reads.query == ("image",)
     x, text = QUERY["image"], made.task.text["norm-mean"]
     got = made.logits({"image": x}) / SCALE - x @ text.T
@@ -75,7 +76,7 @@ def test_two_kernels_are_summed() -> None:
 
 
 def test_with_noise_without_bounds_it_is_zero_shot() -> None:
-    made = made_of(*[{**GIVEN, "noise": 1e9}] * 2)
+    made = made_of(*[{**GIVEN, "noise_ratio": 1e9}] * 2)
     zero_shot = SCALE * QUERY["image"] @ made.task.text["norm-mean"].T
     torch.testing.assert_close(made.logits(QUERY), zero_shot.expand(2, -1, -1), rtol=0, atol=1e-6)
 
@@ -101,7 +102,7 @@ def test_the_evidence_is_the_likelihood_of_scikit_learn_at_the_best_amplitude() 
 
 
 def test_what_is_learned_is_the_likeliest_of_the_grid() -> None:
-    made = made_of({}, {"share": "learned"})
+    made = made_of(TWO, {**TWO, "share": "learned"})
     found = made.head()
     for v in range(2):
         keys, others, left = left_of(made, v)
@@ -120,20 +121,20 @@ def test_what_is_learned_is_the_likeliest_of_the_grid() -> None:
                 (1 - share) * (-width * (1 - keys @ keys.T) / span(keys)).exp()
                 + share * (-width * (1 - others @ others.T) / span(others)).exp()
             ]
-            for noise in GRID["noise"]
+            for noise in GRID["noise_ratio"]
         )
-        own = [float(found[name][v]) for name in ("share", "width", "noise")]
+        own = [float(found[name][v]) for name in ("share", "width", "noise_ratio")]
         assert own == pytest.approx(best[1:])
     assert set(made.method.learned({n: x[:1] for n, x in found.items()})) == set(GRID)
 
 
 def test_one_kernel_has_no_share_to_learn() -> None:
     one = made_of({"encoders": 1}, {"encoders": 1})
-    assert set(one.method.learned(one.head())) == {"width", "noise"}
+    assert set(one.method.learned(one.head())) == {"width", "noise_ratio"}
 
 
 def test_at_one_shot_nothing_is_learned() -> None:
-    constants = {"encoders": 2, "share": 0.5, "width": 1.0, "noise": 1.0}
+    constants = {"encoders": 1, "share": 0.5, "width": 1.0, "noise_ratio": 1.0}
     assert Gp.fixed(1, SCALE) == constants
     assert Gp.fixed(2, SCALE) == constants | dict.fromkeys(GRID, "learned")
 

@@ -38,8 +38,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(root: Path, aux: str | None, *methods: str) -> dict[str, Row]:
     data = load("toys", "toy", home=root, aux=aux)
-    few: dict[str, Any] = {"amu": {"epochs": 2, "alpha": 20.0}} if "amu" in methods else {}
-    found = compare(methods, data, shots=2, seeds=1, select="fixed", **few)
+    of = {"amu": {"epochs": 2, "alpha": 20.0}, "gp": {"encoders": 2}}
+    own: dict[str, Any] = {name: settings for name, settings in of.items() if name in methods}
+    found = compare(methods, data, shots=2, seeds=1, select="fixed", **own)
     return {row.method: row for row in found.rows}
 
 
@@ -56,7 +57,7 @@ def test_a_row_names_the_encoders_that_it_reads(root: Path, rows: Mapping[str, R
     assert alone.row_id == rows["tip-adapter"].row_id  # the second encoder is nothing to it
     third = rows_of(root, "third@v1", "gp")["gp"]
     assert third.row_id != rows["gp"].row_id
-    assert set(rows["gp"].learned or {}) == {"share", "width", "noise"}
+    assert set(rows["gp"].learned or {}) == {"share", "width", "noise_ratio"}
 
 
 def test_better_features_beside_poor_ones_help(rows: Mapping[str, Row]) -> None:
@@ -72,12 +73,19 @@ def test_without_one_they_are_left_out_and_say_what_makes_it(root: Path) -> None
     assert [block.method.name for block in comparison.blocks] == ["tip-adapter"]
     assert "no features of a second encoder" in comparison.refusals[0]
     with pytest.raises(StoreError) as error:
-        Comparison(Request(("gp",), (2,), (1,), "fixed"), data.source)
+        Comparison(Request(("gp",), (2,), (1,), "fixed", {"encoders": [1, 2]}), data.source)
     assert (
         "cacheclip extract --dataset toys --model ViT-B-32 --pretrained openai" in error.value.fix
     )
-    one = Request(("gp",), (2,), (1,), "fixed", {"encoders": 1})
-    assert len(Comparison(one, data.source).blocks) == 1
+    assert len(Comparison(Request(("gp",), (2,), (1,), "fixed"), data.source).blocks) == 1
+
+
+def test_a_second_encoder_that_nothing_reads_is_told(root: Path) -> None:
+    data = load("toys", "toy", home=root, aux="other")
+    said = Comparison(Request(("gp",), (2,), (1,), "fixed"), data.source).notices
+    assert "nothing here reads the second encoder, other@v1: amu does, gp with encoders=2" in said
+    both = Request(("gp",), (2,), (1,), "fixed", {"encoders": 2})
+    assert not any("second encoder" in line for line in Comparison(both, data.source).notices)
 
 
 def test_an_encoder_that_is_not_there_or_is_the_first_is_refused(root: Path) -> None:
@@ -132,7 +140,8 @@ def test_pictures_that_one_encoder_lacks_are_no_test(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["amu", "gp"])
 def test_a_bundle_names_both_and_answers_with_both(root: Path, method: str, tmp_path: Path) -> None:
-    words = ["--method", method, "--shots", "2", "--select", "fixed", "--aux", "other", "--json"]
+    words = ["--set", "encoders=2"] if method == "gp" else []
+    words += ["--method", method, "--shots", "2", "--select", "fixed", "--aux", "other", "--json"]
     file = tmp_path / "head.safetensors"
     place = ["--home", root, "--results", tmp_path]
     told = cacheclip("fit", "--dataset", "toys", *words, *place, "--out", file)
@@ -180,7 +189,7 @@ def test_arrays_of_two_encoders_are_fitted_in_python() -> None:
     second = others[y] + 0.3 * random.normal(size=(60, 5))
     text = {"text": centres, "logit_scale": 50.0}
     data = Features.of(x, y, split=split, aux=second, **text)
-    head = fit("gp", data, shots=4)
+    head = fit("gp", data, shots=4, encoders=2)
     assert head.row is not None
     assert head.row.encoders[1].startswith("imported@")
     assert head.score(data) == head.row.top1_test
