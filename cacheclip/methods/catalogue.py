@@ -240,12 +240,12 @@ def _on_request(read: Iterable[str]) -> list[tuple[str, str]]:
 def _domain(method: "type[Method]", name: str) -> Domain:
     own = method.table[name]
     constants = [method.by_shots(shots) for shots in SHOTS]
-    by_shots = tuple(found[name] for found in constants if name in found)
+    by_shots = tuple(found.get(name, own.default) for found in constants)
     varies = len({*by_shots}) > 1
     sgd = name == "lr" and method.table["optimizer"].default == "sgd"
     return Domain(
         name=name,
-        default=by_shots[0] if by_shots and not varies else own.default,
+        default=own.default if varies else by_shots[0],
         by_shots=by_shots if varies else (),
         scales=own.power * (2 if sgd else 1),
         words=own.words,

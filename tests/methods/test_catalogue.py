@@ -30,7 +30,7 @@ def test_what_an_extraction_keeps_on_request_is_asked_for() -> None:
         "calip": ("--layers patches",),
         "cupl": ("--sentences FILE",),
         **dict.fromkeys(("coop", "kgcoop", "cocoop"), tower),
-        **dict.fromkeys(("amu", "gp"), ("--model NAME@TAG",)),
+        "amu": ("--model NAME@TAG",),
     }
 
 

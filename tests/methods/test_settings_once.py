@@ -13,7 +13,6 @@ from cacheclip.methods import base
 HOUSE = Path(cacheclip.__file__).parent
 # The engine acts on these, and a study reads views.
 SHARED = {*base.steps(), *base.CLASS_WEIGHT, *base.PRIOR, *base.VIEWS, "precision"}
-SHARED |= {"noise"}  # also what the draws of a step go by
 MAY_NAME = {"table", "recipes", "off", "trainable"}  # its settings, some of them, or params
 
 
