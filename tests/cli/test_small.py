@@ -191,7 +191,7 @@ def test_methods_lists_all_and_shows_the_settings_of_one(cli: Cli) -> None:
         assert ("sentences" in words) == any(name.startswith("cupl:") for name in reads.text)
         assert ("text tower" in words) == ("tower" in reads.encoder)
         assert ("patches" in words) == ("patches" in reads.query)
-        assert ("second encoder" in words) == ("aux:image" in reads.query)
+        assert ("second encoder" in words) == (entry["name"] in ("amu", "gp"))
         assert ("pictures" in words) == (method.learns == "support")
         assert entry["trains"] == getattr(method, "size", "")
         assert (entry["fitted"] == "training") == issubclass(method, base.Trained)
