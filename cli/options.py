@@ -60,7 +60,7 @@ pretrained: Decorator = click.option(
 aux: Decorator = click.option(
     "--aux",
     metavar="NAME@TAG",
-    help="A second encoder, whose features of the data set are cached too: amu reads it, gp with encoders=2.",
+    help="A second encoder, whose features are cached too: amu reads it, and gp with encoders=2.",
 )
 select: Decorator = click.option(
     "--select",

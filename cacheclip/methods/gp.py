@@ -25,8 +25,8 @@ class Gp(ClosedForm):
 
         k = (1 - share) k_1 + share k_2    k_e(u, v) = exp(-width (1 - u v) / d_e)
 
-    where d_e is the mean of 1 - u v over the support. Share, width and r, the `noise_ratio` of noise
-    to amplitude, are `learned`: of a grid the likeliest count, by the marginal likelihood of the
+    where d_e is the mean of 1 - u v over the support. Share, width and r, `noise_ratio` (of noise
+    to amplitude), are `learned`: of a grid the likeliest count, by the marginal likelihood of the
     support's labels at the best amplitude, so that no validation picture is needed. It is taken of
     at most 1,024 support pictures, evenly spaced.
 

@@ -114,8 +114,9 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 def named(row: Row) -> str:
     """Its method; one whose answers depend on other test pictures is marked."""
-    others = row.setting not in (None, "inductive")
-    return f"{row.method} ({row.setting})" if others else row.method
+    marks = [row.setting] if row.setting not in (None, "inductive") else []
+    marks += [f"{len(row.encoders)} encoders"] if len(row.encoders) > 1 else []
+    return f"{row.method} ({', '.join(marks)})" if marks else row.method
 
 
 def of_shots(shots: int | str) -> str:

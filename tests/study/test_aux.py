@@ -23,6 +23,7 @@ from cacheclip.store.auxiliary import with_aux
 from cacheclip.store.home import Home
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.data import SetData
+from cacheclip.study.table import summary
 from tests.makers import add_encoder, build_home, cacheclip
 
 
@@ -55,6 +56,8 @@ def test_a_row_names_the_encoders_that_it_reads(root: Path, rows: Mapping[str, R
     assert {"train/image", "train/aux:image", "test/aux:image"} <= set(rows["gp"].stores)
     alone = compare("tip-adapter", load(home=root), shots=2, seeds=1, select="fixed").rows[0]
     assert alone.row_id == rows["tip-adapter"].row_id  # the second encoder is nothing to it
+    _, cells = summary(list(rows.values()))
+    assert [line[0] for line in cells] == ["amu (2 encoders)", "gp (2 encoders)", "tip-adapter"]
     third = rows_of(root, "third@v1", "gp")["gp"]
     assert third.row_id != rows["gp"].row_id
     assert set(rows["gp"].learned or {}) == {"share", "width", "noise_ratio"}
