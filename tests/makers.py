@@ -165,7 +165,9 @@ def add_encoder(
     """Features of the last set's pictures by a second encoder; `failed` are rows of split test."""
     first, random = home.find(), np.random.default_rng(seed)
     centres = random.normal(size=(CLASSES, dim))
-    encoder = {**first.encoder, "name": name, "embed_dim": dim, "weights_sha256": "1" * 64}
+    model, _, tag = name.partition("@")
+    encoder = {**first.encoder, "name": model, "embed_dim": dim, "weights_sha256": "1" * 64}
+    encoder |= {"pretrained": tag} if tag else {}
     for split, own in first.labels.splits.items():
         key = {**first.store(split).key, "encoder": encoder}
         ids, path = (

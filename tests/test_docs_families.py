@@ -28,10 +28,11 @@ from tests.study.test_frozen_parts import keep, with_tower
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = [
     *("cache-models", "linear-heads", "gaussian-and-kernel-heads", "adapters"),
-    *("prompt-learning", "two-encoders", "transductive", "text", "views"),
+    *("prompt-learning", "encoders", "transductive", "text", "views"),
 ]
 WIDE = 24  # of the features before the projection
 SHOTS = 16
+ONE_DRAW = ("--shots", "2", "--seeds", "1")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     root = tmp_path_factory.mktemp("families") / "home"
     with mock.patch.dict(FIRST, name="nano"):
         home = build_home(root, "clipart", train=train)
-    add_encoder(home, "ViT-B-32-quickgelu")
+    add_encoder(home, "ViT-B-32@openai")
     with_tower(home)
     random = np.random.default_rng(1)
 
@@ -80,9 +81,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def compared(page: str) -> list[list[str]]:
-    """The words of the page's comparisons."""
+    """The words of the page's comparisons, without their shots and seeds."""
     lines = re.findall(r"^cacheclip (compare .*)$", (DOCS / f"{page}.md").read_text(), re.MULTILINE)
-    return [shlex.split(line) for line in lines]
+    return [shlex.split(re.sub(r" --(shots|seeds) \S+", "", line)) for line in lines]
 
 
 def methods_of(words: list[str]) -> list[str]:
@@ -95,8 +96,7 @@ def test_the_comparisons_of_a_page_run(page: str, home: Home) -> None:
     for words in compared(page):
         chosen = methods_of(words)
         short = [word for name in chosen for word in _one_epoch(name)]
-        words[words.index("--seeds") + 1], words[words.index("--shots") + 1] = "1", "2"
-        said = cacheclip(*words, *short, "--home", home.root)
+        said = cacheclip(*words, *short, *ONE_DRAW, "--home", home.root)
         assert said.code == 0, said.err
         assert "does not run" not in said.err
         shown = {line.split()[0] for line in said.out.splitlines()[2:]}
