@@ -155,7 +155,8 @@ class Features:
         said = tuple(line for line in whole.notices if not line.startswith("joined"))
         source = ArraySet(f"{IMPORTED}/{name}", replace(whole, notices=said))
         if aux is not None:
-            source = replace(source, aux=beside(source, _second(aux, y, split, ids, name).source))
+            second = _second(aux, y, split=split, ids=ids, classnames=classnames, name=name)
+            source = replace(source, aux=beside(source, second.source))
         return cls(source, np.arange(len(whole.classnames)) if as_numbers else None)
 
     def __repr__(self) -> str:
@@ -256,17 +257,15 @@ def load(
 def _second(
     aux: ArrayLike | Mapping[str, ArrayLike],
     y: ArrayLike | Mapping[str, ArrayLike],
-    split: ArrayLike | None,
-    ids: ArrayLike | Mapping[str, ArrayLike] | None,
-    name: str,
+    **others: Any,
 ) -> Features:
-    """The features of a second encoder, given as X is.
+    """The features of a second encoder, given as X is; `others` are what `Features.of` got beside.
 
     Raises:
         InputError: they are none of those rows.
     """
     try:
-        return Features.of(aux, y, split=split, ids=ids, name=name)
+        return Features.of(aux, y, **others)
     except InputError as error:
         what = re.sub(r"^X\b", "aux", error.what)
         raise InputError(what, where="Features.of(X, y, aux=aux)", fix=error.fix) from None

@@ -63,6 +63,8 @@ def find_cached(
     name, split = _name_and_split(home, wanted)
     _refuse_unknown(home, name)
     features, notices = _set_of(bundle, home, name, model, pretrained)
+    if bundle.aux is not None:
+        Classifier(bundle)  # which looks at what it says of a second encoder
     if second := bundle.second:
         other, more = _set_of(second, home, features.dataset)
         features = replace(features, aux=beside(features, other))

@@ -113,7 +113,7 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method; one whose answers depend on other test pictures is marked."""
+    """Its method, marked where answers depend on other test pictures, or take two encoders."""
     marks = [row.setting] if row.setting not in (None, "inductive") else []
     marks += [f"{len(row.encoders)} encoders"] if len(row.encoders) > 1 else []
     return f"{row.method} ({', '.join(marks)})" if marks else row.method

@@ -40,7 +40,10 @@ def logits_of(
 
 
 def test_it_is_the_training_written_out() -> None:
-    settings = {"alpha": 0.7, "share": 0.2}, {"alpha": 1.5, "share": 0.9, "power": 0.0}
+    settings = (
+        {"alpha": 0.7, "share": 0.2, "power": 0.4},
+        {"alpha": 1.5, "share": 0.9, "power": 0.0},
+    )
     made = made_of(*settings)
     got, text = made.logits(QUERY), made.task.text["norm-mean"]
     for v in range(2):

@@ -105,23 +105,14 @@ def test_an_encoder_that_is_not_there_or_is_the_first_is_refused(root: Path) -> 
 def test_rows_are_found_by_their_ids(root: Path) -> None:
     """Arrays in another order, with pictures that the first has not."""
     second = load("toys", "other", home=root)
-    splits = {name: getattr(second, name) for name in ("train", "val")}
-    tests = second._split("test")
-    labels = [name.split("/")[1] for name in tests.ids]
-    x, y, ids, split = [np.zeros((1, 12)) + 1], [["ant"]], [["odd.png"]], [["train"]]
     names = second.classnames
-    for name, own in splits.items():
-        x, y = [*x, own.X[::-1]], [*y, list(own.y[::-1])]
-        ids, split = [*ids, own.ids[::-1]], [*split, [name] * len(own)]
-    x, y = [*x, tests.X[::-1]], [*y, [names[int(c)] for c in labels[::-1]]]
-    ids, split = [*ids, tests.ids[::-1]], [*split, ["test"] * len(tests)]
-    arrays = Features.of(
-        np.concatenate(x),
-        np.concatenate(y),
-        split=np.concatenate(split),
-        ids=np.concatenate(ids),
-        classnames=names,
-    )
+    x, y, ids = {}, {}, {}
+    for name in second.splits:
+        own = getattr(second, name)
+        ids[name] = [*own.ids[::-1], "odd/0/0.png"]
+        x[name] = np.vstack([own.X[::-1], np.ones((1, 12))])
+        y[name] = [names[int(one.split("/")[1])] for one in ids[name]]
+    arrays = Features.of(x, y, ids=ids, classnames=names)
     by_arrays, by_name = load(home=root, aux=arrays), load(home=root, aux="other")
     for split_name in ("train", "val", "test"):
         rows = [SetData(d.source, torch.device("cpu"), 10**9) for d in (by_arrays, by_name)]
@@ -143,11 +134,11 @@ def test_pictures_that_one_encoder_lacks_are_no_test(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["amu", "gp"])
 def test_a_bundle_names_both_and_answers_with_both(root: Path, method: str, tmp_path: Path) -> None:
-    words = ["--set", "encoders=2"] if method == "gp" else []
+    words: list[str | Path] = ["--set", "encoders=2"] if method == "gp" else []
     words += ["--method", method, "--shots", "2", "--select", "fixed", "--aux", "other", "--json"]
     file = tmp_path / "head.safetensors"
-    place = ["--home", root, "--results", tmp_path]
-    told = cacheclip("fit", "--dataset", "toys", *words, *place, "--out", file)
+    words += ["--home", root, "--results", tmp_path, "--out", file]
+    told = cacheclip("fit", "--dataset", "toys", *words)
     assert told.code == 0, told.err
     assert "predict" in told.err and "--on toys" in told.err
     row, bundle = json.loads(told.out), Bundle.read(file)
@@ -190,7 +181,7 @@ def test_arrays_of_two_encoders_are_fitted_in_python() -> None:
     centres, others = random.normal(size=(3, 8)), random.normal(size=(3, 5))
     x = centres[y] + random.normal(size=(60, 8))
     second = others[y] + 0.3 * random.normal(size=(60, 5))
-    text = {"text": centres, "logit_scale": 50.0}
+    text: dict[str, Any] = {"text": centres, "logit_scale": 50.0}
     data = Features.of(x, y, split=split, aux=second, **text)
     head = fit("gp", data, shots=4, encoders=2)
     assert head.row is not None
