@@ -8,7 +8,7 @@ all of it stands in it too.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +46,7 @@ class Bundle:
         head: the method's params without the variant axis.
         learned: what the fit found for settings given as `learned`.
         temperature: what divides the logits before the softmax.
+        aux: encoder and preprocess block of a second encoder; None where it reads none.
     """
 
     method: str
@@ -60,6 +61,12 @@ class Bundle:
     head: dict[str, NDArray[Any]]
     learned: dict[str, float] = field(default_factory=dict)
     temperature: Annotated[float, "divides the logits", (1e-30, 1e30)] = 1.0
+    aux: dict[str, Any] | None = None
+
+    @property
+    def second(self) -> "Bundle | None":
+        """The same as if the second encoder were the only one; None where it reads none."""
+        return None if self.aux is None else replace(self, **self.aux, aux=None)
 
     def write(self, path: Path, option: str = "--out") -> None:
         """Publish the bundle at `path`.
@@ -70,6 +77,8 @@ class Bundle:
         """
         head = {name: x.copy(order="C") for name, x in sorted(self.head.items())}
         about = {k: v for k, v in asdict(self).items() if k != "head"}
+        if self.aux is None:
+            del about["aux"]  # so that bundles of one encoder have the bytes that they always had
         whole = sealed({**about, "format": FORMAT, "tensors": _sha256(head)})
         with publishing(path, option=option) as temporary:
             temporary.write_bytes(save(head, {METADATA: canonical_json(whole)}))

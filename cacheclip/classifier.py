@@ -12,6 +12,7 @@ from cacheclip.files.typed import fits
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import Method, Value
 from cacheclip.store.schema import IMPORTED
+from cacheclip.store.source import AUX
 from cacheclip.task import Query
 
 WIDEST = 2**20  # numbers of a feature
@@ -116,9 +117,10 @@ class Classifier:
         ]
 
     def _try(self) -> None:
-        """Answer for a picture that is none, where it is known what the encoder would give."""
-        width = self.bundle.encoder["embed_dim"]
-        known = {"image": torch.full((1, width), width**-0.5), "image-norm": torch.ones(1, 1)}
+        """Answer for a picture that is none, where it is known what the encoders would give."""
+        known = _plain(self.bundle.encoder["embed_dim"])
+        if second := self.bundle.second:
+            known |= {AUX + name: x for name, x in _plain(second.encoder["embed_dim"]).items()}
         if set(self.bundle.layers) <= set(known) and not self.method.reads.query_encoder:
             self.logits(Query({name: known[name] for name in self.bundle.layers}))
 
@@ -131,7 +133,28 @@ def _wrong_fields(bundle: Bundle, method: type[Method]) -> str | None:
     layers = method(**bundle.static).reads.query
     if bundle.layers != list(layers):
         return f"layers {', '.join(bundle.layers)}, and the method reads {', '.join(layers)}"
-    return _wrong_encoder(bundle.encoder) or _wrong_preprocess(bundle.preprocess)
+    if wrong := _wrong_aux(bundle):
+        return wrong
+    every = (bundle, bundle.second) if bundle.second else (bundle,)
+    found = (_wrong_encoder(own.encoder) or _wrong_preprocess(own.preprocess) for own in every)
+    return next(filter(None, found), None)
+
+
+def _plain(width: int) -> dict[str, Tensor]:
+    """The layers of a picture that is none, of an encoder of that width."""
+    return {"image": torch.full((1, width), width**-0.5), "image-norm": torch.ones(1, 1)}
+
+
+def _wrong_aux(bundle: Bundle) -> str | None:
+    """What of a second encoder is not as the method's layers ask for it."""
+    reads = any(layer.startswith(AUX) for layer in bundle.layers)
+    if reads != (bundle.aux is not None):
+        return "a second encoder, which its method does not read" if bundle.aux else "one encoder"
+    good = bundle.aux is None or (
+        bundle.aux.keys() == {"encoder", "preprocess"}
+        and all(isinstance(block, dict) for block in bundle.aux.values())
+    )
+    return None if good else "a second encoder without its blocks"
 
 
 def _wrong_encoder(encoder: Mapping[str, Any]) -> str | None:

@@ -241,7 +241,11 @@ def _short(
         raise InputError(f"{shots} shots", where=where, fix=f"use {argument('shots', 1)} or more")
     named = list(zip(classnames, sizes, strict=True))
     if empty := [(name, n) for name, n in named if not n]:
-        raise _none_at_all(empty, len(classnames), where)
+        raise InputError(
+            f"{len(empty)} of {len(classnames)} classes have no training picture",
+            where=f"{where}, split train ({in_words(empty)})",
+            fix="add pictures to these classes, or take the classes out of the data set",
+        )
     short = () if shots == ALL else tuple((name, n) for name, n in named if n < shots)
     if short and shots != ALL and fewer == "error":
         raise _too_few(short, len(classnames), shots, where)
@@ -251,14 +255,6 @@ def _short(
 def in_words(short: Sequence[tuple[str, int]]) -> str:
     """Classes and how many images they have: the first five."""
     return ", ".join(f"{name} {n}" for name, n in short[:5]) + (", ..." if short[5:] else "")
-
-
-def _none_at_all(empty: Sequence[tuple[str, int]], n_classes: int, where: str) -> InputError:
-    return InputError(
-        f"{len(empty)} of {n_classes} classes have no training image",
-        where=f"{where}, split train ({in_words(empty)})",
-        fix="add images to these classes, or take the classes out of the data set",
-    )
 
 
 def given(
@@ -291,11 +287,10 @@ def given(
     there = sorted(
         (position[row] for row in rows if row in position), key=lambda k: train.labels[k]
     )
-    lost = set(range(len(classnames))) - {train.labels[k] for k in there}
-    if absent or lost:
-        what = f"{len(absent)} of its pictures are" if absent else f"{len(lost)} classes are"
+    what = f"{len(absent)} of its pictures are not there" if absent else ""
+    if what := what or _lost(there, train, classnames):
         raise InputError(
-            f"the given draw of seed {seed} and {shots} shots does not fit: {what} not there",
+            f"the given draw of seed {seed} and {shots} shots does not fit: {what}",
             where=where,
             fix=f"use {argument('draw', 'ranked')}, or give the arrays with other draws",
         )
@@ -329,11 +324,9 @@ def listed(
         InputError: an image is not there or stands twice, or a class has none.
     """
     support = _positions(train, ids, "train", where)
-    lost = sorted(set(range(len(classnames))) - {train.labels[k] for k in support})
-    if lost:
+    if lost := _lost(support, train, classnames):
         raise InputError(
-            f"the file's draw of seed {seed} and {shots} shots has no image of {len(lost)} of "
-            f"{len(classnames)} classes: {some([classnames[label] for label in lost])}",
+            f"the file's draw of seed {seed} and {shots} shots has {lost}",
             where=where,
             fix=f"add ids of these classes to its `support`, or use {argument('draw', 'ranked')}",
         )
@@ -343,22 +336,30 @@ def listed(
     return _draw(train, support, val, chosen, shots, seed)
 
 
+def _lost(support: Sequence[int], train: Pool, classnames: Sequence[str]) -> str:
+    """The classes without any of these positions, in words; "" where there are none."""
+    there = {train.labels[k] for k in support}
+    lost = [name for label, name in enumerate(classnames) if label not in there]
+    return f"no picture of {len(lost)} of {len(classnames)} classes: {some(lost)}" if lost else ""
+
+
 def _positions(pool: Pool, ids: Sequence[str], split: str, where: str) -> list[int]:
     """Where ids stand in a pool."""
     wanted = set(ids)
     place = {own: k for k, own in enumerate(pool.ids) if own in wanted and pool.labels[k] >= 0}
     if absent := [own for own in ids if own not in place]:
         raise InputError(
-            f"the file's draw names images that have no features or no label here: {some(absent)}",
+            "the file's draw names pictures that have no features or no label here: "
+            f"{some(absent)}",
             where=f"{where}, split {split}",
-            fix="name images by the ids of this set, as its own draws/*.json do, or use "
+            fix="name pictures by the ids of this set, as its own draws/*.json do, or use "
             f"{argument('draw', 'ranked')}",
         )
     if len(wanted) < len(ids):
         raise InputError(
-            "the file's draw names an image more than once",
+            "the file's draw names a picture more than once",
             where=f"{where}, split {split}",
-            fix=f"name each image once, or use {argument('draw', 'ranked')}",
+            fix=f"name each picture once, or use {argument('draw', 'ranked')}",
         )
     return [place[own] for own in ids]
 
@@ -392,8 +393,8 @@ def _too_few(
 ) -> InputError:
     most = min(n for _, n in short)
     return InputError(
-        f"{len(short)} of {n_classes} classes have fewer than {shots} training images",
+        f"{len(short)} of {n_classes} classes have fewer than {shots} training pictures",
         where=f"{where}, split train ({in_words(short)})",
         fix=f"use {argument('shots', most)} or fewer, {argument('fewer', 'keep')} to take what "
-        "they have, or add images",
+        "they have, or add pictures",
     )

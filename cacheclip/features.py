@@ -16,30 +16,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cacheclip.errors import CacheclipError, InputError, in_python
+from cacheclip.errors import InputError, in_python
 from cacheclip.exchange import source as origin
 from cacheclip.exchange.arrays import checked
 from cacheclip.exchange.draws import named_draws
+from cacheclip.exchange.given_arrays import (
+    CALLED,
+    as_array,
+    by_split,
+    in_own_words,
+    parts_of,
+    refuse_mixed_labels,
+    refuse_name,
+    refuse_text_without_scale,
+)
 from cacheclip.exchange.in_memory import ArraySet
-from cacheclip.exchange.labels import refuse_mixed
 from cacheclip.exchange.sealed import Split
-from cacheclip.exchange.source import KNOWN
+from cacheclip.store.auxiliary import beside, with_aux
 from cacheclip.store.home import Home
-from cacheclip.store.key import NAME_RULE, can_be_name
 from cacheclip.store.schema import IMPORTED, SPLITS
 from cacheclip.store.scope import Scope, scoped
 from cacheclip.store.source import Source
-
-# What `Features.of` calls the arrays that a file calls otherwise.
-CALLED = {
-    "features": "X",
-    "labels": "y",
-    "text_features": "text",
-    "sentence_features": "sentences",
-    "sample_ids": "ids",
-}
-OF_TEXTS = ("text_features", "sentence_features")
-VECTORS = ("features", *OF_TEXTS)
 
 
 class Features:
@@ -69,6 +66,7 @@ class Features:
         draws: Mapping[tuple[int, int], ArrayLike] | None = None,
         name: str = "arrays",
         sentences: ArrayLike | None = None,
+        aux: ArrayLike | Mapping[str, ArrayLike] | None = None,
     ) -> "Features":
         """Features from arrays: NumPy arrays, torch tensors, lists, columns of a table.
 
@@ -87,33 +85,38 @@ class Features:
             name: of the data set in result rows, `npz/NAME`.
             sentences: [C, S, D] features of sentences that describe each class, as those of CuPL
                 do, beside `text`; rows of zeros where a class has fewer than S.
+            aux: [N, D'] features of the same rows by a second encoder, as X is given, which `amu`
+                reads, and `gp` with encoders=2.
 
         Raises:
             InputError: an array is not as described; the fix is a line of Python.
         """
         arrays = {"labels": y, "sample_ids": ids, "features": X}
-        given = _by_split(arrays) if isinstance(X, Mapping) else arrays
-        _refuse_name(name)
+        given = by_split(arrays) if isinstance(X, Mapping) else arrays
+        refuse_name(name)
         given |= {"text_features": text, "sentence_features": sentences}
         given |= {"logit_scale": logit_scale, "classnames": classnames}
         given |= named_draws({} if draws is None else draws)
-        found = {own: _array(own, x) for own, x in given.items() if x is not None}
+        found = {own: as_array(own, x) for own, x in given.items() if x is not None}
         rows: tuple[str, ...] = ("features", "labels")
         if split is not None:
-            found["split"], rows = _array("split", split), (*rows, "split")
+            found["split"], rows = as_array("split", split), (*rows, "split")
         elif "features" in found:
             found["split"] = np.full(len(np.atleast_1d(found["features"])), "train")
-        _refuse_text_without_scale(found)
+        refuse_text_without_scale(found)
         try:
-            _refuse_mixed_labels(found, split)
+            refuse_mixed_labels(found, split)
             whole = checked(found, origin.Source("Features.of(X, y, ...)", "", rows), tests=False)
         except InputError as error:
             listed = {CALLED.get(own, own): x for own, x in given.items()} | {"split": split}
-            raise _in_own_words(error, listed) from None
-        numbers = [x for own, x in found.items() if own in ("labels", *_parts("labels"))]
+            raise in_own_words(error, listed) from None
+        numbers = [x for own, x in found.items() if own in ("labels", *parts_of("labels"))]
         as_numbers = all(x.dtype.kind in "biuf" for x in numbers)
         said = tuple(line for line in whole.notices if not line.startswith("joined"))
         source = ArraySet(f"{IMPORTED}/{name}", replace(whole, notices=said))
+        if aux is not None:
+            second = _second(aux, y, split=split, ids=ids, classnames=classnames, name=name)
+            source = replace(source, aux=beside(source, second.source))
         return cls(source, np.arange(len(whole.classnames)) if as_numbers else None)
 
     def __repr__(self) -> str:
@@ -203,6 +206,7 @@ def load(
     model: str | None = None,
     pretrained: str | None = None,
     home: Home | Path | str | None = None,
+    aux: "str | Features | None" = None,
 ) -> Features:
     """Features that `cacheclip extract` or `import` left on disk; nothing is read yet.
 
@@ -211,13 +215,35 @@ def load(
         model: name of the encoder, or NAME@WEIGHTS; by default the one extracted last.
         pretrained: its weights.
         home: the home folder; by default $CACHECLIP_HOME, or the user's data folder.
+        aux: a second encoder, NAME@WEIGHTS, whose features of the data set are there too; or
+            features of its pictures, found by their ids.
 
     Raises:
         StoreError: nothing fits or it is incomplete; the fix is the command that makes it.
     """
     place = home if isinstance(home, Home) else Home.resolve(home)
     with in_python():
-        return Features(place.find(dataset, model, pretrained))
+        found = place.find(dataset, model, pretrained)
+        if isinstance(aux, Features):
+            return Features(replace(found, aux=beside(found, aux.source)))
+        return Features(with_aux(place, found, aux))
+
+
+def _second(
+    aux: ArrayLike | Mapping[str, ArrayLike],
+    y: ArrayLike | Mapping[str, ArrayLike],
+    **others: Any,
+) -> Features:
+    """The features of a second encoder, given as X is; `others` are what `Features.of` got beside.
+
+    Raises:
+        InputError: they are none of those rows.
+    """
+    try:
+        return Features.of(aux, y, **others)
+    except InputError as error:
+        what = re.sub(r"^X\b", "aux", error.what)
+        raise InputError(what, where="Features.of(X, y, aux=aux)", fix=error.fix) from None
 
 
 def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
@@ -238,7 +264,7 @@ def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
             where="the rows to be classified",
             fix=f"give its rows, {own}; head.score(data) scores on the test split",
         )
-    x = np.atleast_2d(_array("X", X))
+    x = np.atleast_2d(as_array("X", X))
     if x.dtype.kind not in "fiu" or x.ndim != 2 or (dim is not None and x.shape[1] != dim):
         wanted = "[n, D]" if dim is None else f"[n, {dim}]"
         raise InputError(
@@ -257,114 +283,3 @@ def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
             fix="X = X[np.isfinite(X).all(1) & (X != 0).any(1)]  # leaves them out",
         )
     return rows
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    """What an array of each split is called: X_train, y_test."""
-    return tuple(f"{CALLED.get(name, name)}_{split}" for split in SPLITS)
-
-
-def _by_split(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays that are given as one a split, each by a name of its own: X_train, y_test."""
-    given: dict[str, Any] = {}
-    for name, parts in arrays.items():
-        if parts is None:
-            continue
-        own = CALLED[name]
-        if not isinstance(parts, Mapping) or not parts.keys() <= set(SPLITS):
-            shown = list(parts) if isinstance(parts, Mapping) else type(parts).__name__
-            raise InputError(
-                f"{own}: {shown}, where X is one array a split",
-                where="Features.of(X, y, ...)",
-                fix=f'{own} = {{"train": {own}_train, "test": {own}_test}}; splits are train, val '
-                "and test",
-            )
-        given |= {f"{own}_{split}": part for split, part in parts.items()}
-    return given
-
-
-def _array(name: str, x: Any) -> NDArray[Any]:
-    """An array of what people have: tensors, lists, columns of a table."""
-    if hasattr(x, "detach"):  # a tensor; torch itself need not be loaded to know one
-        x = x.detach().cpu()
-        x = x.float() if str(x.dtype) == "torch.bfloat16" else x  # which NumPy does not know
-    if name in OF_TEXTS and _is_text(x):
-        own = CALLED[name]
-        raise InputError(
-            f"{own}: texts, where their features are needed",
-            where="Features.of(X, y, ...)",
-            fix=f"encode them by the text tower of the encoder that made X: {own} {KNOWN[name]}",
-        )
-    try:
-        array = np.asarray(x)
-    except ValueError as error:  # lists of unequal length
-        own = CALLED.get(name, name)
-        raise InputError(
-            f"{own}: no array can be made of it: {error}",
-            where="Features.of(X, y, ...)",
-            fix=f"{own} = np.array({own}), whose rows are of one length",
-        ) from None
-    labels = name in ("labels", *_parts("labels"))
-    if labels and array.dtype.kind == "U" and isinstance(x, list | tuple):
-        array = np.asarray(x, object)  # in which NaN is no text
-    if array.dtype.kind == "O" and array.size and all(isinstance(one, str) for one in array.flat):
-        return array.astype(str)
-    if name in (*VECTORS, *_parts("features")) and array.dtype.kind in "iu":
-        return array.astype(np.float32)
-    return array
-
-
-def _is_text(x: Any) -> bool:
-    """Whether this is a text, or holds some and not numbers."""
-    if isinstance(x, Mapping):
-        return True
-    if isinstance(x, list | tuple) and x:
-        return _is_text(x[0])
-    return isinstance(x, str) or getattr(getattr(x, "dtype", None), "kind", "") in ("U", "S")
-
-
-def _refuse_mixed_labels(found: Mapping[str, NDArray[Any]], split: Any) -> None:
-    """Refuse labels of which some are missing, or some are texts and some numbers."""
-    for part, suffix in (("labels", ""), *zip(_parts("labels"), SPLITS, strict=True)):
-        if part in found and found[part].dtype.kind == "O":
-            end = f"_{suffix}" if suffix else ""
-            ids = "sample_ids" if not suffix else f"ids{end}"
-            rows = [f"X{end}", f"y{end}"] + ["split"] * (split is not None)
-            rows += [f"ids{end}"] * (ids in found)
-            refuse_mixed(f"y{end}", found[part], rows, "Features.of(X, y, ...)")
-
-
-def _refuse_name(name: str) -> None:
-    if not can_be_name(name):
-        raise InputError(
-            f"{name!r} cannot be the name of a data set",
-            where="Features.of(X, y, name=...)",
-            fix=NAME_RULE,
-        )
-
-
-def _refuse_text_without_scale(found: Mapping[str, NDArray[Any]]) -> None:
-    if "text_features" in found and "logit_scale" not in found:
-        raise InputError(
-            "there are text features, but not the scale of their logits",
-            where="Features.of(X, y, text=text)",
-            fix="give it, 100 for OpenAI's CLIP: Features.of(..., logit_scale=100)",
-        )
-
-
-def _in_own_words(error: CacheclipError, given: Mapping[str, Any]) -> InputError:
-    """An error of checked arrays, by the names that `Features.of` has for them.
-
-    Args:
-        error: the error.
-        given: own name -> what was given; of lists a fix has to make arrays first.
-    """
-    what, fix = error.what, error.fix
-    for name, own in CALLED.items():
-        # "features" and "labels" are words of a sentence too, unless they begin it.
-        what = re.sub(rf"\b{name}\b" if "_" in name else f"^{name}(?=:)", own, what)
-        fix = re.sub(rf"\b{name}\b", own, fix)
-    lists = [own for own, x in given.items() if isinstance(x, list | tuple)]
-    used = [own for own in lists if re.search(rf"(?<![\w.]){own}(\[| = {own} |\.)", fix)]
-    fix = "".join(f"{own} = np.array({own}); " for own in used) + fix
-    return InputError(what, where=error.where, fix=fix)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 )
 @options.model
 @options.pretrained
+@options.aux
 @click.option(
     "--methods",
     metavar="NAME[,NAME]",
@@ -45,11 +46,15 @@ if TYPE_CHECKING:
     callback=options.shot_counts,
     default="1,2,4,8,16",
     show_default=True,
-    help="Support images a class; all: every training image.",
+    help="Support pictures a class; all: every training picture.",
 )
 @options.fewer
 @click.option(
-    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
+    "--seeds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="How many draws of support pictures: those of the seeds 1 to N.",
 )
 @click.option(
     "--init-seeds",
@@ -99,6 +104,7 @@ def command(
     datasets: tuple[str, ...],
     model: str | None,
     pretrained: str | None,
+    aux: str | None,
     methods: tuple[str, ...],
     shots: tuple["Shots", ...],
     fewer: "Fewer",
@@ -137,11 +143,13 @@ def command(
     from cacheclip.answers import predictions
     from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG
+    from cacheclip.store.auxiliary import with_aux
     from cacheclip.store.home import Home
     from cacheclip.store.results_place import results_home
 
     place = Home.resolve(home)
-    sets = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    first = [place.find(name, model, pretrained) for name in datasets or (None,)]
+    sets = [with_aux(place, features, aux) for features in first]
     others = [[_beside(place, name, features) for name in test_on] for features in sets]
     written, notices = results_home(place, results)
     output.talk(*notices)

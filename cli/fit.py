@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", metavar="NAME", help="Data set. [default: the one extracted last]")
 @options.model
 @options.pretrained
+@options.aux
 @click.option(
     "--method",
     metavar="NAME",
@@ -30,10 +31,16 @@ if TYPE_CHECKING:
     callback=options.shots,
     default="16",
     show_default=True,
-    help="Support images a class; all: every training image.",
+    help="Support pictures a class; all: every training picture.",
 )
 @options.fewer
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Of the draw of support pictures.",
+)
 @click.option(
     "--init-seed",
     type=click.IntRange(0),
@@ -66,6 +73,7 @@ def command(
     dataset: str | None,
     model: str | None,
     pretrained: str | None,
+    aux: str | None,
     method: str | None,
     shots: "Shots",
     fewer: "Fewer",
@@ -90,12 +98,14 @@ def command(
 
     Example: cacheclip fit --shots 16
     """
+    from cacheclip.store.auxiliary import with_aux
     from cacheclip.store.home import Home
     from cacheclip.store.results_place import results_home
     from cacheclip.store.schema import IMPORTED
 
     place = Home.resolve(home)
-    features = place.find(dataset, model, pretrained)  # before torch is paid for
+    first = place.find(dataset, model, pretrained)  # before torch is paid for
+    features = with_aux(place, first, aux)
     written, notices = results_home(place, results)
     output.talk(*features.notices, *notices)
     from cacheclip.answers import predictions
@@ -123,7 +133,7 @@ def command(
     with output.progress() as advance:
         fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
-    found = {}
+    found: dict[str, Any] = {}
     if per_class:
         found = report(predictions(written, row.row_id), fitted.classnames)
     if explain_choice:
@@ -149,6 +159,7 @@ def command(
         output.talk(f"bundle: {fitted.bundle}")
         imported = features.encoder["library"] == IMPORTED
         asked = "--features FILE.npz" if imported else "IMAGE_OR_FOLDER"
+        asked = f"--on {shlex.quote(row.dataset)}" if len(row.encoders) > 1 else asked
         output.talk(f"next: cacheclip predict {shlex.quote(str(fitted.bundle))} {asked}")
     elif row.select == ORACLE:
         output.talk("tuned on the test pictures: no result of a method, so it leaves no bundle")

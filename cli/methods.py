@@ -9,10 +9,12 @@ from cacheclip.cli import options, output
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @options.as_json
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """List the methods, or show NAMEs in full: text, settings with default and range, recipes.
+    """List the methods, or show NAMEs in full: formula, source, what they need, settings, recipes.
 
-    A setting is given as --set NAME=VALUE to fit and compare; the grid is what they try unasked
-    where validation images choose.
+    A setting is given as --set NAME=VALUE to fit and compare; what is tried unasked where
+    validation pictures choose stands under "tried". C is the number of classes, N of support
+    pictures, D the width of features, E their width before the projection, d that of the text
+    tower.
 
     Example: cacheclip methods clip-adapter
     """
@@ -23,8 +25,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         if as_json:
             output.data([entry.as_json() for entry in found])
             return
-        headers = ["method", "fit by", "answers", "reads", "paper"]
-        output.table(headers, [entry.as_cells() for entry in found])
+        output.table(catalogue.LISTED, [entry.as_cells() for entry in found])
         output.talk(f"next: cacheclip methods {found[0].name}")
         return
     described = [catalogue.described(name) for name in names]
@@ -33,8 +34,6 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         return
     for method in described:
         kind = f"{method.paper}, {method.fitted}, {method.setting}"
-        output.say(f"{method.name} ({kind})", "", *method.text, "")
-        if method.settings:
-            output.table(["setting", "default", "may be", "grid"], method.as_cells())
-        if method.settings or method.recipes:
-            output.say(*method.recipes_told, "")
+        output.say(f"{method.name} ({kind})", "", *method.text, "", *method.needs, "")
+        output.table(catalogue.SETTINGS, method.as_cells())
+        output.say(*method.constants, *[""] * bool(method.settings))

@@ -57,6 +57,11 @@ model: Decorator = click.option(
 pretrained: Decorator = click.option(
     "--pretrained", metavar="TAG|FILE", help="Its weights: a tag of open_clip, or a file."
 )
+aux: Decorator = click.option(
+    "--aux",
+    metavar="NAME@TAG",
+    help="A second encoder, whose features are cached too: amu reads it, and gp with encoders=2.",
+)
 _POLICIES = (
     "fixed (constants), fixed-from-imagenet (those that authors carry over), fewshot-val (min(K, "
     "4) validation images a class), full-val (all of them), support-loo (support images, left out "
@@ -84,7 +89,7 @@ recipe: Decorator = click.option(
     "--recipe",
     metavar="NAME",
     help="Constants of a method whose paper and released code differ: as-code or as-paper. "
-    "[default: as-code]",
+    "[default: the first that `cacheclip methods NAME` shows]",
 )
 settings: Decorator = click.option(
     "--set",
@@ -107,7 +112,7 @@ fewer: Decorator = click.option(
     type=click.Choice(["error", "keep"]),
     default="error",
     show_default=True,
-    help="Classes with fewer training images than --shots: an error, or keep what they have.",
+    help="Classes with fewer training pictures than --shots: an error, or keep what they have.",
 )
 max_memory: Decorator = click.option(
     "--max-memory",

@@ -145,13 +145,15 @@ def _of_pictures(
 ) -> Asked:
     from cacheclip.datasets.listing import find
     from cacheclip.inference.answer import label_of
-    from cacheclip.inference.pictures import open_encoder, predict
+    from cacheclip.inference.pictures import open_encoder, open_second, predict
 
     found, missed = find(_from_stdin(images))
     output.talk(*([missed] if missed else []))
     encoder = open_encoder(head, model, pretrained, fetch=fetch)
+    second = open_second(head, fetch=fetch)
     labels = [label_of(picture.folders, head.classnames) for picture in found]
-    answers = predict(head, encoder, [picture.path for picture in found], top, raw=raw)
+    paths = [picture.path for picture in found]
+    answers = predict(head, encoder, paths, top, raw=raw, second=second)
     return Asked(
         answers=(replace(one, label=label) for one, label in zip(answers, labels, strict=True)),
         count=len(found),

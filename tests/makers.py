@@ -159,6 +159,31 @@ def add_store(home: Home, split: str, layer: str, x: NDArray[np.float32], views:
         writer.finish()
 
 
+def add_encoder(
+    home: Home, name: str = "other", dim: int = 12, failed: Sequence[int] = (), seed: int = 7
+) -> None:
+    """Features of the last set's pictures by a second encoder; `failed` are rows of split test."""
+    first, random = home.find(), np.random.default_rng(seed)
+    centres = random.normal(size=(CLASSES, dim))
+    model, _, tag = name.partition("@")
+    encoder = {**first.encoder, "name": model, "embed_dim": dim, "weights_sha256": "1" * 64}
+    encoder |= {"pretrained": tag} if tag else {}
+    for split, own in first.labels.splits.items():
+        key = {**first.store(split).key, "encoder": encoder}
+        ids, path = (
+            first.store(split).ids(),
+            home.store_path(first.dataset, split, "image", key_digest(key)),
+        )
+        x = (centres[own.labels] + 0.7 * random.normal(size=(len(ids), dim))).astype(np.float32)
+        bad = [Failure(row, "decode", "broken") for row in failed] if split == "test" else []
+        with ImageStoreWriter(path, key, ids=ids, encode_batch=4, info={}) as writer:
+            for shard in writer.missing:
+                last = shard.first + shard.rows
+                own_bad = [one for one in bad if shard.first <= one.row < last]
+                writer.write(shard, x[shard.first : last], own_bad)
+            writer.finish()
+
+
 def save_tower(name: str, config: Mapping[str, Any], file: Path, seed: int) -> Any:
     """An open_clip model of random weights, which also go to a checkpoint file."""
     import open_clip

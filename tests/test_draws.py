@@ -67,7 +67,7 @@ def test_a_validation_split_that_lacks_a_class_gives_none() -> None:
 def test_too_few_images_name_the_classes_and_offer_what_is_possible() -> None:
     with pytest.raises(InputError) as caught:
         few_shot(pool([16, 11, 9], "a"), pool([], "v"), NAMES, 16, 1, where="data set birds")
-    assert caught.value.what == "2 of 3 classes have fewer than 16 training images"
+    assert caught.value.what == "2 of 3 classes have fewer than 16 training pictures"
     assert "bee 11, cow 9" in caught.value.where
     assert "--shots 9 or fewer" in caught.value.fix
 
@@ -105,7 +105,7 @@ def test_keep_changes_nothing_where_every_class_has_its_shots() -> None:
 def test_a_class_without_training_images_is_an_error_whatever_is_asked(
     shots: Shots, fewer: Fewer
 ) -> None:
-    with pytest.raises(InputError, match="1 of 3 classes have no training image") as caught:
+    with pytest.raises(InputError, match="1 of 3 classes have no training picture") as caught:
         few_shot(pool([9, 0, 5], "a"), pool([], "v"), NAMES, shots, 1, where="set", fewer=fewer)
     assert "bee 0" in caught.value.where
 
@@ -180,9 +180,9 @@ def test_a_listed_draw_is_the_list_and_its_record_lists_it_again() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda ids: [*ids, "a/ant/99"], "names images that have no features .*: a/ant/99"),
-        (lambda ids: [*ids, ids[0]], "names an image more than once"),
-        (lambda ids: ids[:4], "no image of 1 of 3 classes: cow"),
+        (lambda ids: [*ids, "a/ant/99"], "names pictures that have no features .*: a/ant/99"),
+        (lambda ids: [*ids, ids[0]], "names a picture more than once"),
+        (lambda ids: ids[:4], "no picture of 1 of 3 classes: cow"),
     ],
 )
 def test_a_list_that_does_not_fit_says_why(change: Any, said: str) -> None:

@@ -133,7 +133,7 @@ def no_choice(request: Request, data: Features) -> UsageError:
     why = f'select="{request.select}" does not choose'
     if request.select is None:
         lack = "too few classes have" if "val" in data.splits else "there are no"
-        why = f"{lack} validation images to choose by"
+        why = f"{lack} validation pictures to choose by"
     own: dict[str, Any] = {}
     for name, value in request.settings.items():
         own |= value if isinstance(value, Mapping) else {name: value}

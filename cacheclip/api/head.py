@@ -189,8 +189,13 @@ class Head:
                 where=where,
                 fix="Features.of(..., classnames=head.classnames), and text in that order",
             )
-        width, dim = int(features.source.encoder["embed_dim"]), self._width
-        if width != dim:
+        second, aux = self.bundle.second, features.source.aux
+        wanted = [(features.source, self._width)]
+        if second is not None and aux is not None:
+            wanted.append((aux.source, int(second.encoder["embed_dim"])))
+        for source, dim in wanted:
+            if (width := int(source.encoder["embed_dim"])) == dim:
+                continue
             raise InputError(
                 f"these features have {width} numbers a row, and the head learned from {dim}",
                 where=f"data set {features.source.dataset}",

@@ -34,8 +34,11 @@ class Table:
 
     @property
     def best(self) -> Row | None:
-        """The row with the best validation accuracy at the most shots; test accuracy has no say."""
-        return next_step.best(self.rows)
+        """The row with the best validation accuracy at the most shots; test accuracy has no say.
+
+        It is one of a method that answers for single pictures, so that `fit` gives its head.
+        """
+        return next_step.best([row for row in self.rows if next_step.leaves_bundle(row)])
 
     def to_pandas(self) -> Any:
         """The rows as a DataFrame, a column a field.

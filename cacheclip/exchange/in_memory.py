@@ -6,7 +6,7 @@ It goes by the keys that the same arrays have once they are imported, so its row
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from cacheclip.store import shard
 from cacheclip.store.key import image_key, key_digest
 from cacheclip.store.labels import Labels
 from cacheclip.store.reader import Features as Vectors
+
+if TYPE_CHECKING:
+    from cacheclip.store.auxiliary import Auxiliary
 
 IMAGE = "image"  # the one layer that arrays have
 
@@ -86,11 +89,13 @@ class ArraySet:
     Attributes:
         dataset: its id.
         arrays: the arrays.
+        aux: the features of a second encoder; None without any.
     """
 
     dataset: str
     arrays: Arrays
     own: bool = True
+    option: str = ""
     extract_command: str = (
         'Features.of(X, y, split=split, ...), split [N] of "train", "val" and "test"'
     )
@@ -98,10 +103,18 @@ class ArraySet:
         "give Features.of(...) text=T, logit_scale=100: T [C, D] from the text tower of the same "
         "encoder, the scale that of OpenAI's CLIP"
     )
-    sentences_command: str = (
-        "give Features.of(...) sentences=S [C, S, D], features of sentences that describe each "
-        "class, from the text tower of the same encoder"
-    )
+    aux: "Auxiliary | None" = None
+    aux_command: str = "give Features.of(...) aux=A [N, D], a second encoder's features of its rows"
+
+    @property
+    def no_sentences(self) -> StoreError:
+        """The error of sentences that are read and are not there."""
+        return StoreError(
+            "there are no sentences that describe the classes",
+            where=f"data set {self.dataset}, encoder {self.name}",
+            fix="give Features.of(...) sentences=S [C, S, D], features of sentences that describe "
+            "each class, from the text tower of the same encoder",
+        )
 
     @cached_property
     def _common(self) -> dict[str, Any]:

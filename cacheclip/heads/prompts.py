@@ -5,6 +5,19 @@ from torch import Tensor
 
 from cacheclip.errors import InputError
 from cacheclip.heads.text_transformer import TextTransformer
+from cacheclip.task import Task, unit
+
+
+def prompted(params: dict[str, Tensor], task: Task) -> dict[str, Tensor]:
+    """The linear head that learned words come to for the classes of a task.
+
+    Args:
+        params: `context` [V, M, d] and `logit_scale` [V].
+        task: it has the text tower and the class names as tokens.
+    """
+    tower = TextTransformer.of(task.encoder["tower"], params["context"].dtype)
+    features = class_features(tower, task.text["tokens"], params["context"])  # [V, C, D]
+    return {"weight": unit(features), "logit_scale": params["logit_scale"]}
 
 
 def class_features(tower: TextTransformer, tokens: Tensor, context: Tensor) -> Tensor:

@@ -48,6 +48,19 @@ class Ridge:
         own: Tensor = self._targets - a / diagonal.unsqueeze(-1)
         return (lam.double()[:, None, None] * own).to(self._dtype)
 
+    def evidence(self, lam: Tensor) -> Tensor:
+        """The log marginal likelihood of R [V], up to what no lambda and no kernel changes.
+
+        Each column of R is a Gaussian process of kernel v K and noise v lambda; the variance v is
+        the likeliest, tr(R^T (K + lambda I)^-1 R) / (N C), for lambda [V] above 0.
+        """
+        N, C = self._targets.shape[1:]
+        total = self._values + lam.double()[:, None]  # [V, N]
+        fit = (self._rotated.square().sum(-1) / total).sum(-1) / (N * C)
+        tiny = torch.finfo(torch.float64).tiny
+        likely: Tensor = -(N * C * fit.clamp_min(tiny).log() + C * total.log().sum(-1)) / 2
+        return likely
+
     def _shrunk(self, lam: Tensor) -> Tensor:
         """Eigenvalues of (K / lambda + I)^-1, [V, N]."""
         lam = lam.double()[:, None]

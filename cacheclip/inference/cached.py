@@ -1,7 +1,7 @@
 """The rows of a data set that was extracted or imported, as a bundle reads them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from cacheclip.classifier import Classifier
 from cacheclip.errors import InputError, StoreError, instead, some
 from cacheclip.inference.identity import other_encoder, refuse_other
 from cacheclip.inference.rows import Part, rows_at_once
+from cacheclip.store.auxiliary import beside
 from cacheclip.store.find import matching
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.store.schema import IMPORTED, SPLITS
-from cacheclip.store.source import NORM, store_layer
+from cacheclip.store.source import AUX, NORM, failures_of, layer_of, store_layer
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,27 @@ def find_cached(
     """
     name, split = _name_and_split(home, wanted)
     _refuse_unknown(home, name)
+    features, notices = _set_of(bundle, home, name, model, pretrained)
+    if bundle.aux is not None:
+        Classifier(bundle)  # which looks at what it says of a second encoder
+    if second := bundle.second:
+        other, more = _set_of(second, home, features.dataset)
+        features = replace(features, aux=beside(features, other))
+        notices = (*notices, *(line for line in more if line not in notices))
+    have = [one for one in SPLITS if (one, "image") in features.images]
+    if split is not None and split not in have:
+        raise InputError(
+            f"there is no split {split}",
+            where=f"data set {features.dataset} (has {', '.join(have)})",
+            fix=f"--on {features.dataset}, or {features.dataset}/{have[-1]}",
+        )
+    return Cached(features, have if split is None else [split], notices)
+
+
+def _set_of(
+    bundle: Bundle, home: Home, name: str, model: str | None = None, pretrained: str | None = None
+) -> tuple[FeatureSet, tuple[str, ...]]:
+    """The feature set of a data set by the bundle's encoder, and lines for the user."""
     own = bundle.encoder
     if model or pretrained:
         features = home.find(name, model, pretrained)
@@ -81,14 +103,7 @@ def find_cached(
             notices += ("imported features: that the bundle's encoder made them is yours to know",)
     else:
         refuse_other(bundle, features.encoder, features.preprocess, fix=features.extract_command)
-    have = [one for one in SPLITS if (one, "image") in features.images]
-    if split is not None and split not in have:
-        raise InputError(
-            f"there is no split {split}",
-            where=f"data set {features.dataset} (has {', '.join(have)})",
-            fix=f"--on {features.dataset}, or {features.dataset}/{have[-1]}",
-        )
-    return Cached(features, have if split is None else [split], notices)
+    return features, notices
 
 
 def cached_rows(bundle: Bundle, cached: Cached) -> Iterator[Part]:
@@ -115,10 +130,10 @@ def learned_from(bundle: Bundle, features: FeatureSet, split: str) -> bool:
 
 def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]:
     layers = {store_layer(name) for name in bundle.layers}
-    stores = {layer: features.store(split, layer) for layer in sorted(layers)}
+    stores = {layer: layer_of(features, split, layer) for layer in sorted(layers)}
     taken = Classifier(bundle).method.reads.query_encoder
     encoder = {name: _tensors(features.part(name), name) for name in taken}
-    failures = features.failures(split)
+    failures = failures_of(features, split)
     record, names = features.labels.splits[split], features.labels.classnames
     labels = [names[label] if label >= 0 else None for label in record.labels]
     ids, step = features.store(split).ids(), rows_at_once(bundle)
@@ -132,7 +147,7 @@ def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]
         good = np.array([row for row in part if row not in failures], np.int64)
         found: dict[str, NDArray[np.float32]] = {}
         for layer, store in stores.items():
-            read = store.read_rows(good, normalize=layer == "image")
+            read = store.read_rows(good, normalize=layer.removeprefix(AUX) == "image")
             x = read.features.reshape(len(good), *store.shape)
             found |= {layer: x, f"{layer}{NORM}": read.norm[:, None]}
         yield Part(

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,15 @@ from cacheclip.errors import InputError, MachineError
 from cacheclip.inference.answer import Answer
 from cacheclip.inference.identity import other_encoder, refuse_other
 from cacheclip.store.schema import IMPORTED, PATCHES
+from cacheclip.store.source import AUX
 from cacheclip.task import Query, image_layers
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 BATCH = 32
 OWN = ("folder", "csv")  # the families of data sets that are the user's pictures
+CACHED = "classify what both have encoded: cacheclip predict BUNDLE --on SET"
 OTHER = "leave --model and --pretrained out, or give the very weights that were used"
 
 
@@ -43,6 +48,25 @@ def open_encoder(
             machine.
     """
     Classifier(bundle)
+    return _open(bundle, model, pretrained, OTHER, fetch=fetch)
+
+
+def open_second(bundle: Bundle, *, fetch: bool = False) -> Encoder | None:
+    """The second encoder that the bundle names, None where it reads one alone; see `open_encoder`.
+
+    Raises:
+        InputError: its features were imported, or its weights are a file that is not here.
+        StoreError: the encoder found is another one.
+        MachineError: the model is not on this machine.
+    """
+    second = bundle.second
+    return None if second is None else _open(second, None, None, CACHED, fetch=fetch)
+
+
+def _open(
+    bundle: Bundle, model: str | None, pretrained: str | None, other: str, *, fetch: bool
+) -> Encoder:
+    """The encoder of a bundle that reads one alone; `other` is what to do about another one."""
     wanted = bundle.encoder
     if wanted["library"] == IMPORTED:
         raise InputError(
@@ -52,14 +76,16 @@ def open_encoder(
             "pictures here and fit again: cacheclip extract --dataset FOLDER",
         )
     if model is not None and model != wanted["name"] and not _same_folder(model, wanted["name"]):
-        raise other_encoder(bundle, f"--model {model}", fix=OTHER)
+        raise other_encoder(bundle, f"--model {model}", fix=other)
     weights = pretrained if model or pretrained else wanted["pretrained"]
     from_file = weights is not None and Path(weights).is_file()
     if weights is not None and Path(weights).suffix and not from_file:
         raise MachineError(
             f"this bundle needs the weights file {Path(wanted['pretrained']).name!r}",
             where=f"encoder {wanted['name']}, no such file: {weights}",
-            fix=f"add --pretrained PATH/TO/{shlex.quote(wanted['pretrained'])}",
+            fix=CACHED
+            if other == CACHED
+            else f"add --pretrained PATH/TO/{shlex.quote(wanted['pretrained'])}",
         )
     encoder = load(
         EncoderSpec(
@@ -69,7 +95,7 @@ def open_encoder(
         ),
         fetch=fetch,
     )
-    refuse_other(bundle, encoder.identity, encoder.preprocess, fix=OTHER)
+    refuse_other(bundle, encoder.identity, encoder.preprocess, fix=other)
     return encoder
 
 
@@ -92,6 +118,7 @@ def predict(
     top_k: int,
     *,
     raw: bool = False,
+    second: Encoder | None = None,
 ) -> Iterator[Answer]:
     """Answers in the order of the images; a picture that cannot be read gets an error.
 
@@ -101,6 +128,7 @@ def predict(
         images: files.
         top_k: how many classes an answer names.
         raw: give the method's scores in place of probabilities.
+        second: the second one that it names, if it does.
 
     Raises:
         InputError: the bundle does not fit its method, or that is of another version here.
@@ -108,18 +136,26 @@ def predict(
     classifier = Classifier(bundle)
     frozen = _frozen(encoder, classifier.method.reads.query_encoder)
     reading = reading_of(bundle)
+    encoders = {"": encoder} if second is None else {"": encoder, AUX: second}
+
+    def transformed(picture: "Image.Image") -> tuple[Tensor, ...]:
+        return tuple(own.transform(picture) for own in encoders.values())
+
     for first in range(0, len(images), BATCH):
         part = images[first : first + BATCH]
-        pixels: dict[int, Tensor] = {}
+        pixels: dict[int, tuple[Tensor, ...]] = {}
         errors: dict[int, str] = {}
         for k, path in enumerate(part):
             try:
-                pixels[k] = using_rgb(path, encoder.transform, reading)
+                pixels[k] = using_rgb(path, transformed, reading)
             except ImageError as error:
                 errors[k] = str(error)
         answers: dict[int, Top] = {}
         if pixels:
-            layers = _layers(bundle, encoder, torch.stack(list(pixels.values())))
+            layers: dict[str, Tensor] = {}
+            of_each = zip(*pixels.values(), strict=True)
+            for (mark, own), x in zip(encoders.items(), of_each, strict=True):
+                layers |= _layers(bundle, own, torch.stack(x), mark)
             query = Query(layers, frozen)
             tops = classifier.ranked(query, top_k, raw=raw)
             answers = dict(zip(pixels, tops, strict=True))
@@ -127,13 +163,17 @@ def predict(
             yield Answer(str(path), answers.get(k, ()), errors.get(k))
 
 
-def _layers(bundle: Bundle, encoder: Encoder, pixels: Tensor) -> dict[str, Tensor]:
-    """The layers that the bundle's method reads, of pixels [B, 3, H, W]."""
+def _layers(bundle: Bundle, encoder: Encoder, pixels: Tensor, mark: str) -> dict[str, Tensor]:
+    """The layers of an encoder that the bundle's method reads, of pixels [B, 3, H, W].
+
+    `mark` stands before the names of a second encoder's.
+    """
     layers = {name: torch.from_numpy(x) for name, x in encoder.encode_images(pixels).items()}
     layers |= image_layers(layers["image"])
     if PATCHES in bundle.layers and (parts := encoder.encode_patches(pixels)) is not None:
         layers[PATCHES] = torch.from_numpy(parts)
-    return {name: layers[name] for name in bundle.layers}
+    marked = {mark + name: x for name, x in layers.items()}
+    return {name: marked[name] for name in bundle.layers if name in marked}
 
 
 def _frozen(encoder: Encoder, names: Sequence[str]) -> dict[str, Any]:

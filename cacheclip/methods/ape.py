@@ -27,11 +27,20 @@ class Ape(ClosedForm):
     paper = "2304.01195"
     reads = Reads(support=("image", "image-norm"), text=("all:norm-mean",))
     table = {
-        "alpha": from_zero(1.0, RANGES["alpha"]),
-        "beta": from_zero(5.5, RANGES["beta"]),
-        "gamma": Setting(0.1, 0.0, 10.0, grid=(0.0, 0.1, 0.3, 0.6, 1.0), zero_shot="low"),
-        "channels": Setting(500 / 1024, 1e-6, 1.0, shape=True),
-        "variance": Setting(0.3, 0.0, 1.0),
+        "alpha": from_zero(1.0, RANGES["alpha"], "alpha; init_alpha"),
+        "beta": from_zero(5.5, RANGES["beta"], "beta; init_beta"),
+        "gamma": Setting(
+            0.1,
+            0.0,
+            10.0,
+            grid=(0.0, 0.1, 0.3, 0.6, 1.0),
+            zero_shot="low",
+            elsewhere="gamma; init_gamma",
+        ),
+        "channels": Setting(
+            500 / 1024, 1e-6, 1.0, shape=True, elsewhere="Q; training_free_feat_num, of 1,024"
+        ),
+        "variance": Setting(0.3, 0.0, 1.0, elsewhere="1 - lambda; w_training_free[1]"),
         **VIEWS,
     }
     off = {"alpha": 0.0}

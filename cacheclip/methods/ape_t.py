@@ -27,13 +27,16 @@ class ApeT(Trained):
 
     paper = "2304.01195"
     reads = Reads(support=("image", "image-norm"), text=("all:norm-mean",))
+    size = "C * Q + N"
     trainable = ("residual", "values")
     eps = 1e-3
     table = {
-        "alpha": from_zero(2.0, RANGES["alpha"]),
-        "beta": from_zero(5.5, RANGES["beta"]),
-        "channels": Setting(500 / 1024, 1e-6, 1.0, shape=True),
-        "variance": Setting(0.8, 0.0, 1.0),
+        "alpha": from_zero(2.0, RANGES["alpha"], "alpha; init_alpha"),
+        "beta": from_zero(5.5, RANGES["beta"], "beta; init_beta"),
+        "channels": Setting(
+            500 / 1024, 1e-6, 1.0, shape=True, elsewhere="Q; training_feat_num, of 1,024"
+        ),
+        "variance": Setting(0.8, 0.0, 1.0, elsewhere="1 - lambda; w_training[1]"),
         **steps(lr=1e-4, epochs=20, weight_decay=0.1),
         **VIEWS,
     }

@@ -332,11 +332,15 @@ class Trained(Method, ABC):
     """A method that gradient steps fit; the settings of its steps are those of `settings.steps`.
 
     Class attributes:
+        size: how many numbers move under the defaults, of C classes, N support pictures, features
+            of D numbers, D2 by a second encoder, E before the projection, and d in the text tower,
+            whose context has M words; other names are settings, or said in the class.
         drop_last: skip an epoch's partial batch where a full one exists.
         eps: what Adam adds to its denominator.
         fused: whether `grads` gives the gradients by hand.
     """
 
+    size: ClassVar[str] = ""
     drop_last: ClassVar[bool] = False
     eps: ClassVar[float] = 1e-8
     fused: ClassVar[bool] = True

@@ -37,8 +37,8 @@ class Calip(ClosedForm):
     learns = "held-out"
     reads = Reads(support=(), query=("image", PARTS), text=("norm-mean",))
     table = {
-        "beta2": from_zero(2.0, (TRIED["beta2"][0], TRIED["beta2"][-1])),
-        "beta3": from_zero(0.1, (TRIED["beta3"][0], TRIED["beta3"][-1])),
+        "beta2": from_zero(2.0, (TRIED["beta2"][0], TRIED["beta2"][-1]), "beta_2; beta2"),
+        "beta3": from_zero(0.1, (TRIED["beta3"][0], TRIED["beta3"][-1]), "beta_3; beta3"),
     }
     off = {"beta2": 0.0, "beta3": 0.0}
 

@@ -25,10 +25,13 @@ class Clap(Trained):
 
     paper = "2312.12730"
     reads = Reads(text=("raw-mean",))
+    size = "C * D"
     trainable = ("weight",)
     drop_last = True
     table = {
-        "strength": Setting(1.0, 0.0, 1e6, power=2.0, zero_shot="high"),
+        "strength": Setting(
+            1.0, 0.0, 1e6, power=2.0, zero_shot="high", elsewhere="a factor of every lambda_c"
+        ),
         **steps(lr=0.1, epochs=300, optimizer="sgd", schedule="dassl"),
         **VIEWS,
     }

@@ -53,13 +53,20 @@ class ClipAdapter(Trained):
     paper = "2110.04544"
     version = 2
     reads = Reads(text=("norm-mean",))
+    size = "2 * D * (D // reduction)"
     drop_last = True
     table = {
         "branch": Setting("image", words=tuple(BRANCHES)),
         "alpha": Setting(
-            0.2, 0.0, 1.0, grid=(0.0, 0.2, 0.4, 0.6, 0.8), words=("learned",), zero_shot="low"
+            0.2,
+            0.0,
+            1.0,
+            grid=(0.0, 0.2, 0.4, 0.6, 0.8),
+            words=("learned",),
+            zero_shot="low",
+            elsewhere="alpha, of the text beta; ratio",
         ),
-        "reduction": Setting(4, 1, 1024, shape=True),
+        "reduction": Setting(4, 1, 1024, shape=True, elsewhere="; reduction"),
         **steps(
             lr=2e-3,
             epochs=200,

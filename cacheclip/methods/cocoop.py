@@ -28,6 +28,7 @@ class CoCoop(Trained):
 
     paper = "2203.05557"
     reads = Reads(text=("tokens",), encoder=("tower",), query_encoder=("tower",))
+    size = "M * d + H * (D + 1) + d * (H + 1)"
     trainable = ("context", "down", "down_bias", "up", "up_bias")
     transfers = True
     drop_last = True

@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.heads.prompts import class_features
+from cacheclip.heads.prompts import prompted
 from cacheclip.heads.text_transformer import TextTransformer
 from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Settings, Trained, steps
-from cacheclip.task import Batch, Generators, Query, Task, unit
+from cacheclip.task import Batch, Generators, Query, Task
 
 
 class Coop(Trained):
@@ -24,12 +24,13 @@ class Coop(Trained):
 
     paper = "2109.01134"
     reads = Reads(text=("tokens",), encoder=("tower",))
+    size = "context * d"
     trainable = ("context",)
     transfers = True
     drop_last = True
     fused = False
     table = {
-        "context": Setting(16, 1, 64, words=("words",), shape=True),
+        "context": Setting(16, 1, 64, words=("words",), shape=True, elsewhere="M; N_CTX, CTX_INIT"),
         **steps(epochs=200, batch_size=32, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
         **VIEWS,
@@ -53,9 +54,7 @@ class Coop(Trained):
 
     def head(self, params: Params, task: Task) -> Params:
         """The class text that the prompts come to."""
-        tower = TextTransformer.of(task.encoder["tower"], params["context"].dtype)
-        features = class_features(tower, task.text["tokens"], params["context"])
-        return {"weight": unit(features), "logit_scale": params["logit_scale"]}
+        return prompted(params, task)
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""

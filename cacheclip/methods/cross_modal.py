@@ -38,6 +38,7 @@ class CrossModal(Trained):
 
     paper = "2301.06267"
     reads = Reads(text=("per-prompt",))
+    size = "C * D"
     equivariant = False  # prompts are drawn by the number of their class
     table = {
         "head": Setting("linear", words=("linear", "adapter")),

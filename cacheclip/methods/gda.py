@@ -10,15 +10,16 @@ TRIED = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 
 
 class Gda(ClosedForm):
-    """Logits s x T^T + alpha (x w_c + b_c) (2402.04087, equation 8); w, b of `heads/gaussian.py`.
+    """Logits s x T^T + alpha (x w_c + b_c), w_c = P m_c, b_c = -m_c w_c / 2 (2402.04087, eq. 8).
 
-    Classes are Gaussians of one covariance, shrunk as Kubokawa and Srivastava do, with equal
-    priors. All `views` of the support pictures count as rows, unit each; text is the unit mean of
-    unit prompts. A selecting policy tries the released decades of alpha, from 1e-4 to 100, and 0,
-    zero-shot. The authors give no constant, for they always choose: here it is 1. With one picture
-    a class and one view of it there is no covariance, w is 0 and the answer is zero-shot's: so it
-    is at one shot without `views`. The release pools ten crops; the more views, the less the
-    covariance is shrunk, and at alpha 1 the answer may fall below zero-shot.
+    Classes are Gaussians of means m_c and one covariance S, with equal priors. Its inverse P = D
+    ((n - 1) S + tr(S) I)^-1 is shrunk as Kubokawa and Srivastava do, n being the support rows. All
+    `views` of the support pictures count as rows, unit each; text is the unit mean of unit prompts.
+    A selecting policy tries the released decades of alpha, from 1e-4 to 100, and 0, zero-shot. The
+    authors give no constant, for they always choose: here it is 1. With one picture a class and one
+    view of it there is no covariance, w is 0 and the answer is zero-shot's: so it is at one shot
+    without `views`. The release pools ten crops; the more views, the less the covariance is shrunk,
+    and at alpha 1 the answer may fall below zero-shot.
     """
 
     paper = "2402.04087"

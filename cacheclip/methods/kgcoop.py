@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
-from cacheclip.heads.prompts import class_features
+from cacheclip.heads.prompts import prompted
 from cacheclip.heads.text_transformer import TextTransformer
 from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Trained, steps
-from cacheclip.task import Batch, Generators, Query, Task, unit
+from cacheclip.task import Batch, Generators, Query, Task
 
 
 class KgCoop(Trained):
@@ -24,12 +24,13 @@ class KgCoop(Trained):
 
     paper = "2303.13283"
     reads = Reads(text=("tokens", "norm-mean"), encoder=("tower",))
+    size = "M * d"
     trainable = ("context",)
     transfers = True
     drop_last = True
     fused = False
     table = {
-        "strength": Setting(8.0, 0.0, 1e6, power=2.0, zero_shot="high"),
+        "strength": Setting(8.0, 0.0, 1e6, power=2.0, zero_shot="high", elsewhere="lambda; W"),
         **steps(batch_size=128, optimizer="sgd", weight_decay=5e-4, schedule="dassl"),
         "lr": Setting(2e-3, 0.0),  # in the size of words: the tower stands before the logit scale
         **VIEWS,
@@ -46,9 +47,7 @@ class KgCoop(Trained):
 
     def head(self, params: Params, task: Task) -> Params:
         """The class text that the prompts come to."""
-        tower = TextTransformer.of(task.encoder["tower"], params["context"].dtype)
-        features = class_features(tower, task.text["tokens"], params["context"])
-        return {"weight": unit(features), "logit_scale": params["logit_scale"]}
+        return prompted(params, task)
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""

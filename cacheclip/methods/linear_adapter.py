@@ -31,6 +31,7 @@ class LinearAdapter(Trained):
 
     paper = "2410.05270"
     reads = Reads(text=("norm-mean",))
+    size = "D * D"
     trainable = ("map",)
     transfers = True
     eps = 1e-4

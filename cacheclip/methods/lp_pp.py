@@ -31,6 +31,7 @@ class LpPp(Trained):
 
     paper = "2404.02285"
     reads = Reads(text=("norm-mean",))
+    size = "C * (D + 2)"
     trainable = ("weight", "bias", "alpha")
     equivariant = False
     table = {

@@ -30,8 +30,8 @@ class Proker(ClosedForm):
     paper = "2501.11175"
     reads = Reads(text=("norm-mean",))
     table = {
-        "beta": from_zero(1.7, (BETAS[0], BETAS[-1])),
-        "lam": from_zero(0.1, (LAMS[0], LAMS[-1])),
+        "beta": from_zero(1.7, (BETAS[0], BETAS[-1]), "beta"),
+        "lam": from_zero(0.1, (LAMS[0], LAMS[-1]), "lambda"),
         **VIEWS,
     }
     transferred = {k: {"beta": beta, "lam": lam} for k, beta, lam in OF_IMAGENET}

@@ -38,6 +38,7 @@ class Prolip(Trained):
         text=("norm-mean",),
         encoder=("projection", "projection-bias"),
     )
+    size = "E * D"
     trainable = ("projection",)
     transfers = True
     eps = 1e-4

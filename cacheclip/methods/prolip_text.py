@@ -23,6 +23,7 @@ class ProlipText(Trained):
 
     paper = "2410.05270"
     reads = Reads(text=("raw-mean",), encoder=("text-projection",))
+    size = "d * D"
     trainable = ("projection",)
     transfers = True
     eps = 1e-4

@@ -48,6 +48,8 @@ class Setting:
         search: least and greatest number that a search looks at.
         unsaid: the default holds unasked and stands in no settings, so that a row that does without
             it is the row it always was.
+        elsewhere: what the paper calls it where that is another name, and after a semicolon its
+            released code.
     """
 
     default: Value
@@ -60,6 +62,7 @@ class Setting:
     zero_shot: Literal["low", "high"] | None = None
     search: tuple[float, float] | None = None
     unsaid: bool = False
+    elsewhere: str = ""
 
     @property
     def static(self) -> bool:
@@ -82,15 +85,25 @@ class Setting:
         return (*numbers, *(v for v in values if isinstance(v, str)))
 
 
-def from_zero(default: float, tried: tuple[float, float]) -> Setting:
+def from_zero(default: float, tried: tuple[float, float], elsewhere: str = "") -> Setting:
     """A weight from 0, zero-shot, that a search finds under a selecting policy.
 
     Args:
         default: the constant.
         tried: least and greatest number that the search looks at.
+        elsewhere: what paper and code call it.
     """
     words = (SEARCH,)
-    return Setting(default, 0.0, 1e6, grid=words, words=words, zero_shot="low", search=tried)
+    return Setting(
+        default,
+        0.0,
+        1e6,
+        grid=words,
+        words=words,
+        zero_shot="low",
+        search=tried,
+        elsewhere=elsewhere,
+    )
 
 
 def steps(**own: Value) -> dict[str, Setting]:
@@ -120,7 +133,17 @@ PRIOR = {"prior": Setting("support", words=("support", "uniform"), unsaid=True)}
 VIEWS = {"views": Setting(1, 1, 1000, shape=True, unsaid=True)}
 
 # How strongly a map is held back by what it was, as ProLIP has it: 1 / K for K shots.
-PULL = {"strength": Setting(1.0, 0.0, 1e6, grid=(1.0, 0.1, 0.01), power=2.0, zero_shot="high")}
+PULL = {
+    "strength": Setting(
+        1.0,
+        0.0,
+        1e6,
+        grid=(1.0, 0.1, 0.01),
+        power=2.0,
+        zero_shot="high",
+        elsewhere="lambda; lambda_v",
+    )
+}
 
 
 def pull_by_shots(shots: int) -> Settings:

@@ -21,7 +21,12 @@ class SsText(ClosedForm):
     reads = Reads(support=("image", "image-norm"), text=("norm-mean",))
     table = {
         "strength": Setting(
-            1.0, 0.0, 1e6, grid=(0.0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.1, 1.0), zero_shot="low"
+            1.0,
+            0.0,
+            1e6,
+            grid=(0.0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.1, 1.0),
+            zero_shot="low",
+            elsewhere="1 / (N lambda)",
         ),
         **VIEWS,
     }

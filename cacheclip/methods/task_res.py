@@ -23,10 +23,18 @@ class TaskRes(Trained):
 
     paper = "2211.10277"
     reads = Reads(text=("raw-mean",))
+    size = "C * D"
     trainable = ("residual",)
     drop_last = True
     table = {
-        "alpha": Setting(0.5, 0.0, 1e6, grid=(0.0, 0.1, 0.5, 1.0), zero_shot="low"),
+        "alpha": Setting(
+            0.5,
+            0.0,
+            1e6,
+            grid=(0.0, 0.1, 0.5, 1.0),
+            zero_shot="low",
+            elsewhere="alpha; RESIDUAL_SCALE",
+        ),
         **steps(lr=2e-3, optimizer="adam", weight_decay=5e-4, schedule="dassl"),
         **VIEWS,
     }

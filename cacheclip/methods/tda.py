@@ -34,12 +34,12 @@ class Tda(Online, ClosedForm):
     learns = "nothing"
     reads = Reads(text=("norm-mean",))
     table = {
-        "alpha": Setting(2.0, 0.0, 1e6),
-        "beta": Setting(5.0, 0.0, 1e6),
-        "alpha_unsure": Setting(0.117, 0.0, 1e6),
-        "beta_unsure": Setting(1.0, 0.0, 1e6),
-        "kept": Setting(3, 1, 1000, shape=True),
-        "kept_unsure": Setting(2, 1, 1000, shape=True),
+        "alpha": Setting(2.0, 0.0, 1e6, elsewhere="alpha; positive alpha"),
+        "beta": Setting(5.0, 0.0, 1e6, elsewhere="beta; positive beta"),
+        "alpha_unsure": Setting(0.117, 0.0, 1e6, elsewhere="; negative alpha"),
+        "beta_unsure": Setting(1.0, 0.0, 1e6, elsewhere="; negative beta"),
+        "kept": Setting(3, 1, 1000, shape=True, elsewhere="k; positive shot_capacity"),
+        "kept_unsure": Setting(2, 1, 1000, shape=True, elsewhere="k; negative shot_capacity"),
     }
     off = {"alpha": 0.0, "alpha_unsure": 0.0}
 

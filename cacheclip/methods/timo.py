@@ -9,20 +9,20 @@ from cacheclip.task import Query, Task
 
 
 class Timo(ClosedForm):
-    """Logits s x T^T + alpha (x w_c + b_c) (2412.11375): T, w and b of `heads/guided.py`.
+    """Logits s x T^T + alpha (x w_c + b_c), T_c = unit(sum_p a_cp t_cp) (2412.11375).
 
-    T_c are the class's prompts, weighed by how well each fits the mean of its pictures, sharper
-    with gamma; w and b are GDA's, of pictures and prompts as rows of one class, a prompt times its
-    fit. Prompts are all there are, templates and sentences, cut to the count of the class with the
-    fewest; of pictures all `views` are rows. The release weighs T by alpha and tries 1e-4 to 1e4 of
-    it: the same ratios are tried here. It gives no constant, and gamma is 50 but for two data sets;
-    here they are 1 and 50.
+    a_c = softmax(gamma m_c / |m_c|), m_cp being the cosine of the class's prompt t_cp with the mean
+    of its pictures. w and b are GDA's, of pictures and prompts as rows of one class, a prompt times
+    its m_cp. Prompts are all there are, templates and sentences, cut to the count of the class with
+    the fewest; of pictures all `views` are rows. The release weighs T by alpha and tries 1e-4 to
+    1e4 of it: the same ratios are tried here. It gives no constant, and gamma is 50 but for two
+    data sets; here they are 1 and 50.
     """
 
     paper = "2412.11375"
     reads = Reads(support=("image", "image-norm"), text=("all:per-prompt",))
     table = {
-        "alpha": from_zero(1.0, (ALPHAS[0], ALPHAS[-1])),
+        "alpha": from_zero(1.0, (ALPHAS[0], ALPHAS[-1]), "1 / alpha"),
         "gamma": Setting(50.0, 0.0, 1e4, zero_shot="low"),
         **VIEWS,
     }

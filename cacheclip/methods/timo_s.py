@@ -12,7 +12,10 @@ SHARES = tuple(k / 5 for k in range(1, 11))
 
 
 class TimoS(ClosedForm):
-    """TIMO's logits s x T^T + alpha (x w_c + b_c) (2412.11375); T, w and b of `heads/guided.py`.
+    """TIMO's logits s x T^T + alpha (x w_c + b_c), T_c = unit(sum_p a_cp t_cp) (2412.11375).
+
+    a_c = softmax(gamma m_c / |m_c|), m_cp being the cosine of the class's prompt t_cp with the mean
+    of its pictures; w and b are GDA's, of pictures and prompts as rows, a prompt times its m_cp.
 
     A selecting policy tries the released values: gamma from 5 to 100 in steps of 5, and ten counts
     of prompt rows up to twice as many as there are, the best fitting first; each with TIMO's
@@ -23,7 +26,7 @@ class TimoS(ClosedForm):
     paper = "2412.11375"
     reads = Reads(support=("image", "image-norm"), text=("all:per-prompt",))
     table = {
-        "alpha": from_zero(1.0, (ALPHAS[0], ALPHAS[-1])),
+        "alpha": from_zero(1.0, (ALPHAS[0], ALPHAS[-1]), "1 / alpha"),
         "gamma": Setting(50.0, 0.0, 1e4, grid=GAMMAS, zero_shot="low"),
         "share": Setting(1.0, 1e-6, 100.0, grid=SHARES, shape=True),
         **VIEWS,

@@ -23,8 +23,8 @@ class TipAdapter(ClosedForm):
     paper = "2111.03930"
     reads = Reads(support=("image", "image-norm"), text=("norm-mean",))
     table = {
-        "alpha": from_zero(1.0, RANGES["alpha"]),
-        "beta": from_zero(5.5, RANGES["beta"]),
+        "alpha": from_zero(1.0, RANGES["alpha"], "alpha; init_alpha"),
+        "beta": from_zero(5.5, RANGES["beta"], "beta; init_beta"),
         **VIEWS,
     }
     off = {"alpha": 0.0}

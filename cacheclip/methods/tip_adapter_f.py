@@ -35,10 +35,11 @@ class TipAdapterF(Trained):
 
     paper = "2111.03930"
     reads = Reads(support=("image", "image-norm"), text=("norm-mean",))
+    size = "N * D"
     eps = 1e-4
     table = {
-        "alpha": from_zero(1.0, RANGES["alpha"]),
-        "beta": from_zero(5.5, RANGES["beta"]),
+        "alpha": from_zero(1.0, RANGES["alpha"], "alpha; init_alpha"),
+        "beta": from_zero(5.5, RANGES["beta"], "beta; init_beta"),
         **steps(
             epochs=20,
             batch_size=256,

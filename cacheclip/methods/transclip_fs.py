@@ -10,21 +10,23 @@ from cacheclip.heads.transclip import clustered
 from cacheclip.methods.base import ClosedForm, Params, Reads, Setting
 from cacheclip.task import Query, Task, unit
 
-PAIRINGS = "support-first", "pictures-first"
+PAIRINGS = "pictures-first", "support-first"
 
 
 class TransclipFs(ClosedForm):
     """TransCLIP-ZS with labelled pictures among the clusters (2406.01837).
 
-    The first mean of a class is the unit sum of its support pictures, and they count on in every
-    mean and in the variance, 50 gamma against the test pictures' 1. Their 3 nearest test pictures
-    are drawn to their class. The text counts half. A selecting policy tries the released gammas;
-    the authors give no constant, for they always choose: here it is 0.02.
+    z_i = softmax(text_weight ln p_i + l_i / 50 + (W^T z + W z)_i / (2 neighbours)) and m_c =
+    unit(mean_i z_ic x_i + 50 gamma mean_s y_sc k_s) in turns. k_s are the support pictures, y their
+    labels; they count so in the variance too, and draw their nearest test pictures to their class
+    by W^T. The first m_c is the unit sum of a class's k_s. A selecting policy tries the released
+    gammas; the authors give no constant, for they always choose: here it is 0.02.
 
-    Recipes. as-code: W has the rows of the support before those of the pictures, z has them behind,
-    so that the neighbours of another row count, and the answer depends on the order of the test
-    set; of a support picture the nearest test picture is left out too, as if it were itself.
-    as-paper: rows are those of z, and the nearest counts.
+    Recipes. as-paper: the rows of W are those of z, the test pictures before the support, and the
+    nearest counts. as-code: W has the rows of the support first and z has them last, so that the
+    neighbours of another row count, and the answer depends on the order of the test set; of a
+    support picture the nearest test picture is left out too, as if it were itself. The paper's runs
+    unasked, for the other is a slip and answers worse.
 
     A choice answers for validation and test pictures together and counts the former; the release
     gives each validation picture the answer of the nearest test picture, and starts each gamma
@@ -35,12 +37,14 @@ class TransclipFs(ClosedForm):
     setting = "transductive"
     reads = Reads(text=("norm-mean",))
     table = {
-        "gamma": Setting(0.02, 0.0, 1e6, grid=(0.002, 0.01, 0.02, 0.2)),
-        "text_weight": Setting(0.5, 0.0, 1e6, zero_shot="high"),
-        "neighbours": Setting(3, 0, 1000, shape=True),
-        "pairing": Setting("support-first", words=PAIRINGS),
+        "gamma": Setting(
+            0.02, 0.0, 1e6, grid=(0.002, 0.01, 0.02, 0.2), elsewhere="gamma; gamma_list"
+        ),
+        "text_weight": Setting(0.5, 0.0, 1e6, zero_shot="high", elsewhere="lambda; lambda_value"),
+        "neighbours": Setting(3, 0, 1000, shape=True, elsewhere="; n_neighbors"),
+        "pairing": Setting("pictures-first", words=PAIRINGS),
     }
-    recipes = {"as-code": {}, "as-paper": {"pairing": "pictures-first"}}
+    recipes = {"as-paper": {}, "as-code": {"pairing": "support-first"}}
 
     def solve(self, task: Task) -> Params:
         """The text and the support set."""

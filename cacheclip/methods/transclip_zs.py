@@ -15,10 +15,12 @@ SURE = 8  # pictures of a class that its first mean is of
 class TransclipZs(ClosedForm):
     """Gaussian clusters of the test pictures under a penalty KL(z_i | p_i) (2406.01837).
 
-    p is zero-shot's softmax; `heads/transclip.py` has the turns. Pictures draw each other by their
-    3 nearest neighbours' cosines, each 1/6 a neighbour. The first mean of a class is that of the 8
-    pictures that p gives it most, weighted by p. The answer of a picture depends on all others: on
-    a part of the test set, or on pictures of few of its classes, it is another one.
+    z_i = softmax(text_weight ln p_i + l_i / 50 + (W^T z + W z)_i / (2 neighbours)) five times, l_ic
+    = -sum_d (x_id - m_cd)^2 / (2 v_d); then means m_c and a shared variance v from z: ten turns. p
+    is zero-shot's softmax, W has the cosines of each picture's nearest `neighbours`. The first mean
+    of a class is that of the 8 pictures that p gives it most, weighted by p. The answer of a
+    picture depends on all others: on a part of the test set, or on pictures of few of its classes,
+    it is another one.
 
     Text is the unit mean of unit prompts; the release takes the first prompt alone where there are
     several. It counts the classes that occur in the test labels; here all classes count. A picture
@@ -30,8 +32,8 @@ class TransclipZs(ClosedForm):
     setting = "transductive"
     reads = Reads(text=("norm-mean",))
     table = {
-        "text_weight": Setting(1.0, 0.0, 1e6, zero_shot="high"),
-        "neighbours": Setting(3, 0, 1000, shape=True),
+        "text_weight": Setting(1.0, 0.0, 1e6, zero_shot="high", elsewhere="lambda; lambda_value"),
+        "neighbours": Setting(3, 0, 1000, shape=True, elsewhere="; n_neighbors"),
     }
 
     def solve(self, task: Task) -> Params:

@@ -34,7 +34,7 @@ class Zlap(ClosedForm):
     table = {
         "alpha": Setting(0.3, 0.001, 0.99),
         "gamma": Setting(5.0, 0.0, 100.0),
-        "neighbours": Setting(5, 1, 1000, shape=True),
+        "neighbours": Setting(5, 1, 1000, shape=True, elsewhere="k"),
     }
 
     def solve(self, task: Task) -> Params:

@@ -20,6 +20,7 @@ class ZsLp(Trained):
 
     paper = "2312.12730"
     reads = Reads(text=("raw-mean",))
+    size = "C * D"
     trainable = ("weight",)
     drop_last = True
     table = {**steps(lr=0.1, epochs=300, optimizer="sgd", schedule="dassl"), **VIEWS}

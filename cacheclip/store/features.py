@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cacheclip.errors import StoreError
+from cacheclip.errors import StoreError, argument
 from cacheclip.files.disk import repair
 from cacheclip.store.given import read_draws
 from cacheclip.store.header import Header
 from cacheclip.store.labels import Labels
+from cacheclip.store.not_extracted import NotExtractedError
 from cacheclip.store.parts import Arrays, PartStore
 from cacheclip.store.reader import Store
 from cacheclip.store.schema import (
@@ -27,11 +28,15 @@ from cacheclip.store.schema import (
 )
 from cacheclip.store.text import TextStore
 
+if TYPE_CHECKING:
+    from cacheclip.store.auxiliary import Auxiliary
+
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
 OWN = ("folder", "csv", "npz")  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
 VIEWED = "train"  # the split whose pictures methods look at from several sides
 VIEWS = "/views"  # after a layer's name: its augmented views
+OTHERS = ("ViT-B-32", "RN50")  # encoders to put beside one
 _KINDS = {"tower": TOWER, "tokens": TOKENS}  # of stores of parts; all other parts are in ENCODER
 
 
@@ -58,6 +63,7 @@ class FeatureSet:
         parts: what is kept of the encoder itself.
         sentences: features of the sentences that describe each class, of several files those
             extracted last; None where there are none.
+        aux: the features of a second encoder; None where none was named.
     """
 
     dataset: str
@@ -76,6 +82,7 @@ class FeatureSet:
     views: Mapping[tuple[str, str, int], Store] = field(default_factory=dict)
     parts: tuple[PartStore, ...] = ()
     sentences: TextStore | None = None
+    aux: "Auxiliary | None" = None
 
     @property
     def name(self) -> str:
@@ -86,6 +93,11 @@ class FeatureSet:
     def own(self) -> bool:
         """Whether these are a user's pictures or arrays, and no data set of the field."""
         return self.dataset.partition("/")[0] in OWN
+
+    @property
+    def option(self) -> str:
+        """What names their home in a command."""
+        return self.header.home
 
     @property
     def extract_command(self) -> str:
@@ -104,16 +116,31 @@ class FeatureSet:
         return (need if self.imported else "") + self.extract_command
 
     @property
-    def sentences_command(self) -> str:
-        """What to do for sentences where there are none."""
+    def no_sentences(self) -> StoreError:
+        """The error of sentences that are read and are not there."""
+        what = "there are no sentences that describe the classes"
+        where = f"data set {self.dataset}, encoder {self.name}"
         if problem := self.problems.get((NO_SPLIT, f"{TEXT}/{SENTENCES}")):
-            return problem.fix
+            return StoreError(what, where=where, fix=problem.fix)
         if self.imported:
-            return f"add sentence_features [C, S, D] to the file, then: {self.extract_command}"
+            fix = f"add sentence_features [C, S, D] to the file, then: {self.extract_command}"
+            return StoreError(what, where=where, fix=fix)
         if self.dataset in SHIPPED_SENTENCES:
-            return self.header.command(sentences=self.dataset)
-        command = self.header.command(sentences="FILE.json")
-        return f"write FILE.json, {{class: list of sentences}}, then: {command}"
+            file, first = self.dataset, ""
+        else:
+            file, first = "FILE.json", "write FILE.json, {class: list of sentences}, then: "
+        asked = {"sentences": file}
+        return NotExtractedError(what, where=where, header=self.header, options=asked, first=first)
+
+    @property
+    def aux_command(self) -> str:
+        """What to do for a second encoder where there is none."""
+        other = next(name for name in OTHERS if name != self.encoder["name"])
+        name = f"{other}@openai"
+        if self.imported:
+            return f"encode the pictures, or in Python: Features.of(X, y, {argument('aux')}=A)"
+        command = self.header.command(model=other, pretrained="openai")
+        return f"{command}  # then add {argument('aux', name)}"
 
     @cached_property
     def given_draws(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
@@ -201,15 +228,15 @@ class FeatureSet:
         )
 
     def _missing(
-        self, what: str, *, can_be_imported: bool = False, **options: object
+        self, what: str, *, can_be_imported: bool = False, **options: str | int | None
     ) -> StoreError:
         """The error of what an extraction with these options makes, where they are not None."""
-        more = dict.fromkeys(("layers", "views", "sentences"))  # what is there of them stays
-        asked = {name: value for name, value in options.items() if value is not None}
-        fix = self.header.command(**more | asked)
+        where = f"data set {self.dataset}, encoder {self.name}"
         if self.imported and not can_be_imported:
             fix = "use a method that does not need it, or pictures: cacheclip extract --dataset SET"
-        return StoreError(what, where=f"data set {self.dataset}, encoder {self.name}", fix=fix)
+            return StoreError(what, where=where, fix=fix)
+        asked = {name: value for name, value in options.items() if value is not None}
+        return NotExtractedError(what, where=where, header=self.header, options=asked)
 
     def doubts(self, labels_file: Path) -> Iterator[str]:
         """A line for each file that is not as it was written and is believed all the same."""

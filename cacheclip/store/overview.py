@@ -7,9 +7,10 @@ from cacheclip.store.features import VIEWS
 from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.scan import Found, last_times, scan, texts_of
-from cacheclip.store.schema import LAYERS, PARTS, SPLITS, TEXT
+from cacheclip.store.schema import ENCODER, LAYERS, PARTS, SPLITS, TEXT, TOKENS
 
-HEADERS = ("data set", "encoder", "/".join(SPLITS), "layers", "MB", "state")
+HEADERS = ("data set", "encoder", "/".join(SPLITS), "beside images", "MB", "state")
+USUAL = ("image", "pre-projection", ENCODER, TOKENS)  # what no line needs to say: `info` does
 
 KINDS = (*LAYERS, *(layer + VIEWS for layer in LAYERS), TEXT, "sentences", *PARTS)
 
@@ -40,7 +41,8 @@ class Line:
         """The line as the table prints it, under `HEADERS`."""
         rows = "/".join(f"{self.rows.get(split, 0):,}" for split in SPLITS)
         size = f"{self.bytes / 1e6:.1f}"
-        return [self.dataset, self.encoder, rows, ", ".join(self.layers), size, self.state]
+        more = ", ".join(layer for layer in self.layers if layer not in USUAL)
+        return [self.dataset, self.encoder, rows, more, size, self.state]
 
 
 @dataclass(frozen=True)

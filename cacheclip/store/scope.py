@@ -6,16 +6,19 @@ Pictures of other classes count as unlabelled, so that no draw takes them and no
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.errors import UsageError, argument, instead
+from cacheclip.errors import StoreError, UsageError, argument, instead
 from cacheclip.files.disk import digest
 from cacheclip.store.labels import UNLABELLED, Labels, SplitLabels
 from cacheclip.store.schema import TOKENS
 from cacheclip.store.source import Layer, Part, Source, Text
+
+if TYPE_CHECKING:
+    from cacheclip.store.auxiliary import Auxiliary
 
 ALL, BASE, NEW = "all", "base", "new"
 
@@ -107,9 +110,24 @@ class Scope:
         return self.whole.text_command
 
     @property
-    def sentences_command(self) -> str:
-        """What to do for sentences."""
-        return self.whole.sentences_command
+    def no_sentences(self) -> StoreError:
+        """Why there are none, and the command that makes them."""
+        return self.whole.no_sentences
+
+    @property
+    def option(self) -> str:
+        """What a command takes to find the same set."""
+        return self.whole.option
+
+    @property
+    def aux(self) -> "Auxiliary | None":
+        """The second encoder's features: the splits keep their rows, so theirs fit too."""
+        return self.whole.aux
+
+    @property
+    def aux_command(self) -> str:
+        """What makes a second encoder's features."""
+        return self.whole.aux_command
 
     @property
     def text(self) -> ScopedText | None:
@@ -160,8 +178,8 @@ class Scope:
             return part
         return {own: x[np.asarray(self.classes)] for own, x in part.items()}
 
-    def failures(self, split: str) -> Collection[int]:
-        """The rows of a split that lack the features of some layer."""
+    def failures(self, split: str) -> Mapping[int, Any]:
+        """The rows of a split that lack the features of some layer, and why."""
         return self.whole.failures(split)
 
     def others(self, split: str) -> frozenset[int]:

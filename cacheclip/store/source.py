@@ -1,14 +1,19 @@
 """What stage two reads features from, wherever they lie: on disk or in memory."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.errors import StoreError
 from cacheclip.store.labels import Labels
 from cacheclip.store.reader import Features
 
+if TYPE_CHECKING:
+    from cacheclip.store.auxiliary import Auxiliary
+
+AUX = "aux:"  # before a layer's name: of a second encoder
 NORM = "-norm"  # behind a layer's name: the norms of its vectors
 
 
@@ -96,8 +101,16 @@ class About(Protocol):
         """Features of the sentences that describe each class; None where there are none."""
 
     @property
-    def sentences_command(self) -> str:
-        """What to do for sentences where there are none."""
+    def no_sentences(self) -> StoreError:
+        """The error of sentences that are read and are not there."""
+
+    @property
+    def aux(self) -> "Auxiliary | None":
+        """The features of a second encoder; None where there are none."""
+
+    @property
+    def aux_command(self) -> str:
+        """What to do for a second encoder where there is none."""
 
     @property
     def own(self) -> bool:
@@ -106,6 +119,10 @@ class About(Protocol):
     @property
     def notices(self) -> tuple[str, ...]:
         """A line each, for the user."""
+
+    @property
+    def option(self) -> str:
+        """What names their home in a command, with a blank before it; "" for the user's own."""
 
     @property
     def extract_command(self) -> str:
@@ -139,5 +156,29 @@ class Source(About, Protocol):
     def part(self, name: str) -> Mapping[str, NDArray[Any]]:
         """A frozen part of the encoder: arrays by name, or one array of its own name."""
 
-    def failures(self, split: str) -> Collection[int]:
-        """The rows of a split that lack the features of some layer."""
+    def failures(self, split: str) -> Mapping[int, Any]:
+        """The rows of a split that lack the features of some layer, and why."""
+
+
+def layer_of(source: Source, split: str, name: str, views: int | None = None) -> Layer:
+    """The vectors of a split that a method reads under a name: `aux:image` of a second encoder.
+
+    Raises:
+        StoreError: there are none.
+    """
+    layer = store_layer(name)
+    if not layer.startswith(AUX):
+        return source.store(split, layer, views)
+    if source.aux is None:
+        raise StoreError(
+            "there are no features of a second encoder",
+            where=f"data set {source.dataset}, encoder {source.name}",
+            fix=source.aux_command,
+        )
+    return source.aux.store(split, layer.removeprefix(AUX), views)
+
+
+def failures_of(source: Source, split: str) -> dict[int, Any]:
+    """The rows of a split that lack the features of some layer of either encoder, and why."""
+    other = {} if source.aux is None else source.aux.failures(split)
+    return other | dict(source.failures(split))

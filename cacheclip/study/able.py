@@ -6,8 +6,9 @@ from cacheclip.draws import Fewer, Shots
 from cacheclip.errors import CacheclipError, StoreError, UsageError, argument, some
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import Method
+from cacheclip.store.not_extracted import all_of
 from cacheclip.study.data import SetData
-from cacheclip.study.settings import Choices
+from cacheclip.study.settings import Choices, reads_under
 from cacheclip.study.targets import Target
 
 
@@ -47,8 +48,8 @@ def able(
     lacking: dict[str, StoreError] = {}
     bound: list[str] = []  # to the classes that they learn from
     for method in chosen:
-        reads = method().reads
-        if reads.text and features.text is None:
+        forms = reads_under(method, given[method.name])
+        if features.text is None and any(reads.text for reads in forms):
             why[method.name] = f"it needs text features, and {features.dataset} has none"
         elif not all(target.serves(method) for target in targets):
             bound.append(method.name)
@@ -67,9 +68,10 @@ def _lacking(
     method: type[Method], given: Choices, data: SetData, targets: Sequence[Target]
 ) -> StoreError | None:
     """What is missing of what a method reads, where it learns or where it is tested; or None."""
-    reads, views = method().reads, given.get("views", (1,))
-    errors = (data.lacking(reads, views), *(t.data.untestable(reads) for t in targets))
-    return next((error for error in errors if error is not None), None)
+    forms, views = reads_under(method, given), given.get("views", (1,))
+    errors = [data.lacking(reads, views) for reads in forms]
+    errors += [target.data.untestable(reads) for target in targets for reads in forms]
+    return next(filter(None, errors), None)
 
 
 def _none_runs(
@@ -82,7 +84,7 @@ def _none_runs(
         return StoreError(
             "; ".join(f"{name}: {error.what}" for name, error in lacked),
             where=lacked[0][1].where,
-            fix=", and ".join(dict.fromkeys(error.fix for _, error in lacked)),
+            fix=all_of([error for _, error in lacked]).fix,
         )
     if asked[0] in bound:
         every = map(methods.get, methods.names())

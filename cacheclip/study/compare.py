@@ -113,6 +113,7 @@ class Comparison:
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         self.notices += self.data.texts.notices([block.method for block in self.blocks])
         self.notices += elsewhere.notices(self.targets)
+        self.notices += rows.unread(self.data, self.planned)
         self._anew = request.calibrate_anew
         self._skips = request.on_existing == "skip"
         there: Mapping[str, Row] = {}
@@ -312,7 +313,7 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
     """A line for each shot count that some classes do not have."""
     short = {d.shots: d for d in draws if isinstance(d, Draw) and d.short}
     return [
-        f"{argument('shots', shots)}: fewer training images, all of them taken, in "
+        f"{argument('shots', shots)}: fewer training pictures, all of them taken, in "
         f"{len(draw.short)} of {len(set(draw.support_labels))} classes: {in_words(draw.short)}"
         for shots, draw in short.items()
     ]

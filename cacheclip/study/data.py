@@ -3,7 +3,7 @@
 Test labels are sealed: they are no pool, and `open_test_labels` is for scoring alone.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -20,8 +20,9 @@ from cacheclip.files.disk import digest
 from cacheclip.methods.base import Method, Reads, Settings, Value
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.features import VIEWED, VIEWS
+from cacheclip.store.not_extracted import all_of
 from cacheclip.store.scope import name_of
-from cacheclip.store.source import About, Source, store_layer
+from cacheclip.store.source import AUX, About, Source, failures_of, store_layer
 from cacheclip.study.layers import IMAGE, Layers
 from cacheclip.study.supports import Supports
 from cacheclip.study.texts import TOKENS, Texts
@@ -215,27 +216,38 @@ class SetData:
         return pool, self._index([[position[row] for row in rows] for rows in drawn])
 
     def lacking(self, reads: Reads, views: Iterable[Value] = (1,)) -> StoreError | None:
-        """What is missing of what a method reads beside the layer that every set has; or None.
+        """All that is missing of what a method reads beside the layer every set has; or None.
 
         Args:
             reads: what it reads.
             views: counts of each support picture's; a store of the most serves the others too.
         """
         most = max(int(count) for count in views)
-        try:
-            for split in self.labelled_splits:
-                own = _views_read(most, split)
-                there = {IMAGE} if own == 1 else set()
-                for layer in _layers_read(reads, split) - there:
-                    self._layers.store(split, layer, own)
-            if self.labelled_splits == [VIEWED]:  # nothing else says whether it can ever answer
-                for layer in {store_layer(name) for name in reads.query} - {IMAGE}:
-                    self._layers.store(VIEWED, layer)
-            for part in _parts_read(reads):
+        errors: dict[str, StoreError] = {}  # layer or part -> why the first split lacks it
+        for split, layer, own in self._places_read(reads, most):
+            try:
+                self._layers.store(split, layer, own)
+            except StoreError as error:
+                errors.setdefault(layer, error)
+        for part in _parts_read(reads):
+            try:
                 self._source.part_store(part)
-        except StoreError as error:
-            return error
-        return self.texts.lacking(reads)
+            except StoreError as error:
+                errors[part] = error
+        if no_text := self.texts.lacking(reads):
+            errors["text"] = no_text
+        return all_of([*errors.values()]) if errors else None
+
+    def _places_read(self, reads: Reads, views: int) -> Iterator[tuple[str, str, int]]:
+        """Split, layer and views of what a method reads beside the layer that every set has."""
+        for split in self.labelled_splits:
+            own = _views_read(views, split)
+            there = {IMAGE} if own == 1 else set()
+            for layer in sorted(_layers_read(reads, split) - there):
+                yield split, layer, own
+        if self.labelled_splits == [VIEWED]:  # nothing else says whether it can ever answer
+            for layer in sorted({store_layer(name) for name in reads.query} - {IMAGE}):
+                yield VIEWED, layer, 1
 
     def untestable(self, reads: Reads) -> StoreError | None:
         """What is missing of the test pictures that a fit on other classes answers for; or None."""
@@ -307,6 +319,12 @@ class SetData:
         layers = {name: self._test[name] for name in method.reads.query}
         return Query(layers, self.encoder(method.reads) if encoder is None else encoder)
 
+    def encoders(self, reads: Reads) -> list[str]:
+        """MODEL@PRETRAINED of the encoders that a row reads, the first of them the set's own."""
+        aux = self.features.aux
+        second = any(name.startswith(AUX) for name in (*reads.support, *reads.query))
+        return [self.features.name, *([aux.name] if aux and second else [])]
+
     def stores(
         self, reads: Reads, splits: Sequence[str], views: Collection[int] = (1,)
     ) -> dict[str, str]:
@@ -353,7 +371,7 @@ class SetData:
     def _failed_rows(self, split: str) -> frozenset[int]:
         """The rows of a split that lack the features of some layer."""
         if split not in self._failed:
-            self._failed[split] = frozenset(self._source.failures(split))
+            self._failed[split] = frozenset(failures_of(self._source, split))
         return self._failed[split]
 
     def _index(self, rows: Sequence[Sequence[int]]) -> Tensor:

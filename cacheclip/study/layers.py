@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cacheclip.store.source import NORM, Layer, Source, store_layer
+from cacheclip.store.source import AUX, NORM, Layer, Source, layer_of
 from cacheclip.task import unit
 
 IMAGE = "image"
+UNIT = (IMAGE, AUX + IMAGE)  # layers whose rows are brought to length 1
 
 
 @dataclass
@@ -20,9 +21,9 @@ class _Held:
 
     Attributes:
         place: [rows of the store] where each row is held, -1 where it is not.
-        vectors: [k, D], [k, W, D] of W views, [k, P, D] of P parts; unit vectors of the layer
-            `image`, raw ones of any other.
-        norm: [k, 1] or [k, W, 1], what the vectors of layer `image` had for a norm.
+        vectors: [k, D], [k, W, D] of W views, [k, P, D] of P parts; unit vectors of the layers
+            in `UNIT`, raw ones of any other.
+        norm: [k, 1] or [k, W, 1], what those vectors had for a norm.
     """
 
     place: NDArray[np.int32]
@@ -76,7 +77,7 @@ class Layers:
         Raises:
             StoreError: there is no such store.
         """
-        return self._source.store(split, store_layer(name), views if views > 1 else None)
+        return layer_of(self._source, split, name, views if views > 1 else None)
 
 
 def _nothing_of(store: Layer) -> _Held:
@@ -86,7 +87,7 @@ def _nothing_of(store: Layer) -> _Held:
 
 def _read(store: Layer, rows: NDArray[np.int64], held: _Held, views: int) -> None:
     """Read rows of which none is held yet, and hold them too."""
-    read = store.read_rows(rows, normalize=store.layer == IMAGE and views == 1)
+    read = store.read_rows(rows, normalize=store.layer in UNIT and views == 1)
     first = len(held.vectors)
     held.place[rows] = np.arange(first, first + len(rows), dtype=np.int32)
     vectors = torch.from_numpy(read.features).view(len(rows), *store.shape)
@@ -94,6 +95,6 @@ def _read(store: Layer, rows: NDArray[np.int64], held: _Held, views: int) -> Non
     if views > 1:  # a store may have more of them
         vectors = vectors[:, :views].contiguous()
         norm = vectors.norm(dim=-1, keepdim=True)
-        vectors = unit(vectors) if store.layer == IMAGE else vectors
+        vectors = unit(vectors) if store.layer in UNIT else vectors
     held.vectors = torch.cat([held.vectors, vectors]) if first else vectors
     held.norm = torch.cat([held.norm, norm]) if first else norm

@@ -50,6 +50,8 @@ def command(row: Row, choices: Mapping[str, Choices], classes: Sequence[str] = (
         classes: those that were asked for.
     """
     options = {"dataset": row.dataset, "model": row.model, "pretrained": row.pretrained}
+    if row.encoders[1:]:
+        options["aux"] = row.encoders[1]
     options["method"] = row.method
     if row.shots:
         options["shots"] = str(row.shots)

@@ -316,9 +316,9 @@ def _refuse_search(method: type[Method], candidates: Sequence[Settings], policy:
     if searched := searched - found.get(policy.held, searched):
         raise UsageError(
             f"{method.name} cannot search its {', '.join(sorted(searched))}: a search needs "
-            "validation images",
+            "validation pictures",
             where="the settings",
-            fix=f"give a number, or another {argument('select')} on a set with validation images",
+            fix=f"give a number, or another {argument('select')} on a set with validation pictures",
         )
 
 

@@ -31,7 +31,7 @@ def policy_for(name: str | None, data: SetData) -> Policy:
     if (policy.held == "few" and not complete) or (policy.held == "all" and len(val) < 2):
         wanted = "every class" if policy.held == "few" else "two classes at least"
         raise UsageError(
-            f"{argument('select', policy.name)} needs validation images of {wanted}",
+            f"{argument('select', policy.name)} needs validation pictures of {wanted}",
             where=f"data set {data.features.dataset}, split val",
             fix=f"use {argument('select', 'full-val' if len(val) > 1 else 'fixed')}"
             + _more_val(data.features),

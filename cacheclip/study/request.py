@@ -106,7 +106,7 @@ def asked(
         for policy in chosen_by
     )
     shots = request.shots if drawing else ()
-    sampled(data, request.draw, shots, request.seeds, request.methods, one_fit=request.is_fit)
+    sampled(data, request, shots)
     fit = [
         method
         for method in fit

@@ -55,6 +55,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     chooses = block.policy.selects
     return Row(
         **_of_data(data),
+        encoders=data.encoders(reads),
         views=None if views == [1] else ",".join(map(str, views)),
         template=data.texts.template(reads),
         method=block.method.name,
@@ -84,6 +85,15 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
     )
 
 
+def unread(data: SetData, rows: Sequence[Row]) -> list[str]:
+    """A line where there is a second encoder and no row reads it."""
+    aux = data.features.aux
+    if aux is None or any(aux.name in row.encoders[1:] for row in rows):
+        return []
+    readers = "amu does, gp with encoders=2"
+    return [f"nothing here reads the second encoder, {aux.name}: {readers}"]
+
+
 def _given(cell: Cell, *, chooses: bool) -> dict[str, list[Value]]:
     """The settings that the user gave: all their values, or under `fixed` this row's."""
     if chooses:
@@ -101,7 +111,6 @@ def _of_data(data: SetData) -> dict[str, Any]:
         "classes": data.classes,
         "model": features.encoder["name"],
         "pretrained": features.encoder["pretrained"],
-        "encoders": [features.name],
         "keys": None,
         "test_id": data.test_id,
         "n_classes": len(data.classnames),
@@ -214,6 +223,7 @@ def _tested(scores: Scores, classnames: Sequence[str]) -> dict[str, Any]:
 def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bundle:
     """The adapted classifier; it names nothing of the test split."""
     features, draw = data.features, outcome.draw
+    aux = features.aux if len(data.encoders(winner.method.reads)) > 1 else None
     return Bundle(
         method=block.method.name,
         method_version=block.method.version,
@@ -239,6 +249,7 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
         head={n: x[0].cpu().numpy() for n, x in winner.params.items() if n != STOPPED},
         learned=outcome.learned,
         temperature=outcome.temperature,
+        aux={"encoder": dict(aux.encoder), "preprocess": dict(aux.preprocess)} if aux else None,
     )
 
 

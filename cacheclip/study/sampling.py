@@ -2,43 +2,39 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cacheclip.draws import Draw, Shots
 from cacheclip.errors import InputError, UsageError, argument, counted, is_in_python, quoted
 from cacheclip.files import regular
 from cacheclip.store.given import common_seeds
+from cacheclip.store.schema import IMPORTED
 from cacheclip.study.data import SetData
+from cacheclip.study.settings import written
 from cacheclip.study.supports import COOP, GIVEN, LISTED, RANKED, Listed
 from cacheclip.study.table import of_shots
 
+if TYPE_CHECKING:
+    from cacheclip.study.request import Request
+
+ENCODER = ("model", "name"), ("pretrained", "pretrained")  # options, and what they name in a key
 RECORD = '{"seed": 1, "shots": 16, "support": [IDS], "val": [IDS]}'  # of a file of draws
 
 
-def sampled(
-    data: SetData,
-    asked: str | None,
-    shots: Sequence[Shots],
-    seeds: Sequence[int],
-    methods: Sequence[str],
-    *,
-    one_fit: bool,
-) -> None:
+def sampled(data: SetData, request: "Request", shots: Sequence[Shots]) -> None:
     """Settle how support sets are drawn: as given with the set where any are, unless told else.
 
     Args:
         data: the feature set.
-        asked: `ranked`, `coop`, `given`, the path of a file of draws, or None.
+        request: its draw is `ranked`, `coop`, `given`, the path of a file of draws, or None.
         shots: all shot counts of the study; none where nothing is drawn.
-        seeds: all its seeds.
-        methods: those asked for.
-        one_fit: whether this is one fit, and no comparison.
 
     Raises:
         UsageError: there is no such procedure and no such file.
         InputError: a draw of these shots and seeds is not there, or a file is none of draws.
     """
     there: Collection[tuple[int, int]] = data.features.given_draws
+    asked = request.draw
     if asked in (RANKED, COOP) or (asked is None and not there):
         data.supports.procedure = asked or RANKED
         return
@@ -48,15 +44,14 @@ def sampled(
         data.supports.procedure = LISTED
         data.supports.listed = there = _read(Path(asked))
         lost, where = "not in this file", str(asked)
-    missing = [(seed, k) for k in shots for seed in seeds if (seed, k) not in there]
+    missing = [(seed, k) for k in shots for seed in request.seeds if (seed, k) not in there]
     if missing:
         first = ", ".join(f"seed {seed} with {of_shots(k)}" for seed, k in missing[:3])
         more = ", ..." if missing[3:] else ""
         be = f"{'is' if len(missing) == 1 else 'are'} " if lost.startswith("not") else ""
         fix = f"add {argument('draw', RANKED)} for other draws"
-        file = None if asked in (None, GIVEN) else asked
         if there:
-            fix += f", or: {_of_those(sorted(there), data, file, methods, one_fit=one_fit)}"
+            fix += f", or: {_of_those(sorted(there), data, request)}"
         raise InputError(
             f"{counted(len(missing), 'draw')} {be}{lost}: {first}{more}",
             where=f"{where} (has {_listed(list(there))})",
@@ -101,7 +96,7 @@ def _record(record: Any) -> tuple[tuple[int, int], tuple[list[str], list[str]]]:
         case _:
             raise ValueError("a record needs a seed and shots as numbers, and a list `support`")
     if not isinstance(val, list) or not all(isinstance(own, str) for own in (*support, *val)):
-        raise ValueError(f"the images of seed {seed} with {shots} shots are no list of ids")
+        raise ValueError(f"the pictures of seed {seed} with {shots} shots are no list of ids")
     return (seed, shots), (support, val)
 
 
@@ -115,38 +110,36 @@ def _listed(there: Sequence[tuple[int, int]]) -> str:
     return listed or "no draws"
 
 
-def _of_those(
-    there: Sequence[tuple[int, int]],
-    data: SetData,
-    file: str | None,
-    methods: Sequence[str],
-    *,
-    one_fit: bool,
-) -> str:
-    """What runs the methods on draws that are there.
+def _of_those(there: Sequence[tuple[int, int]], data: SetData, request: "Request") -> str:
+    """What runs the same on draws that are there.
 
     Args:
         there: (seed, shots) of each, sorted.
         data: the feature set.
-        file: that they are of; None where they came with the set.
-        methods: those asked for.
-        one_fit: whether one fit was asked for, and no comparison.
+        request: what was asked for: its methods, and how they were to be run.
     """
     shots, seeds = common_seeds(there)
-    asked: list[tuple[str, Sequence[object]]]
-    if one_fit or not seeds:  # a comparison takes the seeds 1 to N
-        verb, (seed, k) = "fit", there[0]
-        asked = [("method", methods[:1]), ("shots", [k]), ("seed", [seed])]
+    drawn: list[tuple[str, Sequence[object]]]
+    if request.is_fit or not seeds:  # a comparison takes the seeds 1 to N
+        verb, names, (seed, k) = "fit", request.methods[:1], there[0]
+        drawn = [("shots", [k]), ("seed", [seed])]
     else:
-        verb = "compare"
-        asked = [("methods", methods), ("shots", shots), ("seeds", [seeds])]
-    asked += [("draw", [file])] if file else []
+        verb, names = "compare", request.methods
+        drawn = [("shots", shots), ("seeds", [seeds])]
+    drawn += [] if request.draw in (None, GIVEN) else [("draw", [request.draw])]
+    select = [request.select] if isinstance(request.select, str) else request.select or []
+    said = [("select", select), ("recipe", [request.recipe] if request.recipe else [])]
+    how = [argument(name, *values) for name, values in said if values] + written(request.settings)
+    options = [argument(name, *values) for name, values in drawn]
     if is_in_python():
-        (_, names), *rest = asked
-        said = ", ".join(argument(name, *values) for name, values in rest)
-        return f"cacheclip.{verb}({quoted(names[0] if len(names) == 1 else names)}, data, {said})"
-    options = " ".join(argument(name, *values) for name, values in asked)
-    return f"cacheclip {verb} {argument('dataset', data.features.dataset)} {options}"
+        called = quoted(names[0] if len(names) == 1 else names)
+        return f"cacheclip.{verb}({', '.join([called, 'data', *options, *how])})"
+    features = data.features
+    words = [argument("dataset", features.dataset)]
+    if features.encoder["library"] != IMPORTED:
+        words += [argument(name, features.encoder[key]) for name, key in ENCODER]
+    words += [*how, argument("method" if verb == "fit" else "methods", *names), *options]
+    return " ".join(["cacheclip", verb, *words]) + features.option
 
 
 def notices(draws: Sequence[Draw], data: SetData) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from cacheclip.errors import InputError, UsageError, brief, is_in_python, near, quoted
-from cacheclip.methods.base import Method, Value
+from cacheclip.methods.base import Method, Reads, Value
+
+SHOWN = 3  # methods for which a setting is spelled out, where it has to be said whose it is
 
 Given = Mapping[str, Any]  # setting -> a value or several; method -> such settings of its own
 Choices = dict[str, tuple[Value, ...]]
@@ -37,6 +39,13 @@ def choices(given: Given, methods: Sequence[type[Method]]) -> dict[str, Choices]
         more = (_value(method, name, value) for value in values)
         made[method.name][name] = tuple(dict.fromkeys([*known, *more]))
     return made
+
+
+def written(given: Given) -> list[str]:
+    """Settings that were given as their reader writes them, one an option or an argument."""
+    if is_in_python():
+        return [f"{name.replace('-', '_')}={quoted(value)}" for name, value in given.items()]
+    return [_written(name, values, scope) for scope, name, values in _scoped(given)]
 
 
 def is_several(value: Any) -> bool:
@@ -88,11 +97,12 @@ def _owner(
             fix=_near_settings(name, values, asked, alone=len(methods) == 1),
         )
     if len(owners) > 1:
-        scoped = [_written(name, values, m.name) for m in owners]
+        scoped = [_written(name, values, m.name) for m in owners[:SHOWN]]
+        more = ", and so for each that it is meant for" if owners[SHOWN:] else ""
         raise UsageError(
             f"{len(owners)} chosen methods have a setting {name!r}",
             where=_where(owners),
-            fix=(", " if is_in_python() else " ").join(scoped),
+            fix=(", " if is_in_python() else " ").join(scoped) + more,
         )
     return owners[0]
 
@@ -159,3 +169,9 @@ def _wrong(method: type[Method], name: str, given: Value, why: str) -> InputErro
         where=_where([method]),
         fix=f"a value such as {method.table[name].default}",
     )
+
+
+def reads_under(method: type[Method], given: Choices) -> list[Reads]:
+    """What the method may read under the settings that are given."""
+    asked = [{name: value} for name, values in given.items() for value in values]
+    return list(dict.fromkeys(method.of(settings).reads for settings in asked or [{}]))

@@ -86,9 +86,9 @@ class Supports:
         for other in sorted(others):
             if of_other := sorted(strange & set(self._source.store(other).ids())):
                 raise InputError(
-                    f"the file's draw names images of split {other}: {some(of_other)}",
+                    f"the file's draw names pictures of split {other}: {some(of_other)}",
                     where=f"data set {self._source.dataset}, split {split}",
-                    fix=f"name images of split {split} there, or use {argument('draw', RANKED)}",
+                    fix=f"name pictures of split {split} there, or use {argument('draw', RANKED)}",
                 )
 
     def _of_these(self, ids: Sequence[str], split: str) -> Sequence[str]:

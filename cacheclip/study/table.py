@@ -125,9 +125,10 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method, marked where answers depend on other test pictures, or it was tuned on them."""
+    """Its method, with what sets it apart: other test pictures, tuned on them, two encoders."""
     marks = [] if row.setting in (None, "inductive") else [str(row.setting)]
     marks += ["tuned on test"] if row.select == ORACLE else []
+    marks += [f"{len(row.encoders)} encoders"] if len(row.encoders) > 1 else []
     return f"{row.method} ({', '.join(marks)})" if marks else row.method
 
 

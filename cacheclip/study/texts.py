@@ -37,7 +37,7 @@ class Texts:
     def lacking(self, reads: Reads) -> StoreError | None:
         """The error of sentences that are read and are not there; or None."""
         lost = CUPL in _families(reads.text) and self._features.sentences is None
-        return self._no_sentences() if lost else None
+        return self._features.no_sentences if lost else None
 
     def notices(self, chosen: Sequence[type[Method]]) -> list[str]:
         """A line on the methods that read all prompts, where there are those of templates alone."""
@@ -46,7 +46,7 @@ class Texts:
             return []
         return [
             f"{', '.join(dict.fromkeys(reading))}: of the templates alone, for there are no "
-            f"sentences beside them; {self._features.sentences_command}"
+            f"sentences beside them; {self._features.no_sentences.fix}"
         ]
 
     def of(self, name: str) -> Tensor:
@@ -100,15 +100,8 @@ class Texts:
     def _sentences(self) -> Tensor:
         sentences = self._features.sentences
         if sentences is None:
-            raise self._no_sentences()
+            raise self._features.no_sentences
         return torch.from_numpy(sentences.load()).to(self._device)
-
-    def _no_sentences(self) -> StoreError:
-        return StoreError(
-            "there are no sentences that describe the classes",
-            where=f"data set {self._features.dataset}, encoder {self._features.name}",
-            fix=self._features.sentences_command,
-        )
 
 
 def _families(names: Iterable[str]) -> set[str]:

@@ -111,6 +111,14 @@ def test_a_table_is_read_by_people_and_programs(data: Features) -> None:
     assert table.best.shots == 1
 
 
+def test_the_best_row_of_a_table_is_one_whose_head_can_be_had(data: Features) -> None:
+    """A method that answers for the whole test set has none, however well it does."""
+    table = compare(["transclip-fs", "nearest-mean"], data, shots=2, seeds=1, select="fewshot-val")
+    assert table.best is not None
+    assert table.best.method == "nearest-mean"
+    assert compare("transclip-fs", data, shots=2, seeds=1, select="fewshot-val").best is None
+
+
 def test_rows_become_a_frame_where_pandas_is(
     data: Features, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,7 +293,7 @@ def test_candidates_without_validation_images_are_told_how_to_go_on(
 ) -> None:
     arrays["split"] = np.where(arrays["split"] == "test", there, "train")
     data = Features.of(**arrays)
-    with pytest.raises(UsageError, match="no validation images to choose by") as caught:
+    with pytest.raises(UsageError, match="no validation pictures to choose by") as caught:
         fit("tip-adapter", data, shots=2, tip_adapter={"alpha": np.array([1.0, 2.0])}, beta=5.5)
     own = arrays | {"cacheclip": cacheclip, "GridSearchCV": GridSearchCV, "data": data}
     exec(f"made = {caught.value.fix}", own)

@@ -26,7 +26,7 @@ def test_ls_has_a_line_a_set_and_stores_on_request(cli: Cli, copied: Path) -> No
     (line,) = brief.out.splitlines()[2:]
     assert line.startswith("folder/colours  local-dir:tiny")
     assert "27/9/9" in line
-    assert "image, pre-projection, text" in line
+    assert "27/9/9  text  " in line
     assert line.endswith("complete, extracted last")
     verbose = cli(["ls", "-v", *home])
     assert len(verbose.out.splitlines()) == 2 + 8

@@ -183,8 +183,17 @@ def test_methods_lists_all_and_shows_the_settings_of_one(cli: Cli) -> None:
     for entry in listed:
         method = base.get(entry["name"])
         assert entry["paper"] == method.paper
-        assert ("text" in entry["reads"]) == bool(method().reads.text)
-        assert ("pictures" in entry["reads"]) == (method.learns == "support")
+        reads, words = method().reads, entry["reads"].split(", ")
+        of_templates = [
+            name for name in reads.text if name.partition(":")[0] not in ("cupl", "tokens")
+        ]
+        assert ("text" in words) == bool(of_templates)
+        assert ("sentences" in words) == any(name.startswith("cupl:") for name in reads.text)
+        assert ("text tower" in words) == ("tower" in reads.encoder)
+        assert ("patches" in words) == ("patches" in reads.query)
+        assert ("second encoder" in words) == (entry["name"] in ("amu", "gp"))
+        assert ("pictures" in words) == (method.learns == "support")
+        assert entry["trains"] == getattr(method, "size", "")
         assert (entry["fitted"] == "training") == issubclass(method, base.Trained)
         assert entry["setting"] == method.setting
     (shown,) = json.loads(cli(["methods", "clip-adapter", "--json"]).out)

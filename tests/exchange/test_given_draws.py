@@ -265,7 +265,7 @@ def test_a_draw_that_lost_a_class_to_a_correction_is_refused(
     row = home.find().given_draws[1, 1][1]
     content["splits"]["train"]["labels"][row] = 0
     file.write_text(json.dumps(content))
-    with pytest.raises(CacheclipError, match="does not fit: 1 classes are not there"):
+    with pytest.raises(CacheclipError, match="does not fit: no picture of 1 of 3 classes: "):
         fit(Request(("nearest-mean",), (1,)), home.find(), home)
 
 

@@ -90,6 +90,8 @@ def pictures(n: int, seed: int, dtype: torch.dtype = torch.float64) -> dict[str,
         "pre-projection": before,
         "image/views": 3 * normal((n, VIEWS, D), seed + 100),
         "patches": normal((n, 6, D), seed + 200),
+        "aux:image": unit(normal((n, D + 2), seed + 300)),
+        "aux:image-norm": normal((n, 1), seed + 400).abs() + 1,
     }
     return {name: x.to(dtype) for name, x in layers.items()}
 

@@ -31,9 +31,14 @@ from cacheclip.methods.cross_modal import CrossModal
 from cacheclip.metrics import hits
 from cacheclip.task import Batch, Generators, Query, Task
 from tests.methods.tasks import (
+    LOGIT_SCALE,
     SHOTS,
+    WIDTH,
     C,
+    D,
+    E,
     candidates,
+    frozen,
     make_task,
     normal,
     pictures,
@@ -326,6 +331,17 @@ def under_way(method: Trained) -> tuple[Params, Batch]:
     return params, task.at(index, defaultdict(Workspace), random)
 
 
+@named([m for m in METHODS if issubclass(m, Trained) and m not in TOYS])
+def test_as_many_numbers_move_as_the_method_says(method: Trained) -> None:
+    task = make_task(method, [method.fixed(SHOTS, LOGIT_SCALE)], [0])
+    params = method.init(method.data(task), Generators([1], "init", task.device, task.dtype))
+    words, channels = len(frozen()["tower"]["context"]), params.get("channels", torch.empty(1, 0))
+    names = {"C": C, "N": task.rows.shape[1], "D": D, "D2": D + 2, "E": E, "d": WIDTH, "M": words}
+    names |= {"Q": channels.shape[1], "H": params.get("down", torch.empty(1, 0)).shape[1]}
+    settings = {n: value for n, value in method.settings.items() if isinstance(value, int)}
+    assert eval(method.size, names | settings) == sum(params[n].numel() for n in method.trainable)
+
+
 @trained
 def test_no_variant_reads_another(method: Trained) -> None:
     """The engine differentiates the sum of the losses: each variant's part must be its own."""
@@ -377,7 +393,9 @@ def test_settings_of_a_stack_are_numbers_or_the_constructor_s(method: Method) ->
     assert method.of(variants[0]).settings == method.settings | static
     numbers = method.numbers_of(variants, dtype=torch.float64)
     assert {*static, *numbers} == set(variants[0])
-    assert all(x.tolist() == [s[name] for s in variants] for name, x in numbers.items())
+    for name, x in numbers.items():  # a word's place holds the default
+        own = method.table[name].default
+        assert x.tolist() == [own if isinstance(s[name], str) else s[name] for s in variants]
 
 
 def test_a_class_that_breaks_the_contract_is_refused_where_it_is_written() -> None:

@@ -156,3 +156,12 @@ def test_neighbours_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> N
     W = rows(X, 1)
     torch.testing.assert_close(graph.pulled(z), W @ z, rtol=0, atol=1e-12)
     torch.testing.assert_close(graph.pushed(z, n), W.T @ z, rtol=0, atol=1e-12)
+
+
+def test_unasked_it_is_the_paper_and_the_slip_stays_to_be_asked_for() -> None:
+    """Rows of either recipe have the settings that they always had."""
+    plain: Settings = {"gamma": 0.02, "text_weight": 0.5, "neighbours": 3}
+    assert TransclipFs.recipe() == "as-paper"
+    own = TransclipFs.fixed(4, 100.0, "as-paper")
+    assert own == plain | {"pairing": "pictures-first"}
+    assert TransclipFs.fixed(4, 100.0, "as-code") == plain | {"pairing": "support-first"}

@@ -54,8 +54,8 @@ def test_fewer_classes_are_an_error_unless_they_may_keep_what_they_have(uneven: 
     kept = [row for _, row in comparison.run()]
     assert [(row.n_train, row.fewer) for row in kept] == [(4 + 2 + 4 + 4, "keep"), (30, "keep")]
     assert comparison.shortages == [
-        "--shots 4: fewer training images, all of them taken, in 1 of 4 classes: bee 2",
-        "--shots 16: fewer training images, all of them taken, in 4 of 4 classes: "
+        "--shots 4: fewer training pictures, all of them taken, in 1 of 4 classes: bee 2",
+        "--shots 16: fewer training pictures, all of them taken, in 4 of 4 classes: "
         "ant 9, bee 2, cow 5, doe 14",
     ]
 
@@ -80,7 +80,7 @@ def test_a_class_without_a_training_image_is_an_error(tmp_path: Path, make_home:
         Request(("nearest-mean",), (2,), select="fixed", fewer="keep"),
     ):
         (row,) = compare(home, request)
-        assert "1 of 4 classes have no training image" in str(row.error)
+        assert "1 of 4 classes have no training picture" in str(row.error)
 
 
 def test_constants_under_all_are_those_of_the_images_a_class_on_average(uneven: Home) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ RECORD = {"seed": 1, "shots": 2, "support": ["train/0/0.png"]}
         (json.dumps(RECORD | {"support": [7]}), "are no list of ids"),
         (json.dumps(RECORD | {"val": "x"}), "are no list of ids"),
         (json.dumps([RECORD, RECORD]), "stands there twice"),
-        (json.dumps(RECORD), "has no image of 3 of 4 classes"),
+        (json.dumps(RECORD), "has no picture of 3 of 4 classes"),
     ],
 )
 def test_a_file_that_is_none_of_draws_says_why(
@@ -146,6 +147,7 @@ def test_the_fix_of_a_fit_is_a_fit_and_that_of_a_comparison_keeps_its_methods(ho
         *("fit", "--method", "nearest-mean", "--shots", "4", "--home", home.root, "--draw", file)
     )
     assert f"--method nearest-mean --shots 2 --seed 3 --draw {file}" in got.err
+    assert got.err.rstrip().endswith(f"--draw {file} --home {home.root}")
     with pytest.raises(InputError) as caught:
         library.fit("nearest-mean", library.load(home=home), shots=4, draw=file)
     assert (
@@ -164,7 +166,7 @@ def test_a_draw_of_test_pictures_says_of_which_split_they_are(home: Home, tmp_pa
     file = tmp_path / "draws.json"
     file.write_text(json.dumps(record | {"support": [stray, *record["support"][1:]]}))
     comparison = made(home, file)
-    assert f"names images of split test: {stray}" in str(comparison.rows[0].error)
+    assert f"names pictures of split test: {stray}" in str(comparison.rows[0].error)
 
 
 @pytest.mark.parametrize("option", [("--final",), ("--out", "z.safetensors")])
@@ -177,3 +179,27 @@ def test_options_of_a_bundle_are_refused_where_none_is_left(
     assert "tda leaves no bundle" in got.err
     assert f"leave {option[0]} out" in got.err
     assert not Path("z.safetensors").exists()
+
+
+def test_the_fix_says_again_how_the_methods_were_to_be_run(home: Home) -> None:
+    ours, *_ = made(home, None).rows
+    file = kept(home, ours)
+    how = {"clip-adapter": {"alpha": [0.5, 0.7]}}
+    asked = Request(("clip-adapter",), (4,), (1,), "fewshot-val", how, "as-code", draw=str(file))
+    with pytest.raises(InputError) as caught:
+        Comparison(asked, home.find())
+    words = shlex.split(caught.value.fix.partition("or: ")[2])
+    assert words == [
+        *("cacheclip", "compare", "--dataset", "toys", "--model", "toy", "--pretrained", "v1"),
+        *("--select", "fewshot-val", "--recipe", "as-code", "--set", "clip-adapter.alpha=0.5,0.7"),
+        *("--methods", "clip-adapter", "--shots", "2", "--seeds", "1", "--draw", str(file)),
+    ]
+    with pytest.raises(InputError) as caught:
+        library.fit(
+            *("clip-adapter", library.load(home=home)),
+            shots=4,
+            draw=file,
+            select="fixed",
+            alpha=0.5,
+        )
+    assert caught.value.fix.endswith(f'draw="{file}", select="fixed", alpha=0.5)')

@@ -34,7 +34,7 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(home: Home) -> None:
         ("nearest-mean", 4, True),
         ("nearest-mean", 16, False),
     ]
-    assert "fewer than 16 training images" in str(rows[2].error)
+    assert "fewer than 16 training pictures" in str(rows[2].error)
     assert rows[2].top1_test is None
 
 

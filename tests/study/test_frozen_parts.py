@@ -107,3 +107,12 @@ def test_a_step_is_chosen_where_the_release_looks(home: Home) -> None:
     (row,) = (row for _, row in comparison.run() if row.method == "cross-modal")
     assert row.error is None
     assert row.hparams["stop"] == "search"
+
+
+def test_methods_that_lack_different_things_are_told_of_one_command(home: Home) -> None:
+    with pytest.raises(StoreError, match="calip: there are no patches") as error:
+        Comparison(Request(("coop", "calip", "cupl"), (2,), (1,)), home.find())
+    first, _, command = error.value.fix.partition("then: ")
+    assert first.startswith("write FILE.json")
+    assert command.endswith("--layers text-tower,patches --sentences FILE.json")
+    assert error.value.fix.count("cacheclip") == 1

@@ -36,6 +36,14 @@ def test_a_setting_that_several_methods_have_must_be_scoped() -> None:
     assert choices({"alpha": 0.2}, both[:1])["tip-adapter"] == {"alpha": (0.2,)}
 
 
+def test_of_many_methods_that_have_a_setting_three_are_spelled_out() -> None:
+    with pytest.raises(UsageError) as caught:
+        choices({"epochs": 2}, chosen("clap", "coop", "prolip", "zs-lp"))
+    spelled = "--set clap.epochs=2 --set coop.epochs=2 --set prolip.epochs=2"
+    assert caught.value.fix == f"{spelled}, and so for each that it is meant for"
+    assert "clap, coop, prolip, zs-lp" in caught.value.where
+
+
 @pytest.mark.parametrize(
     "text", ["alpha", "alpha=", "gamma=1", "linear-probe.C=1", "tip-adapter.lr=1"]
 )

@@ -195,7 +195,7 @@ def test_the_bundle_holds_what_the_search_found(home: Home, tmp_path: Path) -> N
 
 
 def test_a_search_without_validation_images_is_refused(home: Home) -> None:
-    with pytest.raises(UsageError, match="needs validation images"):
+    with pytest.raises(UsageError, match="needs validation pictures"):
         compare(home, request(("tip-adapter",), (4,), (1,), "fixed", {"alpha": "search"}))
 
 
@@ -221,7 +221,7 @@ def test_without_validation_images_the_constants_are_taken(
     home = make_home(tmp_path / "h", val=0)
     (row,) = compare(home, request(("tip-adapter",), (4,), (1,), None, {}))
     assert row.select == "fixed"
-    with pytest.raises(UsageError, match="validation images of every class") as caught:
+    with pytest.raises(UsageError, match="validation pictures of every class") as caught:
         compare(home, request(("tip-adapter",), (4,), (1,), "fewshot-val", {}))
     assert caught.value.fix == "use --select fixed"
     own = replace(home.find(), dataset="folder/toys")
