@@ -28,7 +28,7 @@ class SupportLoo(Policy):
         return {name: own for name, own in axes.items() if name != "stop" or name in choices}
 
     def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
-        """The rule of every policy, from zero-shot if constants are no likelier, and by no rounding."""
+        """The rule of every policy; where constants are no likelier than zero-shot, from there."""
         mean = mean_log_p(log_p)
         if zero_shot is not None and mean[zero_shot] > mean[constant] - SAME:
             constant = zero_shot
