@@ -3,12 +3,12 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from cacheclip.cli import options, output
-from cacheclip.methods import names
+from cacheclip.methods import DEFAULT, DEFAULT_WITHOUT_TEXT, names
 
 if TYPE_CHECKING:
     from cacheclip.draws import Fewer, Shots
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     metavar="NAME",
-    default="clip-adapter",
-    show_default=True,
-    help=f"{', '.join(names())}; `cacheclip methods NAME` says more.",
+    help=f"{', '.join(names())}; `cacheclip methods NAME` says more. [default: {DEFAULT}, or "
+    f"{DEFAULT_WITHOUT_TEXT} where the set has no text]",
 )
 @click.option(
     "--shots",
@@ -35,6 +34,12 @@ if TYPE_CHECKING:
 )
 @options.fewer
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--init-seed",
+    type=click.IntRange(0),
+    help="Of the start and of the order of data. [default: --seed]",
+)
+@options.classes
 @options.select
 @options.draw
 @options.recipe
@@ -47,7 +52,13 @@ if TYPE_CHECKING:
     "has no test of its own. Best with --shots all.",
 )
 @click.option("--out", type=options.FilePath(dir_okay=False), help="Bundle file, NAME.safetensors.")
+@options.keep
 @options.per_class
+@click.option(
+    "--explain-choice",
+    is_flag=True,
+    help="What was tried, how it did on the pictures that chose, and what zero-shot gives.",
+)
 @options.home
 @options.results
 @options.as_json
@@ -55,10 +66,12 @@ def command(
     dataset: str | None,
     model: str | None,
     pretrained: str | None,
-    method: str,
+    method: str | None,
     shots: "Shots",
     fewer: "Fewer",
     seed: int,
+    init_seed: int | None,
+    classes: tuple[str, ...],
     select: str | None,
     draw: str | None,
     recipe: str | None,
@@ -66,7 +79,9 @@ def command(
     max_memory: int | None,
     final: bool,
     out: Path | None,
+    keep: Literal["logits"] | None,
     per_class: bool,
+    explain_choice: bool,
     home: Path | None,
     results: Path | None,
     as_json: bool,
@@ -84,12 +99,13 @@ def command(
     written, notices = results_home(place, results)
     output.talk(*features.notices, *notices)
     from cacheclip.answers import predictions
-    from cacheclip.study import fit_table
+    from cacheclip.study import choice, fit_table
     from cacheclip.study.compare import Request
     from cacheclip.study.fit import fit
     from cacheclip.study.per_class import report, tables
     from cacheclip.study.table import ORACLE
 
+    method = method or (DEFAULT if features.text else DEFAULT_WITHOUT_TEXT)
     request = Request(
         methods=(method,),
         shots=(shots,),
@@ -100,21 +116,30 @@ def command(
         recipe=recipe,
         max_memory=max_memory,
         draw=draw,
+        keep=keep,
+        classes=classes,
+        init_seeds=() if init_seed is None else (init_seed,),
     )
     with output.progress() as advance:
         fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
     found = {}
     if per_class:
-        found = report(predictions(written, row.row_id), features.labels.classnames)
+        found = report(predictions(written, row.row_id), fitted.classnames)
+    if explain_choice:
+        found |= {"choice": fitted.choice.as_json() if fitted.choice else None}
     if as_json:
         bundle = {"bundle": str(fitted.bundle) if fitted.bundle else None}
         output.data(row.as_json() | bundle | ({"final": fitted.final} if final else {}) | found)
     else:
         output.table(*fit_table.table(fitted))
-        for title, cells in tables(found) if found else ():
+        for title, cells in tables(found) if per_class else ():
             output.table(*cells, title)
+        if explain_choice and fitted.choice:
+            output.table(*choice.table(fitted.choice), "what was tried")
         output.talk(*fit_table.notes(fitted))
+        if explain_choice:
+            output.talk(*choice.sentences(fitted.choice, row.zero_shot_test))
     if fitted.final:
         output.talk(
             f"final: this bundle learned from all {fitted.final} labelled pictures, test included; "

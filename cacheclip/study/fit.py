@@ -1,6 +1,6 @@
 """Stage two for one classifier: fit it, score it, leave a bundle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM, Settings
 from cacheclip.results import Row
 from cacheclip.store.source import Source
 from cacheclip.study import rows
+from cacheclip.study.choice import Choice, explained
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.final import refit, refuse_bundle, refuse_final
 from cacheclip.study.heads import Heads
@@ -35,22 +36,26 @@ class Fitted:
     Attributes:
         row: its row.
         scores: its test results, W = 1.
+        classnames: one a class.
         commonest: the class with the most test pictures.
         unequal: whether classes differ in their number of test pictures.
         logit_scale: the encoder's exp(logit_scale).
         rescaled: settings that follow it -> what they are at 100.
         bundle: where its bundle lies; None where a method has no head to keep.
         final: how many pictures a bundle of `--final` learned from; the row is of the fit before.
+        choice: what its settings were chosen from; None where there was one choice alone.
     """
 
     row: Row
     scores: Scores
+    classnames: Sequence[str]
     commonest: str
     unequal: bool
     logit_scale: float
     rescaled: Settings
     bundle: Path | None
     final: int | None = None
+    choice: Choice | None = None
 
 
 def fit(
@@ -92,7 +97,7 @@ def fit(
     if leaves_bundle(row):
         made, learned_from = _bundle(comparison, outcome, winner, notice, final=final)
         name = f"{row.row_id}-final" if final else row.row_id
-        path = out or Journal(results, comparison.data).bundle(name)
+        path = out or Journal(results, [comparison.data]).bundle(name)
         made.write(path, "--out" if out else "--results")
     return _fitted(comparison, outcome, row, path, learned_from)
 
@@ -125,12 +130,14 @@ def _fitted(
     return Fitted(
         row=row,
         scores=scores,
+        classnames=data.classnames,
         commonest=data.classnames[int(n_each.argmax())],
         unequal=len(set(n_each[n_each > 0].tolist())) > 1,
         logit_scale=data.logit_scale,
         rescaled=_rescaled(block, comparison, row),
         bundle=path,
         final=final,
+        choice=explained(outcome.race),
     )
 
 

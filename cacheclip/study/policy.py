@@ -6,6 +6,8 @@ from cacheclip.select.base import Policy
 from cacheclip.store.source import About
 from cacheclip.study.data import SetData
 
+LEFT_OUT = "support-loo"  # where there are no validation pictures
+
 
 def policy_for(name: str | None, data: SetData) -> Policy:
     """The policy asked for, or the default; a selecting one needs validation images.
@@ -23,8 +25,8 @@ def policy_for(name: str | None, data: SetData) -> Policy:
     val = set(data.pool("val").labels) - {-1}
     complete = len(val) == len(data.classnames)
     if name is None:
-        name = "full-val" if data.features.own else "fewshot-val" if complete else "fixed"
-        name = name if len(val) > 1 else "fixed"
+        name = "full-val" if data.features.own else "fewshot-val" if complete else LEFT_OUT
+        name = name if len(val) > 1 else LEFT_OUT
     policy = policies.get(name)
     if (policy.held == "few" and not complete) or (policy.held == "all" and len(val) < 2):
         wanted = "every class" if policy.held == "few" else "two classes at least"
