@@ -32,7 +32,8 @@ class SupportLoo(Policy):
         mean = mean_log_p(log_p)
         if zero_shot is not None and mean[zero_shot] > mean[constant] - SAME:
             constant = zero_shot
-        return super().best(log_p, constant, zero_shot)
+        best = super().best(log_p, constant, zero_shot)
+        return best if mean[best] > mean[constant] + SAME else constant
 
 
 POLICY = SupportLoo()
