@@ -123,7 +123,7 @@ def command(
     with output.progress() as advance:
         fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
-    found = {}
+    found: dict[str, Any] = {}
     if per_class:
         found = report(predictions(written, row.row_id), fitted.classnames)
     if explain_choice:
