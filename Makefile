@@ -22,7 +22,7 @@ lint: $(STAMP)  ## style and import direction
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 types: $(STAMP)  ## mypy
 	$(BIN)/mypy
-check: lint  ## what CI runs
-	@$(MAKE) --no-print-directory --jobs 2 types test
+check: $(STAMP)  ## what CI runs
+	@$(MAKE) --no-print-directory --jobs 2 lint types test
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

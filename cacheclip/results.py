@@ -49,10 +49,10 @@ class Row:
     keys: Annotated[str | None, "views that a key/value cache is made of"]
     n_classes: Annotated[int, "classes", COUNT]
     n_train: Annotated[int, "support images", COUNT]
-    n_val: Annotated[int, "validation images that the choice read", COUNT]
+    n_val: Annotated[int, "images that the choice went by, none of which a fit saw", COUNT]
     n_test: Annotated[int, "test images", (1, inf)]
     n_failed: Annotated[int, "images of the splits read that could not be encoded", COUNT]
-    top1_val: Annotated[float | None, "validation accuracy of what was chosen", SHARE]
+    top1_val: Annotated[float | None, "accuracy of what was chosen on these images", SHARE]
     top1_test: Annotated[float | None, "test accuracy", SHARE]
     curve: Annotated[list[dict[str, Any]] | None, "each candidate's hparams and top1_val"] = field(
         repr=False
@@ -134,6 +134,9 @@ class Row:
     given: Annotated[
         dict[str, list[float | int | str]] | None,
         "settings that the user gave, with the values that competed; null: nobody noted it",
+    ] = None
+    chosen_on: Annotated[
+        str | None, "which labelled images chose the settings; null where nothing chose"
     ] = None
 
     @cached_property

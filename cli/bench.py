@@ -41,8 +41,9 @@ def command(
 
     \b
     kernels   each op, forward and backward, against autograd
-    train     CLIP-Adapter variants together, against an eager loop and one torch batch
-    search    linear probe against scikit-learn, Tip-Adapter's search against grids
+    train     variants of each fused method together, against an eager loop over them
+    search    linear probe against scikit-learn, Tip-Adapter's search against grids, answers of
+              closed forms against their products
     store     reading and writing features, against h5py and NumPy
     extract   the clipart pictures through nano, against the bare encoder
     startup   commands against a bare interpreter

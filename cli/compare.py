@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
 )
-@options.select
+@options.selects
 @options.draw
 @options.recipe
 @options.settings
@@ -74,7 +74,7 @@ def command(
     shots: tuple["Shots", ...],
     fewer: "Fewer",
     seeds: int,
-    select: str | None,
+    select: tuple[str, ...],
     draw: str | None,
     recipe: str | None,
     settings: dict[str, Any],
@@ -147,7 +147,7 @@ def command(
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             output.table(*summary(comparison.rows), *title)
-            chooses = comparison.blocks[-1].policy.selects
+            chooses = any(block.policy.reads_val for block in comparison.blocks)
             output.talk(*notes(comparison.rows, comparison.draws, chooses=chooses))
         found = {}
         if best and per_class:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cacheclip.cli import options, output
-from cacheclip.methods import names
+from cacheclip.methods import DEFAULT, DEFAULT_WITHOUT_TEXT, names
 
 if TYPE_CHECKING:
     from cacheclip.draws import Fewer, Shots
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     metavar="NAME",
-    default="clip-adapter",
-    show_default=True,
-    help=f"{', '.join(names())}; `cacheclip methods NAME` says more.",
+    help=f"{', '.join(names())}; `cacheclip methods NAME` says more. [default: {DEFAULT}, or "
+    f"{DEFAULT_WITHOUT_TEXT} where the set has no text]",
 )
 @click.option(
     "--shots",
@@ -49,6 +48,11 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=options.FilePath(dir_okay=False), help="Bundle file, NAME.safetensors.")
 @options.per_class
+@click.option(
+    "--explain-choice",
+    is_flag=True,
+    help="What was tried, how it did on the pictures that chose, and what zero-shot gives.",
+)
 @options.home
 @options.results
 @options.as_json
@@ -57,7 +61,7 @@ def command(
     model: str | None,
     pretrained: str | None,
     aux: str | None,
-    method: str,
+    method: str | None,
     shots: "Shots",
     fewer: "Fewer",
     seed: int,
@@ -69,6 +73,7 @@ def command(
     final: bool,
     out: Path | None,
     per_class: bool,
+    explain_choice: bool,
     home: Path | None,
     results: Path | None,
     as_json: bool,
@@ -88,11 +93,13 @@ def command(
     written, notices = results_home(place, results)
     output.talk(*features.notices, *notices)
     from cacheclip.answers import predictions
-    from cacheclip.study import fit_table
+    from cacheclip.study import choice, fit_table
     from cacheclip.study.compare import Request
     from cacheclip.study.fit import fit
     from cacheclip.study.per_class import report, tables
+    from cacheclip.study.table import ORACLE
 
+    method = method or (DEFAULT if features.text else DEFAULT_WITHOUT_TEXT)
     request = Request(
         methods=(method,),
         shots=(shots,),
@@ -107,17 +114,23 @@ def command(
     with output.progress() as advance:
         fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
-    found = {}
+    found: dict[str, Any] = {}
     if per_class:
         found = report(predictions(written, row.row_id), features.labels.classnames)
+    if explain_choice:
+        found |= {"choice": fitted.choice.as_json() if fitted.choice else None}
     if as_json:
         bundle = {"bundle": str(fitted.bundle) if fitted.bundle else None}
         output.data(row.as_json() | bundle | ({"final": fitted.final} if final else {}) | found)
     else:
         output.table(*fit_table.table(fitted))
-        for title, cells in tables(found) if found else ():
+        for title, cells in tables(found) if per_class else ():
             output.table(*cells, title)
+        if explain_choice and fitted.choice:
+            output.table(*choice.table(fitted.choice), "what was tried")
         output.talk(*fit_table.notes(fitted))
+        if explain_choice:
+            output.talk(*choice.sentences(fitted.choice, row.zero_shot_test))
     if fitted.final:
         output.talk(
             f"final: this bundle learned from all {fitted.final} labelled pictures, test included; "
@@ -125,10 +138,11 @@ def command(
         )
     if fitted.bundle:
         output.talk(f"bundle: {fitted.bundle}")
-    if fitted.bundle:
         imported = features.encoder["library"] == IMPORTED
         asked = "--features FILE.npz" if imported else "IMAGE_OR_FOLDER"
         asked = f"--on {shlex.quote(row.dataset)}" if len(row.encoders) > 1 else asked
         output.talk(f"next: cacheclip predict {shlex.quote(str(fitted.bundle))} {asked}")
-    if not fitted.bundle:
+    elif row.select == ORACLE:
+        output.talk("tuned on the test pictures: no result of a method, so it leaves no bundle")
+    else:
         output.talk(f"{method} answers for a whole test set or stream, so it leaves no bundle")

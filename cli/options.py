@@ -62,12 +62,21 @@ aux: Decorator = click.option(
     metavar="NAME@TAG",
     help="A second encoder, whose features are cached too: amu reads it, and gp with encoders=2.",
 )
+_POLICIES = (
+    "fixed (constants), fixed-from-imagenet (those that authors carry over), fewshot-val (min(K, "
+    "4) validation images a class), full-val (all of them), support-loo (support images, left out "
+    "in turn); or test-oracle (the test images: no result, and marked as none)."
+)
+_POLICY = "[default: full-val for data of your own, else fewshot-val; support-loo without val]"
 select: Decorator = click.option(
+    "--select", metavar="POLICY", help=f"How settings are chosen: {_POLICIES} {_POLICY}"
+)
+selects: Decorator = click.option(
     "--select",
-    metavar="POLICY",
-    help="How settings are chosen: fixed (constants), fewshot-val (min(K, 4) validation images a "
-    "class) or full-val (all of them). [default: full-val for data of your own, else fewshot-val; "
-    "fixed if val lacks a class]",
+    metavar="POLICY[,POLICY]",
+    callback=lambda ctx, param, value: names_of(value),
+    help=f"How settings are chosen: {_POLICIES} Several share the fits that they have in common. "
+    + _POLICY,
 )
 draw: Decorator = click.option(
     "--draw",

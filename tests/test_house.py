@@ -159,11 +159,7 @@ def test_features_are_classified_without_what_opens_or_encodes_pictures(tmp_path
     assert run(*words, "--home", home, "--out", out).code == 0
     code = LOADED.replace(repr(HEAVY), repr((*ENCODING, "torch")))
     last = python(code, "predict", str(out), "--on", "toys", "--home", str(home)).splitlines()[-1]
-    assert last.split() == ["loaded:", "torch"]
-
-
-def test_the_import_test_can_fail(tmp_path: Path) -> None:
-    assert "torch" in loaded("doctor", "--home", str(tmp_path))
+    assert last.split() == ["loaded:", "torch"]  # so the tests above can fail
 
 
 def test_no_public_name_is_a_room() -> None:

@@ -19,7 +19,7 @@ def request_of(
     seeds: Any,
     settings: Given,
     *,
-    select: str | None,
+    select: str | Sequence[str] | None,
     recipe: str | None,
     draw: str | None,
     fewer: Any,

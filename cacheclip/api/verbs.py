@@ -49,8 +49,9 @@ def fit(
         data: the features.
         shots: support images a class; "all" is every training image.
         seed: of the draw, and of what is random in the fit.
-        select: how settings are chosen: `fixed`, `fewshot-val` or `full-val`; by default on the
-            validation images, where there are enough of them.
+        select: how settings are chosen: `fixed`, `fewshot-val`, `full-val` or `support-loo`; by
+            default on the validation images, where there are enough of them. `test-oracle` tunes on
+            the test images, and marks that it makes no result.
         recipe: `as-code` or `as-paper`, for a method that knows both.
         draw: `ranked`, `coop` for CoOp's own of that seed, `given` for those that came with the
             data, or the path of a file of ids; by default `given` where any are.
@@ -93,7 +94,7 @@ def compare(
     *,
     shots: Shots | Sequence[Shots] = (1, 2, 4, 8, 16),
     seeds: int | Sequence[int] = 3,
-    select: str | None = None,
+    select: str | Sequence[str] | None = None,
     recipe: str | None = None,
     draw: str | Path | None = None,
     fewer: Fewer = "error",
@@ -108,7 +109,8 @@ def compare(
         data: the features.
         shots: support images a class, one count or several.
         seeds: of the draws; N means 1 to N.
-        select: how settings are chosen; see `fit`. Under `fixed` each combination of settings is a
+        select: how settings are chosen; see `fit`. Of several policies each has its rows, and what
+            they have in common is fitted once. Under `fixed` each combination of settings is a
             row of its own.
         recipe: see `fit`.
         draw: see `fit`.
@@ -145,6 +147,6 @@ def compare(
         ]
         if errors and all(row.error for row in comparison.rows):
             raise errors[-1]
-        chooses = comparison.blocks[-1].policy.selects
+        chooses = any(block.policy.reads_val for block in comparison.blocks)
         said += notes(comparison.rows, comparison.draws, chooses=chooses)
     return Table(comparison.rows, tuple(said))

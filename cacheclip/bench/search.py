@@ -1,4 +1,4 @@
-"""Suite `search`: the linear probe's whole path, and Tip-Adapter's alpha and beta, by search."""
+"""Suite `search`: the linear probe's whole path, Tip-Adapter's alpha and beta, closed forms."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cacheclip.bench import closed
 from cacheclip.bench.harness import Case, Setup, Timed
 from cacheclip.bench.synthetic import LOGIT_SCALE, Features, features
 from cacheclip.engine import memory, stack as engine
@@ -32,10 +33,11 @@ POINTS = 40  # of the released loop's 4,000 that are timed
 
 
 def cases(setup: Setup) -> Iterator[Case]:
-    """The probe's problems against scikit-learn, then the two of Tip-Adapter."""
+    """The probe's problems against scikit-learn, the two of Tip-Adapter, then the closed forms."""
     data = features(replace(setup.shape, shots=max(SHOTS)), setup.device)
     yield _probe(setup, data)
     yield _tip(setup)
+    yield from closed.cases(setup)
 
 
 def _probe(setup: Setup, data: Features) -> Case:

@@ -1,4 +1,7 @@
-"""Suite `train`: CLIP-Adapter variants together, against one by one and the best torch batch."""
+"""Suite `train`: CLIP-Adapter variants together, against one by one and the best torch batch.
+
+The other fused methods follow, each against a loop over its variants.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -59,6 +62,10 @@ def cases(setup: Setup) -> Iterator[Case]:
             own = make_run(setup, data, replace(recipe, precision="auto"), 1, 1).precision
             for precision in dict.fromkeys(("fp32", own)):
                 yield _case(setup, data, replace(recipe, precision=precision), variants)
+    if setup.device.type == "cpu":  # on a GPU these train through autograd as yet
+        from cacheclip.bench import family
+
+        yield from family.cases(setup)
     if setup.shape.name == "clipart":
         from cacheclip.bench import grid
 

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import logging
 import math
-import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import numpy as np
 from cacheclip.encoders import hub, shapes
 from cacheclip.encoders.base import LOCAL_DIR, EncoderSpec
 from cacheclip.encoders.catalogue import Catalogue, first_line
+from cacheclip.encoders.device import chosen, move
 from cacheclip.errors import InputError, MachineError, UsageError
 from cacheclip.files import regular
 
@@ -114,7 +114,7 @@ def build(source: Source, spec: EncoderSpec) -> "OpenClipEncoder":
     """
     import torch
 
-    device = _device(spec.device)
+    device = chosen(spec.device)
     if spec.precision is not None or not device.startswith("cuda"):
         return _build(source, device, spec.precision or "fp32")
     encoder = _build(source, device, "fp16")
@@ -145,7 +145,7 @@ def _build(source: Source, device: str, precision: str) -> "OpenClipEncoder":
         del tensors  # the factory reads its own
         model = _create(open_clip, source, precision, sizes)
         tokenizer = _tokenizer(open_clip, source)
-    _move(model, device, source.model)
+    move(model, device, source.model)
     config = open_clip.get_model_config(source.registered)
     prepared = open_clip.get_model_preprocess_cfg(model)
     size = prepared["size"]
@@ -342,46 +342,6 @@ def refuse_preprocess_from(spec: EncoderSpec) -> None:
             where=f"--preprocess-from {spec.preprocess_from}",
             fix="leave --preprocess-from out",
         )
-
-
-def _device(asked: str | None) -> str:
-    import torch
-
-    if asked is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", asked):
-        raise UsageError(
-            f"there is no device {asked!r}",
-            where="--device",
-            fix="use --device cpu, --device cuda, or --device cuda:1 for the second GPU",
-        )
-    if asked == "cpu":
-        return asked
-    if not torch.cuda.is_available():
-        raise MachineError(
-            "torch sees no GPU on this machine",
-            where=f"--device {asked}",
-            fix="use --device cpu; `cacheclip doctor` says what is missing",
-        )
-    number = int(asked.partition(":")[2] or 0)
-    if number >= torch.cuda.device_count():
-        raise UsageError(
-            f"there is no GPU {number}: torch sees {torch.cuda.device_count()}, counted from 0",
-            where=f"--device {asked}",
-            fix=f"use --device cuda:{torch.cuda.device_count() - 1}",
-        )
-    return asked
-
-
-def _move(model: Any, device: str, name: str) -> None:
-    try:
-        model.to(device)
-    except RuntimeError as error:  # out of memory is one, a GPU in a bad state another
-        raise MachineError(
-            f"{name} cannot be put on {device}: {first_line(error)}",
-            where=f"--device {device}",
-            fix="use --device cpu, or a GPU with more free memory",
-        ) from error
 
 
 def _import() -> Any:

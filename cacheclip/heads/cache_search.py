@@ -5,7 +5,7 @@ what is kept of a picture is the two ends of its interval for each beta. Hits ma
 is chosen in the end is likelihood's to say, for which the logits of those points are computed.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,7 @@ def tune(
     alpha: Tensor,
     beta: Tensor,
     wanted: Collection[str],
+    folds: int = 1,
 ) -> Points:
     """Alpha, beta or both, whichever is wanted, from n validation pictures.
 
@@ -67,21 +68,27 @@ def tune(
         alpha: [V], the constants; what holds where it is not wanted.
         beta: [V], likewise.
         wanted: `alpha`, `beta`.
+        folds: as `points.tried` has it: F neighbouring caches have one alpha and one beta, found on
+            the pictures of them all.
 
     Returns:
-        The wanted settings' values [V, T]; hits [V, T] int64; and log p [V, T, n] of the labels, as
-        `label_log_p` has it, -inf for points whose hits alone rule them out: more than one
-        standard error below the best.
+        The wanted settings' values [V / F, T]; hits [V / F, T] int64; and log p [V / F, T, F n] of
+        the labels, as `label_log_p` has it, -inf for points whose hits alone rule them out: more
+        than one standard error below the best.
     """
-    points = []
-    for v in range(len(cache.keys)):
-        problem = _Problem(
+    problems = [
+        _Problem(
             x[v] if x.ndim > 2 else x,
             cache.variant(v),
             zero_shot[v],
             labels[v] if labels.ndim > 1 else labels,
         )
-        points.append(_tune_one(problem, alpha[v : v + 1], beta[v : v + 1], wanted))
+        for v in range(len(cache.keys))
+    ]
+    points = [
+        _tune_one(problems[v : v + folds], alpha[v : v + 1], beta[v : v + 1], wanted)
+        for v in range(0, len(problems), folds)
+    ]
     alphas, betas, counts, log_p = (torch.stack(each) for each in zip(*points, strict=True))
     settings = {n: values for n, values in (("alpha", alphas), ("beta", betas)) if n in wanted}
     return settings, counts, log_p
@@ -98,13 +105,14 @@ class _Problem:
 
 
 def _tune_one(
-    problem: _Problem, alpha: Tensor, beta: Tensor, wanted: Collection[str]
+    folds: Sequence[_Problem], alpha: Tensor, beta: Tensor, wanted: Collection[str]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Alpha, beta and hits of one variant's points, [T] each, and log p [T, n]."""
-    zero_shot, labels = problem.zero_shot, problem.labels
+    """Alpha, beta and hits of the points that folds share, [T] each, and log p [T, n] of all n."""
+    zero_shot = torch.cat([fold.zero_shot for fold in folds])
+    labels = torch.cat([fold.labels for fold in folds])
     grid = GRID if "beta" in wanted else Betas((float(beta),), doublings=1)
     kept = None if "alpha" in wanted else alpha
-    alphas, counts = search(problem.x, problem.cache, zero_shot, labels, grid, kept)
+    alphas, counts = _searched(folds, grid, kept)
     betas = grid.values().to(alphas)
     order = betas.argsort()
     first = [alphas.new_zeros(1)] if "alpha" in wanted else []
@@ -121,7 +129,7 @@ def _tune_one(
     at_once = max(1, 16 * TILE // zero_shot.numel())
     for start in range(0, len(judged), at_once):
         point = judged[start : start + at_once]
-        logits = _logits_at(problem, alphas[point], betas[point])
+        logits = torch.cat([_logits_at(fold, alphas[point], betas[point]) for fold in folds], 1)
         log_p[point] = label_log_p(logits, labels)
         counts[point] = hits(logits, labels)  # what the very logits say, rounding included
     return alphas, betas, counts, log_p
@@ -161,6 +169,31 @@ def search(
     Returns:
         alpha [P] and int64 hits [P], in the order of `betas.values()`.
     """
+    return _searched([_Problem(x, cache, zero_shot, labels)], betas, alpha)
+
+
+def _searched(
+    folds: Sequence[_Problem], betas: Betas, alpha: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What `search` gives, on the pictures of all folds, each by its own cache."""
+    ends = [_ends(fold, betas, alpha) for fold in folds]
+    counts = torch.stack([counts for _, _, counts in ends]).sum(0)
+    if alpha is not None:
+        return alpha.expand(len(counts)), counts
+    lower, upper = (torch.cat(each, 1) for each in list(zip(*ends, strict=True))[:2])
+    at_once = max(1, TILE // lower.shape[1])
+    best = [
+        most_overlap(lower[p : p + at_once], upper[p : p + at_once])
+        for p in range(0, len(lower), at_once)
+    ]
+    found = torch.cat([a for a, _ in best]), torch.cat([c for _, c in best])
+    zero_shot = torch.cat([fold.zero_shot for fold in folds])
+    return or_zero(*found, zero_shot, torch.cat([fold.labels for fold in folds]))
+
+
+def _ends(problem: _Problem, betas: Betas, alpha: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Between which alphas each picture is right, [P, n] twice, or [P] hits where one is given."""
+    x, cache, zero_shot, labels = problem.x, problem.cache, problem.zero_shot, problem.labels
     n, C = zero_shot.shape
     slots = _Slots.of(cache, C)
     L, P = betas.doublings, betas.doublings * len(betas.starts)
@@ -187,14 +220,7 @@ def search(
                 lower[chain, part], upper[chain, part] = margins.ends(votes.mT)
             else:
                 counts[chain] += hits(without + alpha * votes.mT, labels[part])
-    if alpha is not None:
-        return alpha.expand(P), counts
-    at_once = max(1, TILE // n)
-    best = [
-        most_overlap(lower[p : p + at_once], upper[p : p + at_once]) for p in range(0, P, at_once)
-    ]
-    found = torch.cat([a for a, _ in best]), torch.cat([c for _, c in best])
-    return or_zero(*found, zero_shot, labels)
+    return lower, upper, counts
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,11 @@ def weighed(params: dict[str, Tensor], query: Query) -> Tensor:
 
 
 def weigh(
-    params: dict[str, Tensor], query: Query, labels: Tensor, alphas: Sequence[float]
+    params: dict[str, Tensor],
+    query: Query,
+    labels: Tensor,
+    alphas: Sequence[float],
+    folds: int = 1,
 ) -> Points:
     """What `weighed` does for each alpha, on the same two logits.
 
@@ -78,7 +82,8 @@ def weigh(
         query: as there.
         labels: [n] or [V, n] int64.
         alphas: T numbers.
+        folds: as `tried` has it.
     """
     text, gaussian = beside_text(params, query)
     points = (({"alpha": text.new_full((len(text),), a)}, text + a * gaussian) for a in alphas)
-    return tried(points, labels)
+    return tried(points, labels, folds)

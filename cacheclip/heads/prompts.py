@@ -32,7 +32,8 @@ def class_features(tower: TextTransformer, tokens: Tensor, context: Tensor) -> T
             where=f"class {int(ends.argmax())}",
             fix="give it a shorter name: cacheclip extract --help",
         )
-    words = tower.embed(tokens[:, : length - M]).expand(V, -1, -1, -1)  # [V, C, L, d]
-    between = context[:, None].expand(V, len(tokens), M, d)
-    x = torch.cat([words[:, :, :1], between, words[:, :, 1:]], 2)  # [V, C, M + L, d]
-    return tower.features(x.flatten(0, 1), ends.repeat(V)).view(V, len(tokens), -1)
+    words = tower.embed(tokens[:, : length - M])  # [C, L, d]
+    first = torch.cat([words[:1, :1].expand(V, 1, d), context], 1)  # [V, 1 + M, d]
+    names = words[:, 1:].repeat(V, 1, 1)  # [V C, L - 1, d]
+    features = tower.features(names, (ends - M - 1).repeat(V), first)
+    return features.view(V, len(tokens), -1)

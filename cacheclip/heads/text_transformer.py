@@ -46,38 +46,71 @@ class TextTransformer:
         """Token ids [...] -> their embeddings [..., d]."""
         return self.weights["token_embedding.weight"][tokens]
 
-    def features(self, x: Tensor, end: Tensor) -> Tensor:
+    def features(self, x: Tensor, end: Tensor, first: Tensor | None = None) -> Tensor:
         """Raw text features.
 
         Args:
             x: [S, L, d], embeddings of S texts without their positions.
-            end: [S] int64, where the end token of each is. What comes after the last of them is cut
-                off: no token sees a later one, so that changes nothing.
+            end: [S] int64, where in x the end token of each is. What comes after the last of them
+                is cut off: no token sees a later one, so that changes nothing.
+            first: [V, P, d], embeddings that stand before x, the same for S / V neighbours: as no
+                token sees a later one, they pass through the tower once for all of these.
 
         Returns:
             [S, D].
         """
-        length = int(end.max()) + 1
-        x = x[:, :length] + self.weights["positional_embedding"][:length]
-        for k in range(sum(name.endswith("ln_1.weight") for name in self.weights)):
-            x = self._block(x, BLOCK.format(k))
-        x = self._norm(x, "ln_final")[torch.arange(len(x), device=x.device), end]
-        return x @ self.weights["text_projection"]
+        length, before = int(end.max()) + 1, 0 if first is None else first.shape[1]
+        positions = self.weights["positional_embedding"][: before + length]
+        x = x[:, :length] + positions[before:]
+        if first is not None:
+            first = first + positions[:before]
+        names = [name for name in self.weights if name.endswith("ln_1.weight")]
+        for name in (BLOCK.format(k) for k in range(len(names))):
+            seen = None
+            if first is not None:
+                first, seen = self._block(first, name)
+            read = end if name == BLOCK.format(len(names) - 1) else None
+            x, _ = self._block(x, name, seen, read)
+        return self._norm(x[:, 0], "ln_final") @ self.weights["text_projection"]
 
-    def _block(self, x: Tensor, name: str) -> Tensor:
+    def _block(
+        self,
+        x: Tensor,
+        name: str,
+        before: tuple[Tensor, Tensor] | None = None,
+        read: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """What a block makes of x [S, L, d], and the keys and values by which x is seen.
+
+        Args:
+            x: embeddings or what the block before made of them.
+            name: of the block's weights.
+            before: keys and values of what stands before x, of S or of fewer texts.
+            read: [S], the one token of each text that is asked for, by default all.
+        """
         S, L, d = x.shape
         qkv = self._linear(self._norm(x, name + "ln_1"), name + "attn.in_proj_")  # [S, L, 3 d]
         q, k, v = qkv.view(S, L, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(
-            q, k, v, is_causal=True
-        )  # [S, heads, L, d / heads]
-        seen = seen.transpose(1, 2).reshape(S, L, d)
+        own = k, v
+        if before is not None:
+            k, v = (
+                torch.cat([old.repeat_interleave(S // len(old), 0), new], 2)
+                for old, new in zip(before, own, strict=True)
+            )  # [S, heads, P + L, d / heads]
+        earlier = torch.ones(L, k.shape[2], dtype=torch.bool, device=x.device)
+        earlier = earlier.tril(k.shape[2] - L)
+        if read is not None:
+            texts = torch.arange(S, device=x.device)
+            x, q = x[texts, read][:, None], q[texts, :, read][:, :, None]
+            earlier = earlier[read][:, None, None]  # [S, 1, 1, P + L]
+        seen = functional.scaled_dot_product_attention(q, k, v, earlier)
+        seen = seen.transpose(1, 2).reshape(x.shape)  # from [S, heads, L or 1, d / heads]
         x = x + self._linear(seen, name + "attn.out_proj.")
         hidden = self._linear(self._norm(x, name + "ln_2"), name + "mlp.c_fc.")
         hidden = (
             hidden * torch.sigmoid(1.702 * hidden) if self.quick_gelu else functional.gelu(hidden)
         )
-        return x + self._linear(hidden, name + "mlp.c_proj.")
+        return x + self._linear(hidden, name + "mlp.c_proj."), own
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return functional.linear(x, self.weights[name + "weight"], self.weights[name + "bias"])

@@ -9,3 +9,6 @@ METHODS = Registry(
     see="cacheclip methods",
 )
 names = METHODS.names
+
+DEFAULT = "kernel-logistic"  # of `fit`: docs/default.md says why
+DEFAULT_WITHOUT_TEXT = "linear-probe"

@@ -83,14 +83,14 @@ class ApeT(Trained):
         cut = x.gather(-1, params["channels"][:, None].expand(-1, x.shape[1], -1))  # [V, B, Q]
         return {"residual": Outer(of_sums, cut), "values": of_values.sum(1)}
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
         """Whichever of alpha and beta is to be searched."""
         if not self.searched:
             return None
         moved, x = _moved(params), query["image"]
         cache, zero_shot = Cache.of(moved), zero_shot_of(moved, query)
-        alpha, beta = params["alpha"], params["beta"]
-        return Found(*tune(x, cache, zero_shot, labels, alpha, beta, self.searched))
+        constants = params["alpha"], params["beta"]
+        return Found(*tune(x, cache, zero_shot, labels, *constants, self.searched, folds))
 
 
 def _moved(params: Params) -> Params:

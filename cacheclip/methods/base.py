@@ -10,8 +10,8 @@ it. What a run learned is `params`, a dict of tensors with a leading axis V of v
                  data, order, per_epoch and moves: what the loop reads, in which order, how it steps
     Online       beside one of them: see(state, query) answers one picture after the other
 
-Each may give search(params, query, labels): settings found on validation pictures after the fit;
-and head(params, task): what `logits` reads, made of what was learned, once all of it is.
+Each may give search(params, query, labels, folds): settings found on held-out pictures after the
+fit; and head(params, task): what `logits` reads, made of what was learned, once all of it is.
 
 The folder is the registry: the file `tip_adapter.py` holds the one class of `tip-adapter`.
 """
@@ -124,6 +124,8 @@ class Method(ABC):
         table: setting -> its default, domain, grid: the one place that declares it.
         recipes: recipe -> settings in which it differs from the defaults, for a method whose paper
             and released code disagree; the first is what runs unasked.
+        transferred: support images a class -> settings that the authors found on ImageNet and carry
+            over to other data sets; empty where they publish none.
         off: the setting under which the method is zero-shot, where there is one.
         reads: what a fit and its answers read; a property where static settings decide it.
     """
@@ -137,6 +139,7 @@ class Method(ABC):
     equivariant: ClassVar[bool] = True
     table: ClassVar[Mapping[str, Setting]] = {}
     recipes: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
+    transferred: ClassVar[Mapping[int, Mapping[str, Value]]] = {}
     off: ClassVar[Mapping[str, Value]] = {}
 
     @property
@@ -149,7 +152,7 @@ class Method(ABC):
         if inspect.isabstract(cls) or ABC in cls.__bases__:
             return
         cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
-        named = {*cls.off}.union(*cls.recipes.values())
+        named = {*cls.off}.union(*cls.recipes.values(), *cls.transferred.values())
         if wrong := wrong_in(cls.table, named) if cls.paper else "no paper":
             raise TypeError(f"{cls.__name__}: {wrong}")
 
@@ -283,11 +286,14 @@ class Method(ABC):
         """Whether held-out pictures say which epoch counts."""
         return self.settings.get("stop") == SEARCH
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
-        """Settings tried on validation pictures [n] or [V, n]; None where no setting is `search`.
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
+        """Settings tried on held-out pictures [n] or [V, n]; None where no setting is `search`.
 
         Their values stand in `params` under their names, and those of the chosen point replace
-        them. The query of a transductive method goes on beyond the n pictures that count.
+        them. The query of a transductive method goes on beyond the n pictures that count. Of F
+        `folds`, neighbouring variants that learned from parts of one support set under the same
+        settings, each looks at its own n pictures, and they are judged as one that answers for F n:
+        `Found` is of V / F.
         """
         return None
 

@@ -52,7 +52,7 @@ class Calip(ClosedForm):
         """[V, n, C]."""
         return _weighed(params, *_three(params, query))
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
         """Each pair of weights that is tried, on the same three logits."""
         searched = self.searched
         if not searched:
@@ -70,7 +70,7 @@ class Calip(ClosedForm):
             for values in grid
         )
         logits = ((own, _weighed(params | own, plain, *others)) for own in points)
-        return Found(*tried(logits, labels))
+        return Found(*tried(logits, labels, folds))
 
 
 def _weighed(params: Params, plain: Tensor, by_text: Tensor, by_parts: Tensor) -> Tensor:

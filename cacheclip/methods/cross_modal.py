@@ -106,13 +106,14 @@ class CrossModal(Trained):
         zero_shot = cosine_logits(query, params["text"], params["logit_scale"])
         return (1 - wise) * self._trained(params, query) + wise * zero_shot
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
         """Each blend that is tried."""
         if not self.searched:
             return None
         points = ({"wise": torch.full_like(params["wise"], wise)} for wise in TRIED)
         heads = ((own, params | own if self._adapts else _blended(params | own)) for own in points)
-        return Found(*tried(((own, self.logits(head, query)) for own, head in heads), labels))
+        logits = ((own, self.logits(head, query)) for own, head in heads)
+        return Found(*tried(logits, labels, folds))
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """Mean cross-entropy of pictures and prompts alike, [V]."""

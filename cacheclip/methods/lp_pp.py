@@ -65,9 +65,7 @@ class LpPp(Trained):
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""
-        x = query["image"]
-        probe = x @ params["weight"].mT + params["bias"][:, None]
-        return probe + params["alpha"][:, None] * (x @ params["text"].mT)
+        return _beside(params, query["image"], query["image"] @ params["text"].mT)
 
     def loss(self, params: Params, batch: Batch) -> Tensor:
         """Mean cross-entropy [V]."""
@@ -75,9 +73,17 @@ class LpPp(Trained):
 
     def grads(self, params: Params, batch: Batch) -> dict[str, Tensor | Outer]:
         """Products with the residual."""
-        x, r = batch.query["image"], residual(self.logits(params, batch.query), batch.labels)
-        of_alpha = (r * (x @ params["text"].mT)).sum(1)  # [V, C]
+        x = batch.query["image"]
+        cosines = x @ params["text"].mT  # [V, B, C]
+        r = residual(_beside(params, x, cosines), batch.labels)
+        of_alpha = cosines.mul_(r).sum(1)  # [V, C]
         return {"weight": Outer(r, x), "bias": r.sum(1), "alpha": of_alpha}
+
+
+def _beside(params: Params, x: Tensor, cosines: Tensor) -> Tensor:
+    """The probe's logits of x [V, n, D], and the scaled cosines [V, n, C] of x to the text."""
+    probe = x @ params["weight"].mT + params["bias"][:, None]
+    return probe + params["alpha"][:, None] * cosines
 
 
 def _by_class(task: Task) -> tuple[Tensor, Tensor, Tensor]:

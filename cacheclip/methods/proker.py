@@ -12,8 +12,8 @@ from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Sett
 from cacheclip.task import Query, Task
 
 BETAS = (0.5, 1.0, 1.5, 1.66, 1.7, 2.6, 3.0, 5.0)
+OF_IMAGENET = (1, 3.0, 0.05), (2, 2.6, 0.05), (4, 1.5, 0.05), (8, 1.66, 0.07), (16, 1.7, 0.1)
 LAMS = (0.0, 1e-3, 3e-3, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.25, 0.4, 0.7, 1.0, 3.0)
-TRANSFERRED = {1: (3.0, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 16: (1.7, 0.1)}
 
 
 class Proker(ClosedForm):
@@ -34,13 +34,13 @@ class Proker(ClosedForm):
         "lam": from_zero(0.1, (LAMS[0], LAMS[-1])),
         **VIEWS,
     }
+    transferred = {k: {"beta": beta, "lam": lam} for k, beta, lam in OF_IMAGENET}
     off = {"lam": 0.0}
 
     @classmethod
     def by_shots(cls, shots: int) -> Settings:
         """The constants of the most shots that are no more than these."""
-        beta, lam = TRANSFERRED[max(known for known in TRANSFERRED if known <= max(1, shots))]
-        return {"beta": beta, "lam": lam}
+        return dict(cls.transferred[max(k for k in cls.transferred if k <= max(1, shots))])
 
     def solve(self, task: Task) -> Params:
         """The regression's rows; its weights wait for beta and lam."""
@@ -65,12 +65,12 @@ class Proker(ClosedForm):
         votes = params["logit_scale"][:, None, None] * (near @ params["dual"])
         return cosine_logits(query, params["weight"], params["logit_scale"]) + votes
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
         """Whichever of beta and lam is to be searched: one decomposition a beta."""
         if not self.searched:
             return None
         zero_shot = cosine_logits(query, params["weight"], params["logit_scale"])
-        return Found(*tried(self._points(params, query, zero_shot), labels))
+        return Found(*tried(self._points(params, query, zero_shot), labels, folds))
 
     def _points(
         self, params: Params, query: Query, zero_shot: Tensor

@@ -35,6 +35,6 @@ class Timo(ClosedForm):
         """[V, n, C]."""
         return weighed(params, query)
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
         """Each alpha that is tried, on the same two logits."""
-        return Found(*weigh(params, query, labels, ALPHAS)) if self.searched else None
+        return Found(*weigh(params, query, labels, ALPHAS, folds)) if self.searched else None

@@ -38,10 +38,11 @@ class TipAdapter(ClosedForm):
         x, zero_shot = query["image"], zero_shot_of(params, query)
         return cache_logits(x, Cache.of(params), zero_shot, params["alpha"], params["beta"])
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
         """Whichever of alpha and beta is to be searched."""
         if not self.searched:
             return None
         x, zero_shot = query["image"], zero_shot_of(params, query)
-        alpha, beta = params["alpha"], params["beta"]
-        return Found(*tune(x, Cache.of(params), zero_shot, labels, alpha, beta, self.searched))
+        constants = params["alpha"], params["beta"]
+        cache = Cache.of(params)
+        return Found(*tune(x, cache, zero_shot, labels, *constants, self.searched, folds))

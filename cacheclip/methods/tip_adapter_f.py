@@ -78,10 +78,11 @@ class TipAdapterF(Trained):
         grad = cache_grad(x, cache, zero_shot, alpha, beta, batch.labels, batch.weights)
         return {"keys": grad}
 
-    def search(self, params: Params, query: Query, labels: Tensor) -> Found | None:
+    def search(self, params: Params, query: Query, labels: Tensor, folds: int = 1) -> Found | None:
         """Whichever of alpha and beta is to be searched."""
         if not self.searched:
             return None
         x, zero_shot = query["image"], zero_shot_of(params, query)
-        alpha, beta = params["alpha"], params["beta"]
-        return Found(*tune(x, Cache.of(params), zero_shot, labels, alpha, beta, self.searched))
+        constants = params["alpha"], params["beta"]
+        cache = Cache.of(params)
+        return Found(*tune(x, cache, zero_shot, labels, *constants, self.searched, folds))

@@ -1,7 +1,7 @@
 """The contract of a selection policy, and the look-up by file name.
 
-A policy says which candidates a method has, which validation pictures it may look at, and which
-candidate wins. Nothing that a choice is handed holds a test label.
+A policy says which candidates a method has, which labelled pictures it may look at, and which
+candidate wins. Nothing that a choice is handed holds a test label, but for `test-oracle`.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,28 @@ class Policy:
     """One way to choose.
 
     Class attributes:
-        held: the validation pictures that the choice looks at: none, then nothing competes and each
-            candidate is a row of its own; few, min(K, 4) a class; or all that there are.
+        held: the labelled pictures that the choice looks at: none, then nothing competes and each
+            candidate is a row of its own; few validation pictures, min(K, 4) a class; all that
+            there are; folds of the support set, left out one after the other; or those of the
+            test, which makes no result.
     """
 
     name: ClassVar[str]
-    held: ClassVar[Literal["none", "few", "all"]]
+    held: ClassVar[Literal["none", "few", "all", "folds", "test"]]
 
     @property
     def selects(self) -> bool:
         """Whether candidates compete for one row."""
         return self.held != "none"
+
+    @property
+    def reads_val(self) -> bool:
+        """Whether it looks at validation pictures."""
+        return self.held in ("few", "all")
+
+    def knows(self, method: type[Method]) -> bool:
+        """Whether it has anything to say of a method."""
+        return True
 
     def axes(self, method: type[Method], choices: Choices) -> Choices:
         """Values of the settings that vary: the grid, where the user's values replace its own."""
@@ -75,7 +86,7 @@ class Policy:
         return made
 
     def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
-        """Which of P candidates wins on n validation pictures.
+        """Which of P candidates wins on n pictures that none of them learned from.
 
         The constants, or zero-shot if that is likelier, stay unless another candidate makes the
         labels likelier by more than one standard error of the difference, picture by picture. Few

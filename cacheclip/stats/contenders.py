@@ -75,7 +75,7 @@ def fits(part: str, row: Row) -> bool:
 
 
 def marked(name: str, row: Row) -> str:
-    """A name with the mark of a row whose answers depend on other test pictures."""
+    """A name with the marks of a row; see `named`."""
     return name + named(row).removeprefix(row.method)
 
 

@@ -1,8 +1,7 @@
 """One temperature a classifier, fitted on labelled pictures that did not choose its settings."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,12 +11,13 @@ from cacheclip.heads.temperature import true_confidence
 from cacheclip.methods.base import Trained
 from cacheclip.metrics import hits, wilson
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, held_out, served
+from cacheclip.study.evidence import answers_of_folds
+from cacheclip.study.folds import folds
+from cacheclip.study.heads import Heads, fit, held_out
 from cacheclip.study.plan import Variant
 from cacheclip.study.race import Race
 
 LEAST, FEW, MOST = 16, 60, 1000  # pictures; beyond the last a single number learns nothing new
-FOLDS = 4
 
 UNUSED = "validation pictures that the choice did not read"
 LEFT_OUT = "support pictures, by fits that did not see them"
@@ -48,6 +48,8 @@ def calibrate(winner: Heads, race: Race, data: SetData, *, anew: bool) -> Calibr
     Validation pictures that the choice did not read come first. Where it read them all, they are
     cut in halves: those of one half count if the other half alone chooses the same settings. Where
     that leaves few, the settings are fitted anew on parts of the support, and the rest counts too.
+    Where folds of the support chose, no validation picture is read, and what the winner's folds say
+    of the pictures that they did not see counts, though it chose.
 
     Args:
         winner: of the race, one variant as it is served.
@@ -56,10 +58,16 @@ def calibrate(winner: Heads, race: Race, data: SetData, *, anew: bool) -> Calibr
         anew: whether to train a trained method anew even where it had no rival, so that this would
             be most of the work.
     """
+    if race.policy.held == "folds":
+        of_folds = [race.folds] if race.folds else []
+        return _calibration(
+            [Answers(*answers_of_folds(own, data, MOST)) for own in of_folds], LEFT_OUT
+        )
     (variant,) = winner.variants
     draw, pool = variant.draw, data.pool("val")
     decided = race.decided or winner.method.stops
-    chose = set(draw.val) if draw is not None and decided else set()
+    read = (race.decided and race.policy.reads_val) or winner.method.stops
+    chose = set(draw.val) if draw is not None and read else set()
     unused = [k for k, row in enumerate(pool.rows) if row not in chose and pool.labels[k] >= 0]
     if len(unused) >= LEAST:
         rows, labels = [pool.rows[k] for k in unused], [pool.labels[k] for k in unused]
@@ -94,38 +102,14 @@ def _halves(race: Race, n: int) -> list[int]:
 def _left_out(winner: Heads, variant: Variant, draw: Draw, data: SetData) -> list[Answers]:
     """From support pictures that fits of the same settings on the others did not see."""
     by_size: dict[int, list[Variant]] = {}
-    for part in _folds(draw):
-        by_size.setdefault(len(part.support), []).append(
-            Variant(variant.cell, variant.settings, part)
-        )
+    for part in folds(draw, even=False):
+        own = Variant(variant.cell, variant.settings, part, variant)
+        by_size.setdefault(len(part.support), []).append(own)
     found = []
-    for folds in by_size.values():
-        for heads in fit(winner.method, folds, data):
-            for v, fold in enumerate(heads.variants):
-                seen = set(fold.draw.support) if fold.draw else set()
-                left = [k for k, row in enumerate(draw.support) if row not in seen]
-                rows = [draw.support[k] for k in left]
-                labels = [draw.support_labels[k] for k in left]
-                fitted = served(heads.one(v), data)
-                found.append(_answers(fitted, "train", rows, labels, data))
+    for own_size in by_size.values():
+        for heads in fit(winner.method, own_size, data):
+            found += [Answers(*answers_of_folds(heads, data, MOST))]
     return found if all(answers.logits.isfinite().all() for answers in found) else []
-
-
-def _folds(draw: Draw) -> Iterator[Draw]:
-    """The draw without every `FOLDS`-th picture of each class, once for each remainder."""
-    seen: Counter[int] = Counter()
-    place = []  # of each support picture within its class
-    for label in draw.support_labels:
-        place.append(seen[label])
-        seen[label] += 1
-    folds = min(FOLDS, *seen.values())
-    for fold in range(folds) if folds > 1 else ():
-        kept = [k for k, at in enumerate(place) if at % folds != fold]
-        yield replace(
-            draw,
-            support=tuple(draw.support[k] for k in kept),
-            support_labels=tuple(draw.support_labels[k] for k in kept),
-        )
 
 
 def _answers(

@@ -1,10 +1,10 @@
 """Stage two: a table of methods x settings x shots x seeds from the cache alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Literal
 
 import torch
 
@@ -13,7 +13,6 @@ from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, StoreError, argument
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.results import Row
 from cacheclip.store.source import Source
 from cacheclip.study import rows
@@ -23,17 +22,13 @@ from cacheclip.study.plan import (
     Block,
     Cell,
     Stack,
-    blocks,
-    depends_on_draws,
+    only,
     parts,
-    refuse_recipe,
-    refuse_too_many,
     sentence,
 )
-from cacheclip.study.policy import policy_for
+from cacheclip.study.request import Request as Request, asked as blocks_of
 from cacheclip.study.run import Outcome, run
-from cacheclip.study.sampling import notices, sampled
-from cacheclip.study.settings import Choices, Given, choices, reads_under
+from cacheclip.study.sampling import notices
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -49,53 +44,15 @@ def methods_named(asked: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to run.
-
-    Attributes:
-        methods: their names.
-        shots: support images a class; `all` is every training image.
-        fewer: `keep` takes what there is of a class with fewer images than that.
-        seeds: of the draws.
-        select: policy; None takes `fewshot-val` where val has every class, else `fixed`.
-        settings: setting -> a value or several; method -> such settings of its own.
-        recipe: `as-code` or `as-paper`, for the methods that know both.
-        on_existing: `skip` re-uses rows of the log, `redo` runs them again.
-        max_memory: working memory in bytes; None leaves it to the device.
-        floor: methods that stand in the table before those, where they can run.
-        draw: `given` or `ranked`; None takes the draws that came with the set, if any did.
-        calibrate_anew: whether a trained method without rivals is trained again for its
-            temperature where nothing else is left, which is most of the work.
-        tests: whether there must be test pictures; else what has none is fitted and not scored.
-    """
-
-    methods: tuple[str, ...]
-    shots: tuple[Shots, ...]
-    seeds: Sequence[int] = (1,)
-    select: str | None = None
-    settings: Given = field(default_factory=dict)
-    recipe: str | None = None
-    on_existing: Literal["skip", "redo"] = "skip"
-    max_memory: int | None = None
-    floor: tuple[str, ...] = ()
-    draw: str | None = None
-    fewer: Fewer = "error"
-    calibrate_anew: bool = False
-    tests: bool = True
-
-    @property
-    def is_fit(self) -> bool:
-        """Whether it is one fit, and no comparison."""
-        return self.calibrate_anew or not self.tests
-
-
-@dataclass(frozen=True)
 class _Planned:
     """A cell, its row so far, and where that stands in the table."""
 
     place: int
     cell: Cell
     row: Row
+
+
+_Missing = tuple[Block, list[_Planned]]  # a block, and its cells that have no rows
 
 
 class Comparison:
@@ -119,7 +76,7 @@ class Comparison:
         self.journal = Journal(results, self.data) if results else None
         if request.tests and not self.data.tested:
             raise _untestable(self.data)
-        asked, self.choices, self.refusals = _asked(request, self.data)
+        asked, self.choices, self.refusals = blocks_of(request, self.data)
         planned = list(_planned(asked, self.data, request.fewer))
         every = [p for own in planned for p in own]
         self.blocks = [
@@ -142,14 +99,15 @@ class Comparison:
         self._missing = [self._without(there, own) for own in planned]
         for block, own in zip(self.blocks, self._missing, strict=True):
             used = [p.cell.draw for p in own if isinstance(p.cell.draw, Draw)]
-            self.data.expect(used, chooses=block.policy.selects)
+            self.data.expect(used, chooses=block.policy.reads_val)
 
     @property
     def plan(self) -> str:
         """What was asked for, and how much of it is there already, in one line."""
         asked = sum(len(block.cells) for block in self.blocks)
-        select = next((b.policy for b in self.blocks if b.policy.selects), self.blocks[-1].policy)
-        said = f"{sentence(self.blocks)}; --select {select.name}"
+        drawn = dict.fromkeys(block.policy.name for block in self.blocks if block.drawn)
+        select = ",".join(drawn) or self.blocks[-1].policy.name
+        said = f"{sentence(self.blocks)}; --select {select}"
         if self.reused == asked:
             return f"{said}; all {asked} rows are there, nothing to run"
         return f"{said}; {self.reused} of {asked} rows re-used" if self.reused else said
@@ -188,17 +146,25 @@ class Comparison:
             notice: called with a line for the user.
         """
         done, total = 0, self.variants
-        for block, missing, meanwhile in self._turns(notice):
+        for turn, meanwhile in self._turns(notice):
             done += meanwhile
-            whole = replace(block, cells=tuple(p.cell for p in missing))
-            for group in parts(whole, partial(self._at_once, block)):
-                own = [missing[c] for c in group]
-                part = replace(block, cells=tuple(p.cell for p in own))
+            if not turn:  # all of it came meanwhile
+                continue
+            whole = [replace(block, cells=tuple(p.cell for p in own)) for block, own in turn]
+            for group in parts(whole, partial(self._at_once, whole[0])):
+                part = only(whole, group)
+                size = sum(block.runs for block in part)
 
-                def advance(share: float, done: int = done, size: int = part.runs) -> None:
+                def advance(share: float, done: int = done, size: int = size) -> None:
                     progress(done + share * size, total)
 
-                outcomes = run(part, self.data, advance, notice, anew=self._anew)
+                ran = run(part, self.data, advance, notice, anew=self._anew)
+                own = [
+                    missing[c]
+                    for (_, missing), numbers in zip(turn, group, strict=True)
+                    for c in numbers
+                ]
+                outcomes = [outcome for of_block in ran for outcome in of_block]
                 made = [
                     rows.finished(p.row, o, self.data.classnames)
                     for p, o in zip(own, outcomes, strict=True)
@@ -211,30 +177,33 @@ class Comparison:
                     self.journal.add(made)
                 self._done |= {p.place: row for p, row in zip(own, made, strict=True)}
                 yield from zip(outcomes, made, strict=True)
-                done += part.runs
+                done += size
 
-    def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[Block, list[_Planned], int]]:
-        """The blocks that miss rows, and their cells, while nobody else makes such rows.
+    def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[list[_Missing], int]]:
+        """The blocks of a method and shot count that miss rows, while nobody else makes such rows.
 
-        Those that somebody else is at come last. With a block comes how many of the runs planned
-        for it were made by others in the meantime.
+        Those that somebody else is at come last. With them comes how many of the runs planned were
+        made by others in the meantime.
         """
-        waiting = [(b, own) for b, own in zip(self.blocks, self._missing, strict=True) if own]
+        waiting = _together([(b, x) for b, x in zip(self.blocks, self._missing, strict=True) if x])
         if not self._skips or self.journal is None:
-            yield from ((block, own, 0) for block, own in waiting)
+            yield from ((turn, 0) for turn in waiting)
             return
-        every = [p for _, own in waiting for p in own]
+        every = [p for turn in waiting for _, own in turn for p in own]
         for patient in (False, True):
             taken = []
-            for block, own in waiting:
-                with self.journal.turn(own[0].row, notice if patient else None) as ours:
-                    if not ours:
-                        taken.append((block, own))
+            for turn in waiting:
+                with ExitStack() as held:
+                    firsts = sorted((own[0].row for _, own in turn), key=lambda row: row.select)
+                    said = notice if patient else None
+                    if not all(held.enter_context(self.journal.turn(row, said)) for row in firsts):
+                        taken.append(turn)
                         continue
                     self._without(self.journal.younger({p.row.row_id for p in every}), every)
-                    left = [p for p in own if p.place not in self._done]
-                    runs = sum(len(p.cell.candidates) for p in own if p.place in self._done)
-                    yield block, left, runs
+                    left = [(b, [p for p in own if p.place not in self._done]) for b, own in turn]
+                    planned = [p for _, own in turn for p in own]
+                    runs = sum(len(p.cell.candidates) for p in planned if p.place in self._done)
+                    yield [(b, own) for b, own in left if own], runs
             waiting = taken
 
     def _without(self, there: Mapping[str, Row], planned: Sequence[_Planned]) -> list[_Planned]:
@@ -254,45 +223,6 @@ class Comparison:
         return variants_at_once(block.method(**stack.static), task, self.data.limit)
 
 
-def _asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choices], list[str]]:
-    """What was asked for, as far as the set has the features: blocks without draws yet.
-
-    Beside them the settings that were given, and why each other method does not run.
-    """
-    names = dict.fromkeys((*request.floor, *request.methods))
-    chosen = [methods.get(name) for name in names]
-    given = choices(request.settings, chosen)
-    refuse_recipe(request.recipe, chosen)
-    policy = policy_for(request.select, data)
-    able, refusals = _able(chosen, request.methods, given, data)
-    refuse_too_many(able, request.shots, request.seeds, policy, given)
-    drawing = any(depends_on_draws(own, policy) and own.name in request.methods for own in able)
-    shots = request.shots if drawing else ()
-    sampled(data, request.draw, shots, request.seeds, request.methods, one_fit=request.is_fit)
-    able = [
-        method
-        for method in able
-        if method.name in request.methods or _can_run(method, request, data, alone=not drawing)
-    ]
-    asked = blocks(
-        able,
-        request.shots,
-        request.seeds,
-        policy,
-        given,
-        data.logit_scale,
-        request.recipe,
-        data.per_class,
-        _text_norm(able, data),
-    )
-    return asked, given, refusals
-
-
-def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
-    """The norm that constants follow; text is not read where no method has such constants."""
-    return data.texts.norm if any(own().reads.raw_text for own in chosen) else TEXT_NORM
-
-
 def _untestable(data: SetData) -> StoreError:
     features, none = data.features, "test" not in data.labelled_splits
     what = "there is no test split" if none else "no test picture could be encoded"
@@ -303,63 +233,12 @@ def _untestable(data: SetData) -> StoreError:
     )
 
 
-def _able(
-    chosen: Sequence[type[Method]],
-    asked: Sequence[str],
-    given: Mapping[str, Choices],
-    data: SetData,
-) -> tuple[list[type[Method]], list[str]]:
-    """The methods that the set has all features for, and why each other one does not run.
-
-    Raises:
-        StoreError: there is none of those asked for.
-    """
-    features = data.features
-    why: dict[str, str] = {}
-    lacking: dict[str, StoreError] = {}
-    for method in chosen:
-        own = given[method.name]
-        forms = reads_under(method, own)
-        views = own.get("views", (1,))
-        if features.text is None and any(reads.text for reads in forms):
-            why[method.name] = f"it needs text features, and {features.dataset} has none"
-        elif error := next(filter(None, (data.lacking(reads, views) for reads in forms)), None):
-            why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
-    able = [method for method in chosen if method.name not in why]
-    if not any(method.name in asked for method in able):
-        if asked[0] in lacking:
-            lacked = [(name, lacking[name]) for name in asked if name in lacking]
-            raise StoreError(
-                "; ".join(f"{name}: {error.what}" for name, error in lacked),
-                where=lacked[0][1].where,
-                fix=", and ".join(dict.fromkeys(error.fix for _, error in lacked)),
-            )
-        plain = [name for name in methods.names() if not methods.get(name)().reads.text]
-        raise StoreError(
-            f"{asked[0]} needs text features, and this feature set has none",
-            where=f"data set {features.dataset}, encoder {features.name}",
-            fix=f"take {' or '.join(plain)}, or {features.text_command}",
-        )
-    return able, [f"{name} does not run: {reason}" for name, reason in why.items()]
-
-
-def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bool) -> bool:
-    """Whether a method of the floor draws nothing, or has a draw for some of the shots asked for.
-
-    Args:
-        method: it was not asked for itself.
-        request: what was.
-        data: the feature set.
-        alone: no method that was asked for draws anything: then for all of the shots.
-    """
-    possible = []
-    for shots in request.shots if method.learns == "support" else ():
-        try:
-            data.draw(shots, request.seeds[0], request.fewer)
-            possible.append(True)
-        except CacheclipError:
-            possible.append(False)
-    return all(possible) if alone else any(possible) or not possible
+def _together(missing: Sequence[_Missing]) -> list[list[_Missing]]:
+    """The blocks of one method and shot count side by side."""
+    found: dict[tuple[str, Shots], list[_Missing]] = {}
+    for block, own in missing:
+        found.setdefault((block.method.name, block.shots), []).append((block, own))
+    return list(found.values())
 
 
 def _planned(blocks: Sequence[Block], data: SetData, fewer: Fewer) -> Iterator[list[_Planned]]:

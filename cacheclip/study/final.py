@@ -10,7 +10,7 @@ from dataclasses import replace
 from cacheclip.bundle import Bundle
 from cacheclip.engine import stack as engine
 from cacheclip.engine.watch import STOPPED
-from cacheclip.errors import FitError, UsageError
+from cacheclip.errors import FitError, UsageError, argument
 from cacheclip.study import rows
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads
@@ -41,12 +41,18 @@ def refuse_final(block: Block) -> None:
 
 
 def refuse_bundle(block: Block, option: str) -> None:
-    """Refuse an option of the bundle for a method that leaves none.
+    """Refuse an option of the bundle for a method or policy that leaves none.
 
     Raises:
-        UsageError: it is such a method.
+        UsageError: it is such a one.
     """
     method = block.method
+    if block.policy.held == "test":
+        raise UsageError(
+            "settings that were tuned on test leave no bundle",
+            where=argument("select", block.policy.name),
+            fix=f"leave {option} out, or take another {argument('select')}",
+        )
     if method.setting != "inductive":
         raise UsageError(
             f"{method.name} leaves no bundle: it answers for a whole test set or stream",

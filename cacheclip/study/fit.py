@@ -16,10 +16,12 @@ from cacheclip.methods.base import LOGIT_SCALE, TEXT_NORM, Settings
 from cacheclip.results import Row
 from cacheclip.store.source import Source
 from cacheclip.study import rows
+from cacheclip.study.choice import Choice, explained
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.final import refit, refuse_bundle, refuse_final
 from cacheclip.study.heads import Heads
 from cacheclip.study.journal import Journal
+from cacheclip.study.next_step import leaves_bundle
 from cacheclip.study.plan import Block
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
@@ -40,6 +42,7 @@ class Fitted:
         rescaled: settings that follow it -> what they are at 100.
         bundle: where its bundle lies; None where a method has no head to keep.
         final: how many pictures a bundle of `--final` learned from; the row is of the fit before.
+        choice: what its settings were chosen from; None where there was one choice alone.
     """
 
     row: Row
@@ -50,6 +53,7 @@ class Fitted:
     rescaled: Settings
     bundle: Path | None
     final: int | None = None
+    choice: Choice | None = None
 
 
 def fit(
@@ -88,7 +92,7 @@ def fit(
         refuse_final(comparison.blocks[0])
     outcome, winner, row = one_cell(comparison, progress, notice)
     path, learned_from = None, None
-    if winner.method.setting == "inductive":
+    if leaves_bundle(row):
         made, learned_from = _bundle(comparison, outcome, winner, notice, final=final)
         name = f"{row.row_id}-final" if final else row.row_id
         path = out or Journal(results, comparison.data).bundle(name)
@@ -130,6 +134,7 @@ def _fitted(
         rescaled=_rescaled(block, comparison, row),
         bundle=path,
         final=final,
+        choice=explained(outcome.race),
     )
 
 

@@ -1,6 +1,6 @@
 """Variants and what they learned: what a fit gives, and what is cut, settled and served."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,6 +67,17 @@ class Heads:
         """One variant by its number; it keeps no other alive."""
         return self._at([v])
 
+    def of_candidate(self, candidate: Variant) -> "Heads":
+        """The variants that decide about one; they keep no other alive."""
+        own = [v for v, variant in enumerate(self.variants) if variant.candidate is candidate]
+        return self._at(own)
+
+    def standing_for(self, own: Mapping[Variant, Variant]) -> "Heads":
+        """Those that come out as other variants do, under the name of these."""
+        there = [v for v, variant in enumerate(self.variants) if variant in own]
+        variants = tuple(own[self.variants[v]] for v in there)
+        return replace(self._at(there), variants=variants)
+
     def by_cell(self) -> Iterator["Heads"]:
         """The variants of each cell."""
         cells: dict[int, list[int]] = {}
@@ -80,13 +91,14 @@ class Heads:
         return self._cut(self.variants[first:last], lambda x: x[first:last])
 
     def settled(self, settings: Settings) -> "Heads":
-        """The one variant with the numbers that its search found, in settings and params."""
-        (variant,) = self.variants
-        found = {name: value for name, value in settings.items() if self.settings[name] != value}
+        """Variants of one candidate with the numbers that its search found, there and in params."""
+        asked = self.variants[0].settings
+        found = {name: value for name, value in settings.items() if asked[name] != value}
         params = self.params | {
             name: torch.full_like(self.params[name], float(value)) for name, value in found.items()
         }
-        return replace(self, variants=(replace(variant, settings=settings),), params=params)
+        variants = tuple(replace(variant, settings=settings) for variant in self.variants)
+        return replace(self, variants=variants, params=params)
 
     @classmethod
     def cat(cls, heads: Sequence["Heads"]) -> "Heads":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Choices
-from cacheclip.study.table import by_number, of_shots, percent
+from cacheclip.study.table import ORACLE, by_number, of_shots, percent
 
 
 def best(rows: Sequence[Row]) -> Row | None:
@@ -15,7 +15,7 @@ def best(rows: Sequence[Row]) -> Row | None:
     Of equals the first counts. Where nothing was validated, the last row that went well, of those
     by the method's own constants where there are any; None where several methods have such rows.
     """
-    good = [row for row in rows if row.error is None]
+    good = [row for row in rows if row.error is None and row.select != ORACLE]
     validated = [row for row in good if row.top1_val is not None]
     if validated:
         most = max((row.shots for row in validated), key=by_number)
@@ -28,7 +28,7 @@ def best(rows: Sequence[Row]) -> Row | None:
 
 def leaves_bundle(row: Row) -> bool:
     """Whether `fit` of such a row leaves a bundle; an old row is of a method that does."""
-    return row.setting in (None, "inductive")
+    return row.setting in (None, "inductive") and row.select != ORACLE
 
 
 def why(row: Row) -> str:

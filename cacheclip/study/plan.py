@@ -1,12 +1,12 @@
 """From what was asked to cells, variants, stacks and blocks.
 
 A cell is one row of the result: a method, shots, a draw, and the settings that compete for it. Each
-of those, learned from that draw, is a variant: one run. The variants that share static settings and
-the number of support pictures form a stack and run at once. A block is all cells of one method and
-shot count on one feature set.
+of those, learned from that draw or a fold of it, is a variant: one run. The variants that share
+static settings and the number of support pictures form a stack and run at once. A block is all
+cells of one method and shot count on one feature set.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -16,6 +16,7 @@ from cacheclip.errors import CacheclipError, UsageError, argument, counted, near
 from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
 from cacheclip.select.base import Policy
 from cacheclip.select.fixed import POLICY as FIXED
+from cacheclip.study.folds import folds
 from cacheclip.study.settings import Choices
 
 MOST_RUNS = 300_000  # each takes some kB before it runs
@@ -48,14 +49,32 @@ class Cell:
             return ()
         return tuple(Variant(self, settings, self.draw) for settings in self.candidates)
 
+    @cached_property
+    def folds(self) -> tuple[Draw, ...]:
+        """Its draw without one part of the support after the other; none of one picture a class."""
+        return folds(self.draw, even=True) if isinstance(self.draw, Draw) else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One run: settings that learn from a draw. It equals itself alone, so it can be a key."""
+    """One run: settings that learn from a draw. It equals itself alone, so it can be a key.
+
+    Attributes:
+        cell: whose row it competes for.
+        settings: all of the method.
+        draw: what it learns from.
+        whole: where that is a fold, the run that learns from all of the support.
+    """
 
     cell: Cell
     settings: Settings
     draw: Draw | None
+    whole: "Variant | None" = None
+
+    @property
+    def candidate(self) -> "Variant":
+        """The run that is chosen or not by what this one does."""
+        return self.whole or self
 
     @property
     def seed(self) -> int:
@@ -71,6 +90,13 @@ class Variant:
     def n_held(self) -> int:
         """Its validation pictures, where they say when it stops."""
         return len(self.draw.val) if self.draw and self.settings.get("stop") == SEARCH else 0
+
+    @property
+    def fit(self) -> tuple[object, ...]:
+        """What two runs of one method share that come out alike, whatever chooses between them."""
+        draw = self.draw
+        held = draw.val if draw and self.n_held else ()
+        return self.seed, tuple(self.settings.items()), draw and draw.support, held
 
     @property
     def rates(self) -> list[float]:
@@ -99,26 +125,21 @@ class Block:
 
     @property
     def stacks(self) -> list[Stack]:
-        """The variants grouped by what a stack shares, in order of their first variant.
+        """What is fitted before anything is chosen, grouped by what a stack shares."""
+        return stacks(self.method, self.entrants)
 
-        Within one, variants of equal rates stand side by side: one update serves them all.
-        """
-        groups: dict[tuple[object, ...], list[Variant]] = {}
-        for variant in (variant for cell in self.cells for variant in cell.variants):
-            key = (
-                variant.n_train,
-                variant.n_held,
-                *self.method.static_of(variant.settings).items(),
-            )
-            groups.setdefault(key, []).append(variant)
-        return [
-            Stack(
-                self.method.static_of(own[0].settings),
-                own[0].n_train,
-                tuple(sorted(own, key=lambda variant: variant.rates)),
-            )
-            for own in groups.values()
-        ]
+    @property
+    def entrants(self) -> list[Variant]:
+        """What is fitted before anything is chosen."""
+        return [variant for cell in self.cells for variant in self._of(cell)]
+
+    def _of(self, cell: Cell) -> Sequence[Variant]:
+        """The candidates of a cell; where folds choose, each once a fold, side by side."""
+        if self.policy.held != "folds" or isinstance(cell.draw, CacheclipError):
+            return cell.variants
+        if not cell.folds:
+            return [Variant(cell, cell.constant, cell.draw)]
+        return [Variant(cell, v.settings, part, v) for v in cell.variants for part in cell.folds]
 
     @property
     def drawn(self) -> bool:
@@ -129,6 +150,31 @@ class Block:
     def runs(self) -> int:
         """How many settings compete in all cells together."""
         return sum(len(cell.candidates) for cell in self.cells)
+
+
+def stacks(method: type[Method], variants: Iterable[Variant]) -> list[Stack]:
+    """Variants grouped by what a stack shares, in order of their first variant.
+
+    Within one, variants of equal rates stand side by side: one update serves them all.
+    """
+    groups: dict[tuple[object, ...], list[Variant]] = {}
+    for variant in variants:
+        static = method.static_of(variant.settings)
+        groups.setdefault((variant.n_train, variant.n_held, *static.items()), []).append(variant)
+    return [
+        Stack(
+            method.static_of(own[0].settings),
+            own[0].n_train,
+            tuple(sorted(own, key=lambda variant: variant.rates)),
+        )
+        for own in groups.values()
+    ]
+
+
+def policy_of(method: type[Method], asked: Policy) -> Policy:
+    """What chooses for a method: nothing where it learns nothing, or has no support to cut."""
+    none = method.learns == "nothing" or (asked.held == "folds" and method.learns != "support")
+    return FIXED if none else asked
 
 
 def depends_on_draws(method: type[Method], policy: Policy) -> bool:
@@ -150,7 +196,7 @@ def refuse_too_many(
     """
     runs = 0
     for method in chosen:
-        own = FIXED if method.learns == "nothing" else policy
+        own = policy_of(method, policy)
         settings = prod(len(x) for x in own.axes(method, choices[method.name]).values())
         draws = len(shots) if depends_on_draws(method, own) else 1
         runs += settings * draws * len(_seeds_of(method, own, seeds))
@@ -190,13 +236,14 @@ def blocks(
     made = []
     for method in chosen:
         own, given = method.recipe(recipe), choices[method.name]
-        policy = FIXED if method.learns == "nothing" else asked_policy
+        policy = policy_of(method, asked_policy)
         pinned = {name: values[0] for name, values in given.items() if len(values) == 1}
+        if policy.held == "folds":  # they stand alone where there are no folds
+            pinned = {name: value for name, value in pinned.items() if value != SEARCH}
         for k in shots if depends_on_draws(method, policy) else [0]:
             of = per_class if k == ALL else k
             candidates = policy.candidates(method, given, of, logit_scale, own, text_norm)
-            if not policy.selects:
-                _refuse_search(method, candidates)
+            _refuse_search(method, candidates, policy)
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
             untouched = [method.fixed(of, logit_scale, own, {}, text_norm)]
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
@@ -235,9 +282,11 @@ def refuse_recipe(recipe: str | None, chosen: Sequence[type[Method]]) -> None:
     )
 
 
-def _refuse_search(method: type[Method], candidates: Sequence[Settings]) -> None:
+def _refuse_search(method: type[Method], candidates: Sequence[Settings], policy: Policy) -> None:
+    """Refuse what only held-out pictures can find; folds of the support find all but `stop`."""
     searched = {name for c in candidates for name, value in c.items() if value == SEARCH}
-    if searched:
+    found = {"none": set(), "folds": searched - {"stop"}}
+    if searched := searched - found.get(policy.held, searched):
         raise UsageError(
             f"{method.name} cannot search its {', '.join(sorted(searched))}: a search needs "
             "validation images",
@@ -246,28 +295,63 @@ def _refuse_search(method: type[Method], candidates: Sequence[Settings]) -> None
         )
 
 
-def parts(block: Block, at_once: Callable[[Stack], int]) -> Iterator[list[int]]:
-    """The cells of a block, by position, in groups that run to their rows one after the other.
+def parts(blocks: Sequence[Block], at_once: Callable[[Stack], int]) -> Iterator[list[list[int]]]:
+    """The cells of blocks, by position, in groups that run to their rows one after the other.
 
-    A group holds cells of the same stacks, as many as run at once: a kill loses one group.
+    A group holds cells of the same stacks, as many as run at once: a kill loses one group. Where
+    several policies choose for one method, the cells of a seed stay together.
 
     Args:
-        block: its cells are those to run.
+        blocks: of one method and shot count, a policy each; their cells are those to run.
         at_once: variants of such a stack that run together.
+
+    Yields:
+        The cells of each block.
     """
-    of_stacks: dict[str, list[int]] = {}
+    of_stacks: dict[str, list[list[list[int]]]] = {}
     room: dict[str, int] = {}
-    for c, cell in enumerate(block.cells):
-        stacks = replace(block, cells=(cell,)).stacks
-        key = repr([(stack.static, stack.n_train) for stack in stacks])
+    for unit in _units(blocks):
+        needed, _ = shared(only(blocks, unit))
+        key = repr([(stack.static, stack.n_train) for stack in needed])
         if key not in room:
-            cells_at_once = (at_once(stack) // len(stack.variants) for stack in stacks)
-            room[key] = min(cells_at_once, default=1)
-        of_stacks.setdefault(key, []).append(c)
+            units_at_once = (at_once(stack) // len(stack.variants) for stack in needed)
+            room[key] = min(units_at_once, default=1)
+        of_stacks.setdefault(key, []).append(unit)
     for key, members in of_stacks.items():
         step = max(1, room[key])
         for first in range(0, len(members), step):
-            yield members[first : first + step]
+            some = members[first : first + step]
+            yield [[c for unit in some for c in unit[b]] for b in range(len(blocks))]
+
+
+def _units(blocks: Sequence[Block]) -> list[list[list[int]]]:
+    """The cells of each block that stay together: one of one block, else those of a seed."""
+    if len(blocks) == 1:
+        return [[[c]] for c in range(len(blocks[0].cells))]
+    seeds = dict.fromkeys(cell.seed for block in blocks for cell in block.cells)
+    return [
+        [[c for c, cell in enumerate(block.cells) if cell.seed == seed] for block in blocks]
+        for seed in seeds
+    ]
+
+
+def only(blocks: Sequence[Block], numbers: Sequence[Sequence[int]]) -> list[Block]:
+    """The blocks with some of their cells."""
+    return [
+        replace(block, cells=tuple(block.cells[c] for c in own))
+        for block, own in zip(blocks, numbers, strict=True)
+    ]
+
+
+def shared(blocks: Sequence[Block]) -> tuple[list[Stack], list[dict[Variant, Variant]]]:
+    """What is fitted for several policies of one method, each fit once.
+
+    Returns:
+        Its stacks, and for each block the variants that are fitted -> its own that come out alike.
+    """
+    fitted: dict[tuple[object, ...], Variant] = {}
+    own = [{fitted.setdefault(v.fit, v): v for v in block.entrants} for block in blocks]
+    return stacks(blocks[0].method, fitted.values()), own
 
 
 def sentence(plan: Sequence[Block]) -> str:

@@ -6,11 +6,14 @@ from cacheclip.select.base import Policy
 from cacheclip.store.source import About
 from cacheclip.study.data import SetData
 
+LEFT_OUT = "support-loo"  # where there are no validation pictures
+
 
 def policy_for(name: str | None, data: SetData) -> Policy:
     """The policy asked for, or the default; a selecting one needs validation images.
 
-    `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least.
+    `fewshot-val` draws from every class; `full-val` takes what there is, of two classes at least;
+    `support-loo` wants none, and `test-oracle` wants test pictures.
 
     Args:
         name: of the policy; None for the default.
@@ -22,8 +25,8 @@ def policy_for(name: str | None, data: SetData) -> Policy:
     val = set(data.pool("val").labels) - {-1}
     complete = len(val) == len(data.classnames)
     if name is None:
-        name = "full-val" if data.features.own else "fewshot-val" if complete else "fixed"
-        name = name if len(val) > 1 else "fixed"
+        name = "full-val" if data.features.own else "fewshot-val" if complete else LEFT_OUT
+        name = name if len(val) > 1 else LEFT_OUT
     policy = policies.get(name)
     if (policy.held == "few" and not complete) or (policy.held == "all" and len(val) < 2):
         wanted = "every class" if policy.held == "few" else "two classes at least"
@@ -32,6 +35,12 @@ def policy_for(name: str | None, data: SetData) -> Policy:
             where=f"data set {data.features.dataset}, split val",
             fix=f"use {argument('select', 'full-val' if len(val) > 1 else 'fixed')}"
             + _more_val(data.features),
+        )
+    if policy.held == "test" and not data.tested:
+        raise UsageError(
+            f"{argument('select', policy.name)} needs test images",
+            where=f"data set {data.features.dataset}",
+            fix=f"use {argument('select', 'fixed')}",
         )
     return policy
 

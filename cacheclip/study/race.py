@@ -1,4 +1,4 @@
-"""The candidates of one cell, compared on its validation pictures; no stack is fitted here."""
+"""The candidates of one cell, compared on pictures they did not see; no stack is fitted here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,12 +17,19 @@ CLOSE = 0.1  # a number that a search found is at an end of its range if it is w
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """Settings that were tried with a variant, and what they did on the n validation pictures."""
+    """Settings that were tried with a variant, and what they did on n pictures it did not see.
+
+    Attributes:
+        variant: the candidate; the pictures may have been asked of its folds.
+        settings: all of the method, with what a search found.
+        hits: how many are right.
+        log_p: [n] log probability of the labels; -inf where hits alone ruled the point out.
+    """
 
     variant: Variant
     settings: Settings
     hits: int
-    log_p: Tensor  # [n] log probability of the labels; -inf where hits alone ruled the point out
+    log_p: Tensor
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Race:
         cell: with the constants, which another candidate must beat.
         points: all that was tried, where a policy chooses.
         front: the one that is chosen.
+        refit: the chosen candidate, fitted on all of the support, where folds of it chose.
         error: why no candidate can win any more.
         seconds: time of the stacks that its candidates ran in.
         size: variants of those stacks.
@@ -73,6 +81,7 @@ class Race:
     cell: Cell
     points: list[Point] = field(default_factory=list)
     front: Point | None = None
+    refit: Heads | None = None
     error: CacheclipError | None = None
     seconds: float = 0.0
     size: int = 0
@@ -80,15 +89,24 @@ class Race:
 
     @property
     def decided(self) -> bool:
-        """Whether validation pictures had anything to choose between."""
+        """Whether there was anything to choose between."""
         return len(self.points) > 1
 
     @property
     def winner(self) -> Heads | None:
         """The one variant that won, with the numbers that its search found; None if none is fit."""
+        if self.folds is not None:
+            return self.refit
         if self.front is not None:
             return self._kept[self.front.variant].settled(self.front.settings)
         return next(iter(self._kept.values()), None)
+
+    @property
+    def folds(self) -> Heads | None:
+        """What won as each fold of the support left it; None where these did not choose."""
+        if self.policy.held != "folds" or self.front is None:
+            return None
+        return self._kept[self.front.variant].settled(self.front.settings)
 
     @property
     def tried(self) -> list[tuple[Settings, list[Point]]]:
@@ -127,10 +145,10 @@ class Race:
 
         Args:
             rivals: fitted variants of the cell; what their search found is not in them yet.
-            points: what was tried with each of them; empty where nothing chooses, and then the
+            points: what was tried with each candidate; empty where nothing chooses, and then the
                 first that enters is the one.
         """
-        numbers = {variant: v for v, variant in enumerate(rivals.variants)}
+        entering = {variant.candidate for variant in rivals.variants}
         self.points += [point for own in points for point in own]
         if not self.points:
             self._kept = self._kept or {rivals.variants[0]: rivals.one(0)}
@@ -138,7 +156,7 @@ class Race:
         ranking = self.ranking
         self.front = ranking.best(self.policy)
         self._kept = {
-            variant: rivals.one(numbers[variant]) if variant in numbers else self._kept[variant]
+            variant: rivals.of_candidate(variant) if variant in entering else self._kept[variant]
             for variant in ranking.may_win(self.policy)
         }
 

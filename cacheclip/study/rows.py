@@ -16,14 +16,18 @@ from cacheclip.methods.base import Trained, Value
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
-from cacheclip.study.calibration import Calibration
+from cacheclip.study.calibration import LEFT_OUT, Calibration
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads
 from cacheclip.study.plan import Block, Cell
+from cacheclip.study.race import Race
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 from cacheclip.study.supports import RANKED
 from cacheclip.version import __version__
+
+ORACLE = "the test pictures: no result of a method"
+ONE_EACH = "nothing: a class has one support picture, so the constants stand"
 
 # What a row says of its run before there was one.
 NOT_RUN: Mapping[str, Any] = {
@@ -118,14 +122,15 @@ def _of_data(data: SetData) -> dict[str, Any]:
 
 def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
     """The row of a cell that has run, with `error` where it has no result."""
-    draw, race = outcome.draw, outcome.race
+    race = outcome.race
     winner = outcome.result if isinstance(outcome.result, Heads) else None
-    n_val = len(draw.val) if draw and race.points else 0
+    judged = race.points if race.policy.held != "test" else []
+    n_val = len(judged[0].log_p) if judged else 0
     return replace(
         row,
         hparams=dict(winner.settings) if winner else row.hparams,
         n_val=n_val,
-        top1_val=race.front.hits / n_val if race.front else None,
+        top1_val=race.front.hits / n_val if race.front and n_val else None,
         curve=_curve(outcome, n_val) if n_val else None,
         seconds=race.seconds / max(1, race.size),
         stack_seconds=race.seconds,
@@ -136,8 +141,20 @@ def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
         learned=outcome.learned if winner else None,
         **(_calibrated(outcome.calibration) if outcome.calibration else {}),
         border=race.border if winner else None,
+        chosen_on=_chosen_on(race) if winner else None,
         **(_tested(outcome.scores, classnames) if outcome.scores else {}),
     )
+
+
+def _chosen_on(race: Race) -> str | None:
+    """Which pictures a policy that chooses went by."""
+    if not race.policy.selects:
+        return None
+    if race.policy.reads_val:
+        return "validation pictures"
+    if race.policy.held == "test":
+        return ORACLE
+    return LEFT_OUT if race.points else ONE_EACH
 
 
 def _calibrated(calibration: Calibration) -> dict[str, Any]:
@@ -206,7 +223,7 @@ def _splits_read(block: Block, data: SetData) -> list[str]:
     """The splits that the fit and the choice read."""
     if not block.drawn:
         return []
-    return ["train", "val"] if block.policy.selects and data.pool("val").ids else ["train"]
+    return ["train", "val"] if block.policy.reads_val and data.pool("val").ids else ["train"]
 
 
 def _curve(outcome: Outcome, n_val: int) -> list[dict[str, object]]:

@@ -1,26 +1,21 @@
-"""Run the cells of a block: fit its stacks, choose by validation accuracy, and only then score."""
+"""Run the cells of blocks: fit their stacks, choose on held-out pictures, and only then score."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from time import perf_counter
-
-from torch import Tensor
 
 from cacheclip.draws import Draw
 from cacheclip.engine.memory import is_exhausted
 from cacheclip.errors import CacheclipError, FitError, MachineError
-from cacheclip.heads.temperature import label_log_p
-from cacheclip.metrics import hits
 from cacheclip.study.calibration import Calibration, calibrate
 from cacheclip.study.data import SetData
-from cacheclip.study.heads import Heads, fit, held_out, served, together
-from cacheclip.study.plan import Block, Cell, Stack, Variant
+from cacheclip.study.evidence import in_folds, on_folds, on_validation
+from cacheclip.study.heads import Heads, fit, served, together
+from cacheclip.study.plan import Block, Cell, Stack, Variant, shared, stacks as stacks_of
 from cacheclip.study.race import Point, Race
-from cacheclip.study.score import Scores, score
-from cacheclip.task import Query
-
-COPIES = 6  # of the validation logits that likelihood works on at once
+from cacheclip.study.score import Scores, on_test, score
 
 
 @dataclass(frozen=True)
@@ -54,67 +49,160 @@ class Outcome:
         return self.calibration.temperature if self.calibration else 1.0
 
 
+@dataclass
+class _Contest:
+    """The races of one block.
+
+    Attributes:
+        block: one method, shot count and policy.
+        races: one a cell.
+        own: what is fitted, maybe for other policies too -> the variant of this block.
+        cut: the folds of a candidate so far, where a chunk of a stack ended among them.
+    """
+
+    block: Block
+    races: Sequence[Race]
+    own: Mapping[Variant, Variant]
+    cut: list[Heads] = field(default_factory=list)
+
+    @cached_property
+    def by_cell(self) -> Mapping[int, Race]:
+        """The race of each cell, by its id."""
+        return {id(race.cell): race for race in self.races}
+
+    def enter(self, fitted: Heads, data: SetData) -> None:
+        """Let what was fitted take part.
+
+        A variant that is not finite never enters, so it cannot win or push another out.
+        """
+        heads = fitted.standing_for(self.own)
+        if not heads.variants:
+            return
+        folds = self.block.policy.held == "folds"
+        for group in in_folds(self.cut, heads) if folds else [heads]:
+            for rivals in group.where(group.finite()).by_cell():
+                race = self.by_cell[id(rivals.variants[0].cell)]
+                if not folds:
+                    race.enter(rivals, _evidence(rivals, race, data))
+                elif rivals.variants[0].whole is None:  # constants that stand alone
+                    race.enter(rivals, [()])
+                elif len(rivals.variants) == len(race.cell.folds):
+                    race.enter(rivals, [on_folds(rivals, data)])
+
+    def refit(self, winners: Heads, data: SetData) -> None:
+        """Take what folds chose, learned from all of the support, with what their search found."""
+        for winner in winners.where(winners.finite()).by_cell():
+            race = self.by_cell[id(winner.variants[0].cell)]
+            if race.front is not None:
+                race.refit = winner.settled(race.front.settings)
+
+    def of(self, fitted: Sequence[Variant]) -> list[Race]:
+        """The races that what is fitted takes part in."""
+        cells = {id(self.own.get(v, v).cell) for v in fitted}
+        return [self.by_cell[cell] for cell in cells if cell in self.by_cell]
+
+
 def run(
-    block: Block,
+    blocks: Sequence[Block],
     data: SetData,
     progress: Callable[[float], None],
     notice: Callable[[str], None],
     *,
     anew: bool = False,
-) -> list[Outcome]:
-    """All cells of the block, in order; a cell that fails says so and the others go on.
+) -> list[list[Outcome]]:
+    """All cells of the blocks, in order; a cell that fails says so and the others go on.
 
     Args:
-        block: cells of one method and shot count, with their draws.
+        blocks: cells of one method and shot count with their draws, a block a policy: what several
+            of these ask for is fitted once.
         data: the feature set.
-        progress: called with the share of the block that is done.
+        progress: called with the share of it that is done.
         notice: called with a line for the user.
         anew: see `calibrate`.
     """
-    races = [Race(block.method, block.policy, cell) for cell in block.cells]
-    entered = {variant: race for race in races for variant in race.cell.variants}
+    stacks, owned = shared(blocks)
+    contests = [
+        _Contest(block, [Race(block.method, block.policy, cell) for cell in block.cells], own)
+        for block, own in zip(blocks, owned, strict=True)
+    ]
+    of_folds = [contest for contest in contests if contest.block.policy.held == "folds"]
+    total = sum(len(stack.variants) for stack in stacks)
+    total += sum(len(contest.races) for contest in of_folds)
     done = 0
-    for stack in block.stacks:
 
-        def advance(share: float, done: int = done, size: int = len(stack.variants)) -> None:
-            progress((done + share * size) / len(entered))
+    def fit_all(stacks: Sequence[Stack], contests: Sequence[_Contest], *, again: bool) -> None:
+        nonlocal done
+        for stack in stacks:
 
-        _run_stack(block, stack, data, entered, advance, notice)
-        done += len(stack.variants)
-        progress(done / len(entered))
-    outcomes = [_settled(block, race, data, anew) for race in races]
-    return _scored(outcomes, block, data) if data.tested else outcomes
+            def advance(share: float, done: int = done, size: int = len(stack.variants)) -> None:
+                progress((done + share * size) / total)
+
+            _run_stack(stack, contests, data, advance, notice, again=again)
+            done += len(stack.variants)
+            progress(done / total)
+
+    fit_all(stacks, contests, again=False)
+    for contest in of_folds:
+        races = [race for race in contest.races if race.front and not race.error]
+        chosen = [race.front.variant for race in races if race.front]
+        fit_all(stacks_of(contest.block.method, chosen), [contest], again=True)
+    return [_outcomes(contest, data, anew) for contest in contests]
 
 
 def _run_stack(
-    block: Block,
     stack: Stack,
+    contests: Sequence[_Contest],
     data: SetData,
-    races: Mapping[Variant, Race],
     progress: Callable[[float], None],
     notice: Callable[[str], None],
+    *,
+    again: bool,
 ) -> None:
-    """Fit a stack's variants, chunk by chunk, and let each take part in its cell's race.
+    """Fit a stack's variants, chunk by chunk, and let each take part in its cells' races.
 
-    A variant that is not finite never enters, so it cannot win or push another out.
+    Args:
+        stack: the variants.
+        contests: that they take part in.
+        data: the feature set.
+        progress: called with the share that is done.
+        notice: called with a line for the user.
+        again: whether they were chosen already, and learn from all of the support now.
     """
     start = perf_counter()
     missing = list(stack.variants)
+    block, lost = contests[0].block, None
     try:
         with _in_words(block, data):
             method = block.method(**stack.static)
             for heads in fit(method, stack.variants, data, progress, notice):
-                for rivals in heads.where(heads.finite()).by_cell():
-                    race = races[rivals.variants[0]]
-                    race.enter(rivals, _tried(rivals, race, data))
+                for contest in contests:
+                    (contest.refit if again else contest.enter)(heads, data)
                 del missing[: len(heads.variants)]
     except CacheclipError as error:
-        for variant in missing:
-            races[variant].error = error
+        lost = error
     seconds = perf_counter() - start
-    for race in {id(race): race for race in map(races.__getitem__, stack.variants)}.values():
-        race.seconds += seconds
-        race.size += len(stack.variants)
+    for contest in contests:
+        contest.cut.clear()
+        for race in contest.of(stack.variants):
+            race.seconds += seconds
+            race.size += len(stack.variants)
+        for race in contest.of(missing) if lost else ():
+            race.error = lost
+
+
+def _evidence(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Point]]:
+    """What a cell's candidates do on the pictures that its policy looks at; nothing on none."""
+    if race.policy.reads_val:
+        return on_validation(rivals, data)
+    if race.policy.held == "test":
+        return on_test(rivals, data)
+    return [()] * len(rivals.variants)
+
+
+def _outcomes(contest: _Contest, data: SetData, anew: bool) -> list[Outcome]:
+    """What became of the cells of a block, in their order."""
+    outcomes = [_settled(contest.block, race, data, anew) for race in contest.races]
+    return _scored(outcomes, contest.block, data) if data.tested else outcomes
 
 
 @contextmanager
@@ -130,50 +218,6 @@ def _in_words(block: Block, data: SetData) -> Iterator[None]:
             where=f"{block.shots} shots, device {data.device}",
             fix="close other programs, or use a machine with more memory",
         ) from error
-
-
-def _tried(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Point]]:
-    """What a cell's variants do on its validation pictures; nothing where none are looked at."""
-    draw = rivals.variants[0].draw
-    if not race.policy.selects or draw is None or not draw.val:
-        return [()] * len(rivals.variants)
-    query, labels = held_out(rivals.method, "val", draw.val, draw.val_labels, data)
-    return _searched(rivals, query, labels) or _validated(rivals, query, labels, data)
-
-
-def _searched(rivals: Heads, query: Query, labels: Tensor) -> list[list[Point]]:
-    """All points of each variant's search; none at all where nothing is to be searched."""
-    found = rivals.method.search(rivals.params, query, labels)
-    if found is None:
-        return []
-    return [
-        [
-            Point(
-                variant,
-                {**variant.settings, **{n: x[v][t].item() for n, x in found.settings.items()}},
-                int(found.hits[v][t]),
-                found.log_p[v][t],
-            )
-            for t in range(found.hits.shape[1])
-        ]
-        for v, variant in enumerate(rivals.variants)
-    ]
-
-
-def _validated(rivals: Heads, query: Query, labels: Tensor, data: SetData) -> list[list[Point]]:
-    """Each variant's own settings, as many variants at a time as memory has room for."""
-    one = COPIES * 4 * len(labels) * len(data.classnames)  # bytes
-    at_once = max(1, data.limit // one)
-    points: list[list[Point]] = []
-    for first in range(0, len(rivals.variants), at_once):
-        heads = served(rivals.part(first, first + at_once), data)
-        logits = heads.answers(query, data.limit)[:, : len(labels)]  # [V, n, C]
-        right, log_p = hits(logits, labels).tolist(), label_log_p(logits, labels)
-        points += [
-            [Point(variant, variant.settings, right[v], log_p[v])]
-            for v, variant in enumerate(heads.variants)
-        ]
-    return points
 
 
 def _settled(block: Block, race: Race, data: SetData, anew: bool) -> Outcome:

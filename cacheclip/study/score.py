@@ -1,7 +1,10 @@
-"""The one place that opens test labels. It is handed settled params and chooses nothing."""
+"""The one place that opens test labels: for settled params, whose choice is over.
+
+`on_test` alone goes before a choice, that of the policy `test-oracle`, whose rows are marked.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +16,9 @@ from cacheclip.engine.stack import logits_in_parts
 from cacheclip.methods.base import Method, Params
 from cacheclip.metrics import at_label, calibration_error, first_classes, true_rank
 from cacheclip.study.data import SetData
+from cacheclip.study.evidence import on_pictures
+from cacheclip.study.heads import Heads
+from cacheclip.study.race import Point
 
 LEAST = -60_000.0  # a log probability that float16 still holds
 
@@ -108,6 +114,19 @@ class _Told:
             torch.cat([part.top_p for part in parts], -1),
             torch.cat([part.true_log_p for part in parts], -1),
         )
+
+
+def on_test(rivals: Heads, data: SetData) -> Sequence[Sequence[Point]]:
+    """What each of a cell's candidates does on the test pictures, for `test-oracle`.
+
+    The log probability of a point is the logarithm [1] of the share of them that is right.
+    """
+    labels = torch.tensor(data.open_test_labels(), device=data.device)
+    found = on_pictures(rivals, data.test_query(rivals.method), labels, data)
+    share = torch.arange(len(labels) + 1, device=data.device).div(len(labels)).log()
+    return [
+        [replace(point, log_p=share[point.hits : point.hits + 1]) for point in own] for own in found
+    ]
 
 
 def score(

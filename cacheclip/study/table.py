@@ -18,6 +18,7 @@ Value = float | int | str
 
 NAMED = 8  # names in a line before it says how many more there are
 FEW = 100  # test pictures
+ORACLE = "test-oracle"
 
 
 def summary(rows: Sequence[Row]) -> Table:
@@ -113,8 +114,9 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method, marked where answers depend on other test pictures, or take two encoders."""
-    marks = [row.setting] if row.setting not in (None, "inductive") else []
+    """Its method, marked where answers depend on other test pictures, or it was tuned on them."""
+    marks = [] if row.setting in (None, "inductive") else [str(row.setting)]
+    marks += ["tuned on test"] if row.select == ORACLE else []
     marks += [f"{len(row.encoders)} encoders"] if len(row.encoders) > 1 else []
     return f"{row.method} ({', '.join(marks)})" if marks else row.method
 
@@ -153,18 +155,22 @@ def listed(names: Sequence[str]) -> str:
 def _lines(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
     """The shots of the columns, and line by line the rows of each cell.
 
-    A line's label names the settings in which rows of its method and shots differ.
+    A line's label names the settings, and the policy, in which rows of its method and shots differ.
     """
     shots = sorted({row.shots for row in rows} - {0}, key=by_number) or [0]
-    peers: dict[tuple[str, int | str], list[Row]] = {}
+    peers: dict[tuple[str, int | str, str], list[Row]] = {}
+    policies: dict[str, set[str]] = {}
     for row in rows:
-        peers.setdefault((row.method, row.shots), []).append(row)
+        peers.setdefault((row.method, row.shots, row.select), []).append(row)
+        policies.setdefault(row.method, set()).add(row.select)
     varied = {key: _varied(own) for key, own in peers.items()}
     lines: dict[str, Columns] = {}
     for row in rows:
-        told = varied[row.method, row.shots] if row.select == "fixed" else []
+        told = varied[row.method, row.shots, row.select] if row.select == "fixed" else []
+        policy = f"@{row.select}" if len(policies[row.method]) > 1 else ""
+        marks = named(row).removeprefix(row.method)
         settings = [f"{n}={exact(row.hparams[n])}" for n in told if n in row.hparams]
-        columns = lines.setdefault(" ".join([named(row), *settings]), {})
+        columns = lines.setdefault(" ".join([row.method + policy + marks, *settings]), {})
         for k in [row.shots] if row.shots else shots:
             columns.setdefault(k, []).append(row)
     return shots, lines

@@ -175,7 +175,11 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
     "several": ("tip-adapter", {"alpha": [1, 2], "select": "fixed"}, "one value each"),
     "several shots": ("gda", {"shots": [2, 4]}, 'cacheclip.compare(["gda"], data, shots=[2, 4])'),
     "scoped": ("linear-probe", {"c": 1}, "did you mean C=1 or"),
-    "policy": ("tip-adapter", {"select": "best"}, "one of fewshot-val, fixed, full-val"),
+    "policy": (
+        "tip-adapter",
+        {"select": "best"},
+        "one of fewshot-val, fixed, fixed-from-imagenet, full-val",
+    ),
     "fewer": ("tip-adapter", {"fewer": "kep"}, 'fewer="keep"'),
     "draw": ("tip-adapter", {"draw": "given"}, 'draw="ranked"'),
     "not finite": ("clip-adapter", {"lr": 1e30, "epochs": 2, "alpha": 1.0}, "smaller lr"),

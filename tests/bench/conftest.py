@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cacheclip.bench import kernels, machine, record, search, train
+from cacheclip.bench import family, kernels, machine, record, search, train
 from cacheclip.bench.harness import Setup
 from cacheclip.bench.machine import Rates
 from cacheclip.bench.shapes import SHAPES, Shape
@@ -21,6 +21,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Shape:
     for name in SHAPES:
         monkeypatch.setitem(SHAPES, name, TINY)
     monkeypatch.setattr(train, "BUDGET", {"cpu": 1e6})
+    monkeypatch.setattr(family, "SECONDS", 0.005)
     monkeypatch.setattr(kernels, "BUDGET", {"cpu": 1e6})
     monkeypatch.setattr(search, "POINTS", 4)
     monkeypatch.setattr(machine, "COPIED", 2**16)

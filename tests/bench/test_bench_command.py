@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from cacheclip.bench import released
 from cacheclip.bench.shapes import SUITES, Shape
 from cacheclip.cli.main import cacheclip, main
 
@@ -41,7 +42,9 @@ def test_a_record_holds_all_that_a_figure_must_say(tiny: Shape, tmp_path: Path) 
         assert set(result["says"]) >= SAID, result["case"]
         assert set(result["ratio"]) <= set(result["seconds"])
         assert result["case"] in done.stdout
-    trained = [result for result in record["results"] if result["suite"] == "train"]
+    in_train = [result for result in record["results"] if result["suite"] == "train"]
+    assert len(in_train) == 6 + len(released.MODULES)
+    trained = [result for result in in_train if result["case"].startswith("clip-adapter ")]
     assert len(trained) == 6
     for result in trained:
         assert set(result["ratio"]) == {"eager loop", "torch batch"}

@@ -8,13 +8,26 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import cacheclip.kernels
-from cacheclip.bench import adapters, extract, floor, grid, kernels, startup, train
+from cacheclip.bench import (
+    adapters,
+    closed,
+    extract,
+    family,
+    floor,
+    grid,
+    kernels,
+    released,
+    startup,
+    train,
+)
 from cacheclip.bench.harness import Setup, clock, measure
 from cacheclip.bench.synthetic import features
 from cacheclip.encoders.base import NANO
 from cacheclip.errors import FitError
 from cacheclip.extraction.plan import ExtractRequest
 from cacheclip.extraction.run import run as extract_run
+from cacheclip.methods.base import Trained, get, names
+from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.store.home import Home
 
 
@@ -31,6 +44,43 @@ def test_engine_eager_loop_and_torch_batch_train_the_same_weights(
         for name in adapters.TRAINED:
             torch.testing.assert_close(trained[name][v], alone[name][0], rtol=0, atol=2e-5)
             torch.testing.assert_close(whole[name][v], alone[name][0], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", released.MODULES)
+def test_the_engine_and_the_loop_of_each_method_train_to_the_same_numbers(
+    setup: Setup, name: str
+) -> None:
+    runs = family.runs_of(name, setup, features(setup.shape, setup.device)).lasting(2)
+    trained, chunks = family.ours(runs)
+    assert sum(chunks) == 3
+    for v in range(3):
+        one = runs.part(v, v + 1)
+        for what, x in released.train(one.method, one.task, one.seeds[0]).items():
+            torch.testing.assert_close(trained[what][v], x[0], rtol=1e-4, atol=2e-5)
+
+
+def test_every_fused_method_is_timed() -> None:
+    methods = [cls for cls in map(get, names()) if issubclass(cls, Trained) and cls.fused]
+    assert {cls.name for cls in methods} == {ClipAdapter.name, *released.MODULES}
+
+
+def test_a_method_that_trains_to_other_numbers_than_its_loop_is_refused(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = next(family.cases(setup))
+    monkeypatch.setattr(family, "TOLERANCE", 0.0)
+    with pytest.raises(FitError, match="other numbers"):
+        measure("train", case, setup)
+
+
+def test_closed_forms_are_held_against_their_products(setup: Setup) -> None:
+    results = [measure("search", case, setup) for case in closed.cases(setup)]
+    assert [r.case.split()[0] for r in results] == list(closed.METHODS)
+    assert all(r.ceiling is not None and r.ceiling.median > 0 for r in results)
+    products = {r.case.split()[0]: r.says["mflop_of_a_picture"] * 1e6 for r in results}
+    shape = setup.shape
+    assert products["gda"] == 2 * 2 * shape.dim * shape.classes  # text, and the discriminant
+    assert products["proker"] == 2 * (2 * shape.dim + shape.classes) * shape.classes
 
 
 def test_a_run_takes_as_many_steps_as_it_says(setup: Setup) -> None:

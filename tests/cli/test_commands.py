@@ -1,4 +1,4 @@
-"""Extract, fit and predict as a user runs them, each a process; the rest in this one."""
+"""Extract, fit and predict as a user runs them; a fit and a refusal each as a process."""
 
 import json
 import re
@@ -32,14 +32,14 @@ def three_lines(err: str) -> list[str]:
 
 
 def test_extract_says_what_it_did_and_a_second_time_encodes_nothing(
-    shell: Any, world: Any, tmp_path: Path
+    world: Any, tmp_path: Path
 ) -> None:
-    arguments = ("extract", "--dataset", str(world.pictures), "--model", world.model)
-    first = shell(*arguments, home=tmp_path / "h")
-    assert first.returncode == 0, first.stderr
-    assert "45 pictures encoded, 0 were there, 0 failed" in first.stdout
-    assert "next: cacheclip fit --shots 9" in first.stderr  # the smallest class has nine
-    again = cacheclip(*arguments, "--json", "--home", tmp_path / "h")
+    words = ("extract", "--dataset", world.pictures, "--model", world.model)
+    first = cacheclip(*words, "--home", tmp_path / "h")
+    assert first.code == 0, first.err
+    assert "45 pictures encoded, 0 were there, 0 failed" in first.out
+    assert "next: cacheclip fit --shots 9" in first.err  # the smallest class has nine
+    again = cacheclip(*words, "--json", "--home", tmp_path / "h")
     assert again.code == 0, again.err
     assert json.loads(again.out)["encoded"] == 0
     assert "nothing was encoded" in again.err
@@ -59,9 +59,9 @@ def test_fit_prints_one_object_and_leaves_a_bundle_that_predicts(
     assert "folder/colours" in fitted.stderr  # which set was taken
 
     picture = world.pictures / "red" / "00.png"
-    answered = shell("predict", str(out), str(picture), "--json", "--model", world.model)
-    assert answered.returncode == 0, answered.stderr
-    (answer,) = json.loads(answered.stdout)
+    answered = cacheclip("predict", out, picture, "--json", "--model", world.model)
+    assert answered.code == 0, answered.err
+    (answer,) = json.loads(answered.out)
     assert answer["image"] == str(picture)
     assert answer["class"] in {"blue", "green", "red"}
     assert sum(part["probability"] for part in answer["top"]) == pytest.approx(1, abs=1e-4)
@@ -186,9 +186,14 @@ def test_weights_that_are_not_here_are_three_lines(shell: Any, world: Any, tmp_p
         home=tmp_path / "h",
     )
     assert missing.returncode == 5, missing.stderr
+    assert missing.stdout == ""
+    told, *error = missing.stderr.splitlines()
+    assert told.startswith("folder/colours: 3 classes: blue, green, red")
+    assert len(error) == 3  # of all packages that were loaded, none warns
     command = shlex.join(["cacheclip", "extract", "--dataset", str(world.pictures)])
     assert f"fix: {command} --model nano (" in three_lines(missing.stderr)[2]  # as it runs
     assert not (tmp_path / "h" / "stores").exists()  # nothing half-written
+    assert not (tmp_path / "hub").exists()
 
 
 def test_a_damaged_shard_is_named_with_the_command_that_mends_it(

@@ -1,7 +1,6 @@
 """Imported arrays are a feature set like any other, and give what extracted features give."""
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -26,7 +25,7 @@ from cacheclip.store.home import FeatureSet, Home
 from cacheclip.store.inventory import inventory
 from cacheclip.study.compare import Request
 from cacheclip.study.fit import fit
-from tests.makers import build_home
+from tests.makers import build_home, cacheclip
 
 ROOT = Path(__file__).resolve().parents[2]
 Save = Callable[..., Path]
@@ -298,17 +297,12 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     text = (ROOT / "README.md").read_text().partition("## Anyone's arrays")[2]
     code, commands = re.findall(r"```\w+\n(.*?)```", text, re.DOTALL)[:2]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CACHECLIP_HOME", str(tmp_path / "home"))
     exec(code, {})
     for command in commands.splitlines():
-        done = subprocess.run(
-            [sys.executable, "-m", *shlex.split(command)],
-            env=os.environ | {"CACHECLIP_HOME": str(tmp_path / "home")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    headers, _, row, *_ = (re.split(r"\s{2,}", line) for line in done.stdout.splitlines())
+        done = cacheclip(*shlex.split(command)[1:])
+        assert done.code == 0, done.err
+    headers, _, row, *_ = (re.split(r"\s{2,}", line) for line in done.out.splitlines())
     assert float(row[headers.index("test %")]) > 90
 
 

@@ -1,6 +1,7 @@
 """Kill -9 of real extractions, at every kind of moment, and what the next one finds."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,28 +17,63 @@ from cacheclip.errors import StoreError
 from cacheclip.files.disk import read_json, sha256_file
 from cacheclip.store.home import Home
 from cacheclip.store.reader import IncompleteStoreError, Store
+from tests.makers import cacheclip
 
-MOMENTS = [
+pytestmark = pytest.mark.long
+MOMENTS = [  # the first eight are of every kind; the others with `--all`
     ("syncing", 3),  # before any shard
     ("encoding", 1),
     ("publishing", 2),
-    ("encoding", 4),
     ("writing", 1),
+    ("encoding", 9),
     ("publishing", 5),
+    ("syncing", 7),
+    ("writing", 3),
+    ("encoding", 4),
     ("syncing", 1),
     ("writing", 2),
     ("syncing", 2),
     ("publishing", 1),
     ("syncing", 5),
-    ("encoding", 9),
     ("publishing", 4),
-    ("writing", 3),
-    ("syncing", 7),
     ("publishing", 3),
     ("syncing", 4),
 ]
 Painter = Callable[[Path, int], None]
-Victim = Callable[[Home, str | None, int], int]
+
+
+class Victims:
+    """Runs extractions that die, each forked from one process that has imported all."""
+
+    def __init__(self, request_told: dict[str, Any]) -> None:
+        self.request_told = request_told
+        self.server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("victims.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, **told: Any) -> int:
+        """Begin an extraction; its process id."""
+        assert self.server.stdin is not None
+        self.server.stdin.write(json.dumps(told) + "\n")
+        self.server.stdin.flush()
+        return self._number()
+
+    def end(self) -> int:
+        """Wait for the end of what was started; its exit code."""
+        return self._number()
+
+    def run(self, home: Home, moment: str | None, nth: int) -> int:
+        """An extraction that dies at a moment; its exit code."""
+        told = {"home": str(home.root), "request": self.request_told, "moment": moment, "nth": nth}
+        self.start(**told)
+        return self.end()
+
+    def _number(self) -> int:
+        assert self.server.stdout is not None
+        return int(self.server.stdout.readline())
 
 
 @pytest.fixture(scope="module")
@@ -53,46 +89,31 @@ def request_told(tower: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def victim(request_told: dict[str, Any]) -> Iterator[Victim]:
-    """Give what runs an extraction that dies at a moment, and its exit code."""
-    server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("victims.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def run(home: Home, moment: str | None, nth: int) -> int:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        told = {"home": str(home.root), "request": request_told, "moment": moment, "nth": nth}
-        server.stdin.write(json.dumps(told) + "\n")
-        server.stdin.flush()
-        return int(server.stdout.readline())
-
-    yield run
-    server.communicate()
-    assert server.returncode == 0
+def victims(request_told: dict[str, Any]) -> Iterator[Victims]:
+    made = Victims(request_told)
+    yield made
+    made.server.communicate()
+    assert made.server.returncode == 0
 
 
 def test_after_any_kill_the_next_run_ends_with_the_same_bytes(
-    victim: Victim, request_told: dict[str, Any], tmp_path: Path
+    victims: Victims, tmp_path: Path, every: bool
 ) -> None:
     whole, home = Home(tmp_path / "whole"), Home(tmp_path / "home")
-    assert victim(whole, None, 0) == 0
+    assert victims.run(whole, None, 0) == 0
     done = 0
-    for moment, nth in MOMENTS:
-        code = victim(home, moment, nth)
+    for moment, nth in MOMENTS if every else MOMENTS[:8]:
+        code = victims.run(home, moment, nth)
         assert code == (-signal.SIGXFSZ if moment == "writing" else -signal.SIGKILL)
         done = check_finished(home, at_least=done)
     for _ in range(3):
-        kill_the_command(home, request_told, at=done + 1)
+        kill_the_command(home, victims, at=done + 1)
         done = check_finished(home, at_least=done + 1)
     assert 8 <= done < 2 * 22  # kills came before, between and after finished shards
     with pytest.raises(StoreError):
         home.find("digits")
 
-    assert victim(home, None, 0) == 0
+    assert victims.run(home, None, 0) == 0
     assert contents(home) == contents(whole)
     assert not list(home.root.glob("stores/digits/t*/*/tmp/*"))
     assert home.find("digits").digest == whole.find("digits").digest
@@ -112,21 +133,23 @@ def check_finished(home: Home, at_least: int) -> int:
     return len(records)
 
 
-def kill_the_command(home: Home, request_told: dict[str, Any], at: int) -> None:
+def kill_the_command(home: Home, victims: Victims, at: int) -> None:
     """Run `cacheclip extract` as a user does, and kill it once `at` shards are done."""
-    options = [text for name, value in request_told.items() for text in (f"--{name}", str(value))]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cacheclip", "extract", "--home", str(home.root)]
-        + [option.replace("_", "-") if option.startswith("--") else option for option in options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while len(list(home.root.glob("stores/**/done/*.json"))) < at:
-        assert process.poll() is None, "it ended before it could be killed"
+    words = ["extract", "--home", str(home.root)]
+    for name, value in victims.request_told.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    process = victims.start(command=words, said=os.devnull)
+    wait_for(home, "stores/**/done/*.json", at)
+    os.kill(process, signal.SIGKILL)
+    assert victims.end() == -signal.SIGKILL
+
+
+def wait_for(home: Home, pattern: str, count: int) -> None:
+    """Wait for so many files of an extraction that goes on."""
+    end = time.monotonic() + 300
+    while len(list(home.root.glob(pattern))) < count:
+        assert time.monotonic() < end, "nothing comes of it"
         time.sleep(0.005)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
 
 
 def contents(home: Home) -> dict[str, Any]:
@@ -145,30 +168,21 @@ def contents(home: Home) -> dict[str, Any]:
 
 
 def test_an_interrupt_keeps_what_is_encoded_and_says_how_much(
-    tower: Path, tmp_path: Path, paint: Painter
+    tower: Path, tmp_path: Path, paint: Painter, victims: Victims
 ) -> None:
     """As Ctrl-C does, and without a word about shards on the command line."""
-    home, pictures = Home(tmp_path / "home"), tmp_path / "pictures"
+    home, pictures, said = Home(tmp_path / "home"), tmp_path / "pictures", tmp_path / "said"
     for k in range(600):
         paint(pictures / "ab"[k % 2] / f"{k}.png", k)
-    command = [
-        *(sys.executable, "-m", "cacheclip", "extract", "--home", str(home.root)),
-        *("--dataset", str(pictures), "--model", f"local-dir:{tower}", "--device", "cpu"),
+    words = [
+        *("extract", "--home", str(home.root), "--dataset", str(pictures)),
+        *("--model", f"local-dir:{tower}", "--device", "cpu"),
     ]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while len(list(home.root.glob("stores/folder/*/train/*/done/*.json"))) < 3:
-        assert process.poll() is None, "it ended before it could be interrupted"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "Traceback" not in said
+    process = victims.start(command=words, said=str(said))
+    wait_for(home, "stores/folder/*/train/*/done/*.json", 3)
+    os.kill(process, signal.SIGINT)
+    assert victims.end() == 130
+    assert "Traceback" not in said.read_text()
     kept = 0
     for plan in home.root.glob("stores/folder/*/*/image-*/plan.json"):
         done = [
@@ -178,7 +192,8 @@ def test_an_interrupt_keeps_what_is_encoded_and_says_how_much(
         shards = read_json(plan)["shards"]
         kept += sum(s["rows"] for s in shards if f"{s['id']:05d}.json" in done[0] & done[1])
     assert kept
-    assert f"interrupted; {kept:,} of 600 pictures are done and kept" in said
+    assert f"interrupted; {kept:,} of 600 pictures are done and kept" in said.read_text()
 
-    again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
-    assert json.loads(again.stdout)["reused"] == kept
+    again = cacheclip(*words, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["reused"] == kept

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 HEAVY = ("torch", "torchvision", "open_clip", "timm")
 SCRIPT = """
@@ -40,10 +41,15 @@ def extract(**told: str) -> tuple[int, int | None, set[str], str]:
 @pytest.fixture(scope="module")
 def first(tower: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Give what an extraction was asked, after it has been done once in a process of its own."""
-    home = tmp_path_factory.mktemp("lazily") / "home"
-    told = {"dataset": "digits", "model": f"local-dir:{tower}", "device": "cpu", "home": str(home)}
+    root = tmp_path_factory.mktemp("lazily")
+    for k in range(12):
+        file = root / "pictures" / "ab"[k % 2] / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (20 * k, 0, 0)).save(file)
+    told = {"dataset": str(root / "pictures"), "home": str(root / "home"), "device": "cpu"}
+    told["model"] = f"local-dir:{tower}"
     code, encoded, loaded, stderr = extract(**told)
-    assert (code, encoded, stderr) == (0, 1797, "")  # open_clip and torch keep quiet
+    assert (code, encoded, stderr) == (0, 12, "")  # open_clip and torch keep quiet
     assert {"torch", "open_clip"} <= loaded  # so the next test can fail
     return told
 

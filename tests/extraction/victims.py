@@ -1,8 +1,9 @@
-"""Extractions that kill themselves; run by test_extract_kill.py, not a test itself.
+"""Extractions that die; run by test_extract_kill.py, not a test itself.
 
 The parent imports open_clip once and computes nothing, so that its children can compute. For every
-line it reads it forks an extraction which dies by SIGKILL (or by the kernel, in the middle of a
-write) at the moment that was asked for, and answers with how the child ended.
+line it reads it forks an extraction, says its process id, and then how it ended. The extraction
+dies by SIGKILL (or by the kernel, in the middle of a write) at the moment that was asked for; one
+that is asked for as a command is left to whoever kills it.
 """
 
 import json
@@ -17,6 +18,7 @@ import open_clip  # noqa: F401, TID253
 import sklearn.datasets  # noqa: F401
 import torch
 
+from cacheclip.cli.main import main as cacheclip
 from cacheclip.encoders.towers import OpenClipEncoder
 from cacheclip.extraction.plan import ExtractRequest
 from cacheclip.extraction.run import run
@@ -70,6 +72,15 @@ def _hear(moment: str, event: str, args: tuple[Any, ...], now: Countdown) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
 
 
+def command(words: list[str], said: str) -> None:
+    """Run `cacheclip` as a shell does, what it says in a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup's goes on to us
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+    sys.argv = ["cacheclip", *words]
+    cacheclip()
+
+
 def main() -> None:
     """Fork one extraction a line."""
     torch.set_num_threads(1)
@@ -77,10 +88,13 @@ def main() -> None:
         told = json.loads(line)
         child = os.fork()
         if child == 0:
+            if "command" in told:
+                command(told["command"], told["said"])
             if told["moment"]:
                 arm(told["moment"], told["nth"])
             run(ExtractRequest(**told["request"]), Home(Path(told["home"])))
             os._exit(0)
+        print(child, flush=True)  # noqa: T201
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
 

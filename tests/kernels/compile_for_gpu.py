@@ -2,7 +2,8 @@
 
     python compile_for_gpu.py CAPABILITY DTYPE... [--all]
 
-Without --all the largest launch setting of each kernel stands for the others. Run without
+Without --all the largest launch setting of each kernel stands for the others, and of a dtype that
+is written DTYPE:last the last launch of each kernel, which holds the most. Run without
 TRITON_INTERPRET. The ops run on CPU tensors of real shapes, but instead of launching, each kernel
 is compiled for the arguments it was given, as the JIT would specialise them. One JSON line each:
 kernel, dtype, setting, registers, stack bytes, shared bytes, tensor-core products.
@@ -168,16 +169,22 @@ def ops(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
     yield affinity
 
 
+def jobs_of(name: str, *, every: bool) -> list[Job]:
+    """What is compiled of a dtype, `DTYPE` or `DTYPE:last`."""
+    dtype, _, which = name.partition(":")
+    jobs = [job for op in ops(getattr(torch, dtype)) for job in record(op, every=every)]
+    return list({job[0]: job for job in jobs}.values()) if which == "last" else jobs
+
+
 def main() -> None:
     capability, *names = (name for name in sys.argv[1:] if name != "--all")
     seen: set[tuple[str, int, int]] = set()
     for name in names:
-        for op in ops(getattr(torch, name)):
-            for job in record(op, every="--all" in sys.argv):
-                key = (source(job[0], job[1] | job[2].blocks).hash(), job[2].warps, job[2].stages)
-                if key not in seen:
-                    seen.add(key)
-                    sys.stdout.write(json.dumps(measure(job, int(capability))) + "\n")
+        for job in jobs_of(name, every="--all" in sys.argv):
+            key = (source(job[0], job[1] | job[2].blocks).hash(), job[2].warps, job[2].stages)
+            if key not in seen:
+                seen.add(key)
+                sys.stdout.write(json.dumps(measure(job, int(capability))) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -66,9 +67,22 @@ def fitted(method: Method, task: Task, seeds: Sequence[int]) -> Params:
     return method.head(learned(method, task, seeds), task)
 
 
-def run(method: Method, task: Task, seeds: Sequence[int], query: Query) -> Tensor:
-    params = fitted(method, task, seeds)
+@cache
+def _once(kind: type[Method]) -> Params:
+    return fitted(kind(), three(kind()), [1, 2, 3])
+
+
+def thrice(method: Method) -> Params:
+    """What `logits` reads of three variants with the constants, fitted once for all who read it."""
+    return {name: x.clone() for name, x in _once(type(method)).items()}
+
+
+def answered(method: Method, params: Params, query: Query) -> Tensor:
     return torch.cat([x for _, _, x in engine.logits_in_parts(method, params, query, 10**9)], 1)
+
+
+def run(method: Method, task: Task, seeds: Sequence[int], query: Query) -> Tensor:
+    return answered(method, fitted(method, task, seeds), query)
 
 
 def three(method: Method, dtype: torch.dtype = torch.float64) -> Task:
@@ -102,7 +116,7 @@ def test_a_fit_leaves_method_and_task_as_they_were(method: Method) -> None:
 def test_params_have_a_leading_variant_axis_and_logits_are_finite(method: Method) -> None:
     task = three(method)
     assert all(len(x) == 3 for x in learned(method, task, [1, 2, 3]).values())
-    params = fitted(method, task, [1, 2, 3])
+    params = thrice(method)
     assert all(len(x) == 3 for x in params.values())
     logits = method.logits(params, query_of(method, 6))
     assert logits.shape == (3, 6, C)
@@ -111,14 +125,15 @@ def test_params_have_a_leading_variant_axis_and_logits_are_finite(method: Method
 
 @every
 def test_same_seed_same_bits(method: Method) -> None:
-    task, query = three(method), query_of(method, 6)
-    assert torch.equal(run(method, task, [1, 2, 3], query), run(method, task, [1, 2, 3], query))
+    query = query_of(method, 6)
+    again = run(method, three(method), [1, 2, 3], query)
+    assert torch.equal(answered(method, thrice(method), query), again)
 
 
 @every
 def test_variants_together_equal_one_by_one(method: Method) -> None:
     settings, query = candidates(method), query_of(method, 6)
-    together = run(method, three(method), [1, 2, 3], query)
+    together = answered(method, thrice(method), query)
     for v in range(3):
         alone = run(method, make_task(method, [settings[v]], [v]), [v + 1], query)
         torch.testing.assert_close(together[v : v + 1], alone, rtol=0, atol=1e-9)
@@ -127,7 +142,7 @@ def test_variants_together_equal_one_by_one(method: Method) -> None:
 @named([m for m in METHODS if m.equivariant])
 def test_permuting_the_classes_permutes_the_columns(method: Method) -> None:
     query = query_of(method, 6)
-    plain = run(method, three(method), [1, 2, 3], query)
+    plain = answered(method, thrice(method), query)
     task = make_task(method, candidates(method), [0, 1, 2], order=ORDER)
     moved = run(method, task, [1, 2, 3], query)
     torch.testing.assert_close(moved, plain[..., ORDER], rtol=0, atol=1e-6)
@@ -156,14 +171,14 @@ def test_equal_views_are_one_view_or_as_many_pictures(method: Method) -> None:
     pool = {name: x.repeat_interleave(2, 0) for name, x in layers.items()}
     viewed = replace(task, pool=pool, views=2)
     got = run(method, viewed, [1, 2, 3], query)
-    plain = run(method, task, [1, 2, 3], query)
+    plain = answered(method, thrice(method), query)
     pooled = run(method, viewed.flat(), [1, 2, 3], query)
     assert min((got - plain).abs().max(), (got - pooled).abs().max()) < 1e-9
 
 
 @every
 def test_a_query_may_be_shared_or_one_a_variant(method: Method) -> None:
-    params = fitted(method, three(method), [1, 2, 3])
+    params = thrice(method)
     shared = query_of(method, 6)
     own = replace(shared, layers={name: torch.stack([x] * 3) for name, x in shared.layers.items()})
     torch.testing.assert_close(
@@ -173,7 +188,7 @@ def test_a_query_may_be_shared_or_one_a_variant(method: Method) -> None:
 
 @every
 def test_a_logit_depends_on_what_the_setting_says(method: Method) -> None:
-    params = fitted(method, three(method), [1, 2, 3])
+    params = thrice(method)
     query = query_of(method, 6)
     whole = method.logits(params, query)
     if method.setting == "inductive":
@@ -186,7 +201,7 @@ def test_a_logit_depends_on_what_the_setting_says(method: Method) -> None:
 
 @named([m for m in METHODS if issubclass(m, Online)])
 def test_a_stream_starts_from_its_params_and_changes_none_of_them(method: Method) -> None:
-    params = fitted(method, three(method), [1, 2, 3])
+    params = thrice(method)
     before = {name: x.clone() for name, x in params.items()}
     first = method.logits(params, query_of(method, 6))
     assert all(torch.equal(params[name], x) for name, x in before.items())
@@ -212,6 +227,27 @@ def test_a_search_claims_what_the_logits_count(method: Method, dtype: torch.dtyp
         assert torch.equal(hits(logits, labels), found.hits[:, t])
         said = found.log_p[:, t]
         expected = label_log_p(logits, labels).where(said.isfinite(), -torch.inf)
+        torch.testing.assert_close(said, expected.to(said), rtol=0, atol=1e-3)
+
+
+@named([m for m in METHODS if searchable(m)])
+def test_a_search_on_folds_counts_what_each_variant_says_of_its_own_pictures(
+    method: Method,
+) -> None:
+    """Three variants that answer as one, each for its own eight pictures."""
+    built = type(method)(**method.settings | searchable(type(method)))
+    task, query = three(method, torch.float64), query_of(method, 24, torch.float64)
+    params, index = learned(built, task, [1, 2, 3]), torch.arange(24).view(3, 8)
+    labels, own_query = index % C, query.at(index)
+    found = built.search(params, own_query, labels, 3)
+    assert found is not None
+    assert found.log_p.shape == (1, found.hits.shape[1], 24)
+    for t in range(0, found.hits.shape[1], 5):
+        own = {name: x[0, t].expand(3).double() for name, x in found.settings.items()}
+        logits = built.logits(built.head(params | own, task), own_query).view(1, 24, C)
+        assert torch.equal(hits(logits, labels.flatten()), found.hits[:, t])
+        said = found.log_p[:, t]
+        expected = label_log_p(logits, labels.flatten()).where(said.isfinite(), -torch.inf)
         torch.testing.assert_close(said, expected.to(said), rtol=0, atol=1e-3)
 
 

@@ -35,6 +35,7 @@ ENCODER = {
 }
 PREPROCESS = {"size": [32, 32], "mean": (0.5, 0.5, 0.5), "interpolation": "bicubic"}
 CLASSNAMES = ("cat", "dog", "wren")
+CLIP = {"name": "ViT-B-32-quickgelu", "pretrained": "openai", "quickgelu": True}
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,12 @@ class Builder:
 @pytest.fixture
 def recipe() -> type[Recipe]:
     return Recipe
+
+
+@pytest.fixture
+def clip() -> dict[str, Any]:
+    """Another encoder."""
+    return ENCODER | CLIP
 
 
 @pytest.fixture

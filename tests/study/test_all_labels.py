@@ -112,9 +112,10 @@ def test_supports_of_another_size_are_another_stack() -> None:
         (7, [1, 3]),
         (9, [4]),
     ]
-    assert list(parts(block, lambda stack: 10)) == [[0, 2], [1, 3], [4]]
+    assert list(parts([block], lambda stack: 10)) == [[[0, 2]], [[1, 3]], [[4]]]
     room = {8: 10, 7: 1, 9: 10}
-    assert list(parts(block, lambda stack: room[stack.n_train])) == [[0, 2], [1], [3], [4]]
+    cut = list(parts([block], lambda stack: room[stack.n_train]))
+    assert cut == [[[0, 2]], [[1]], [[3]], [[4]]]
 
 
 @pytest.mark.parametrize("name", ["nearest-mean", "linear-probe", "tip-adapter-f", "clip-adapter"])
@@ -128,7 +129,7 @@ def test_draws_of_unequal_size_run_together_as_they_run_alone(name: str, uneven:
 
     def scores(cells: tuple[Cell, ...]) -> list[float]:
         part = replace(block, cells=cells)
-        outcomes = run.run(part, data, lambda share: None, lambda text: None)
+        (outcomes,) = run.run([part], data, lambda share: None, lambda text: None)
         return [float(o.scores.top1[0]) for o in outcomes if o.scores]
 
     assert scores(cells) == [score for cell in cells for score in scores((cell,))]

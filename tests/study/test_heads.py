@@ -148,7 +148,7 @@ def test_what_is_validated_scored_and_kept_is_the_head(select: str, home: Home) 
     own = rivals if select == "fewshot-val" else (asked,)
     cells = tuple(Cell(seed, own, asked, data.draw(4, seed)) for seed in (1, 2))
     block = Block(Centred, 4, policies.get(select), cells)
-    outcomes = run(block, data, lambda share: None, lambda text: None)
+    (outcomes,) = run([block], data, lambda share: None, lambda text: None)
     for outcome, cell in zip(outcomes, cells, strict=True):
         assert isinstance(outcome.result, Heads)
         assert set(outcome.result.params) == {"weight"}

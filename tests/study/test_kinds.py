@@ -62,7 +62,7 @@ def test_a_transductive_choice_answers_for_both_and_counts_the_held_out(home: Ho
     candidates: tuple[Settings, ...] = ({"share": 0.0}, {"share": 1.0})
     cell = Cell(1, candidates, candidates[0], data.draw(4, 1))
     block = Block(Centred, 4, policies.get("fewshot-val"), (cell,))
-    (outcome,) = run(block, data, lambda share: None, lambda text: None)
+    ((outcome,),) = run([block], data, lambda share: None, lambda text: None)
     assert isinstance(outcome.result, Heads)
     assert outcome.draw
     method = Centred()
@@ -89,7 +89,7 @@ def test_a_stream_comes_in_the_order_of_its_seed_and_is_scored_in_that_of_the_se
     data = SetData(home.find(), torch.device("cpu"), 10**8)
     policy = policies.get("fixed")
     (block,) = blocks([Turning], [1], [1, 2], policy, {Turning.name: {}}, 100.0)
-    outcomes = run(block, data, lambda share: None, lambda text: None)
+    (outcomes,) = run([block], data, lambda share: None, lambda text: None)
     text = data.task(Turning, [None], [{"share": 1.0}]).text["norm-mean"]
     plain = (data.test_query(Turning())["image"] @ text.mT).argmax(-1)
     for seed, outcome in zip([1, 2], outcomes, strict=True):

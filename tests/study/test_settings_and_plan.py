@@ -148,8 +148,8 @@ def test_settings_are_ordered_from_zero_shot_outwards_and_the_rest_from_the_cons
 
 
 def test_an_unknown_policy_or_method_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="fewshot-val, fixed, full-val"):
-        policies.get("test-oracle")
+    with pytest.raises(UsageError, match=r"fewshot-val, fixed, .*full-val"):
+        policies.get("hindsight")
     with pytest.raises(UsageError, match=r"did you mean tip-adapter or .*: cacheclip methods"):
         methods.get("tip_adapter")
 

@@ -11,39 +11,19 @@ import pytest
 import torch
 
 from cacheclip.bundle import Bundle
-from cacheclip.engine import memory, stack as engine
 from cacheclip.errors import InputError, UsageError
 from cacheclip.methods import base as methods
-from cacheclip.methods.base import Method, Params
 from cacheclip.methods.clip_adapter import ClipAdapter
-from cacheclip.methods.tip_adapter import TipAdapter
 from cacheclip.results import LOG, Row
+from cacheclip.select import base as policies
 from cacheclip.store.home import Home, Labels
 from cacheclip.study import calibration, run, score
-from cacheclip.study.compare import DEFAULT_METHODS, Comparison, Request
+from cacheclip.study.compare import DEFAULT_METHODS, Comparison
 from cacheclip.study.data import SetData
 from cacheclip.study.fit import fit
 from cacheclip.study.policy import policy_for
 from cacheclip.study.settings import Given
-
-QUICK = {"clip-adapter": {"epochs": 3}}
-
-
-def compare(home: Home, request: Request) -> list[Row]:
-    comparison = Comparison(request, home.find(), home)
-    for _ in comparison.run():
-        pass
-    return comparison.rows
-
-
-def request(
-    methods: tuple[str, ...] = DEFAULT_METHODS,
-    shots: tuple[int, ...] = (1, 4),
-    seeds: tuple[int, ...] = (1, 2),
-    select: str | None = None,
-    settings: Given = QUICK,
-) -> Request:
-    return Request(methods, shots, seeds, select, settings, on_existing="redo")
+from tests.study.asking import QUICK, compare, predictions, request
 
 
 def permuted(labels: Labels) -> Labels:
@@ -51,21 +31,6 @@ def permuted(labels: Labels) -> Labels:
     moved = [(label + 1) % len(labels.classnames) for label in test.labels]
     splits = dict(labels.splits) | {"test": replace(test, labels=moved)}
     return Labels(labels.dataset, labels.classnames, splits)
-
-
-def predictions(home: Home, row: Row) -> dict[str, Any]:
-    with np.load(home.root / "predictions" / f"{row.row_id}.npz") as kept:
-        return dict(kept)
-
-
-def with_nan(params: Params, variant: int) -> Params:
-    """The params with one variant spoilt."""
-    return {
-        name: x.clone().index_fill(0, torch.tensor([variant]), torch.nan)
-        if x.is_floating_point()
-        else x
-        for name, x in params.items()
-    }
 
 
 class Sealed(list[int]):
@@ -82,9 +47,11 @@ class Sealed(list[int]):
         return super().__iter__()
 
 
+@pytest.mark.parametrize("select", [None, *policies.names()])
 def test_test_labels_are_opened_by_score_and_nothing_before(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    select: str | None, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Under every policy but the oracle, which says what it is."""
     features = home.find()
     test = features.labels.splits["test"]
     sealed = replace(test, labels=Sealed(test.labels))
@@ -103,8 +70,15 @@ def test_test_labels_are_opened_by_score_and_nothing_before(
             Sealed.opened = False
 
     monkeypatch.setattr(run, "score", opening)
-    comparison = Comparison(request(), replace(features, labels=labels), home)
-    assert all(row.top1_test is not None for _, row in comparison.run())
+    asked = (
+        request() if select is None else request(("tip-adapter", "proker"), (4,), (1,), select, {})
+    )
+    comparison = Comparison(asked, replace(features, labels=labels), home)
+    if select == "test-oracle":
+        with pytest.raises((AssertionError, ValueError)):  # it cannot be made a tensor either
+            list(comparison.run())
+    else:
+        assert all(row.top1_test is not None for _, row in comparison.run())
 
 
 @pytest.mark.parametrize("method", DEFAULT_METHODS)
@@ -257,108 +231,6 @@ def test_without_validation_images_the_constants_are_taken(
     assert "then: cacheclip extract --dataset" in caught.value.fix
 
 
-def test_a_failed_cell_is_a_row_and_the_others_go_on(home: Home) -> None:
-    comparison = Comparison(
-        request(("zero-shot", "nearest-mean"), (4, 16), (1,), None, {}), home.find(), home
-    )
-    rows = [row for _, row in comparison.run()]
-    assert [(row.method, row.shots, row.error is None) for row in rows] == [
-        ("zero-shot", 0, True),
-        ("nearest-mean", 4, True),
-        ("nearest-mean", 16, False),
-    ]
-    assert "fewer than 16 training images" in str(rows[2].error)
-    assert rows[2].top1_test is None
-
-
-def test_a_fit_that_is_not_finite_is_a_failed_cell_beside_good_ones(home: Home) -> None:
-    rows = compare(
-        home, request(("clip-adapter",), (4,), (1,), "fixed", {"epochs": 9, "lr": [1e-3, 1e38]})
-    )
-    assert [row.error is None for row in rows] == [True, False]
-    assert "not finite" in str(rows[1].error)
-
-
-def test_a_candidate_that_is_not_finite_neither_wins_nor_pushes_another_out(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = engine.fit
-
-    def spoiling(*arguments: Any) -> Any:
-        for first, last, params in real(*arguments):
-            whole = last - first > 1  # a fit for calibration has one variant
-            yield first, last, with_nan(params, 1) if whole else params
-
-    monkeypatch.setattr(engine, "fit", spoiling)
-    own = request(("tip-adapter",), (4,), (1,), None, {"alpha": [0.5, 1, 2], "beta": 5.5})
-    (row,) = compare(home, own)
-    assert row.error is None
-    assert row.curve
-    assert [e["top1_val"] is None for e in row.curve] == [False, True, False]
-    assert row.hparams["alpha"] != 1
-
-
-def test_a_search_leaves_out_what_is_not_finite(home: Home) -> None:
-    settings = {"lr": [1e-3, 1e30], "epochs": 2}
-    for pinned in ({}, {"alpha": 1}):
-        own = request(("tip-adapter-f",), (4,), (1, 2), None, settings | pinned)
-        for row in compare(home, own):
-            assert row.error is None
-            assert row.hparams["lr"] == 1e-3
-            assert row.curve
-            dead = [e for e in row.curve if e["hparams"]["lr"] == 1e30]
-            assert [e["top1_val"] for e in dead] == [None]
-            assert len(row.curve) == (201 if pinned else 202) + 1
-
-
-def test_the_choice_does_not_depend_on_what_fits_into_memory(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = request(("tip-adapter", "clip-adapter"), (4,), (1, 2))
-    whole = compare(home, own)
-    monkeypatch.setattr(memory, "CPU_BYTES", 1)
-    for row, same in zip(compare(home, own), whole, strict=True):
-        assert row.hparams == same.hparams
-        assert row.curve
-        assert same.curve
-        for entry, twin in zip(row.curve, same.curve, strict=True):
-            assert (entry["hparams"], entry["top1_val"]) == (twin["hparams"], twin["top1_val"])
-            assert entry["nll_val"] == pytest.approx(twin["nll_val"], abs=1e-4)
-        assert row.top1_test == same.top1_test
-
-
-def test_running_out_of_memory_fails_that_method_and_no_other(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*arguments: Any) -> Any:
-        raise MemoryError
-
-    monkeypatch.setattr(TipAdapter, "solve", full)
-    rows = compare(home, request(("tip-adapter", "nearest-mean"), (4,), (1,), None, {}))
-    assert [(row.method, row.error is None) for row in rows] == [
-        ("tip-adapter", False),
-        ("nearest-mean", True),
-    ]
-    assert "out of memory" in str(rows[0].error)
-
-
-def test_running_out_of_memory_at_the_test_pictures_fails_that_method_and_no_other(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*arguments: Any) -> Any:
-        raise MemoryError
-
-    monkeypatch.setattr(TipAdapter, "logits", full)
-    own = request(("tip-adapter", "nearest-mean"), (4,), (1, 2), "fixed", {})
-    rows = compare(home, own)
-    assert [(row.method, row.error is None) for row in rows] == [
-        *[("tip-adapter", False)] * 2,
-        *[("nearest-mean", True)] * 2,
-    ]
-    assert "out of memory" in str(rows[0].error)
-    assert rows[0].temperature is None
-
-
 def test_what_a_row_reads_does_not_depend_on_its_neighbours(home: Home) -> None:
     def stores(*methods: str) -> dict[str, str]:
         rows = compare(home, request(methods, (4,), (1,), None, {}))
@@ -421,31 +293,6 @@ def test_a_bundle_of_both_branches_with_learned_ratios_answers_as_its_row(home: 
     head = {name: torch.from_numpy(x)[None] for name, x in bundle.head.items()}
     predicted = method.logits(head, data.test_query(method))[0].argmax(-1)
     assert np.array_equal(predicted.numpy(), predictions(home, fitted.row)["predicted"])
-
-
-def test_a_narrow_memory_validates_a_few_candidates_at_a_time(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Logits of all candidates on all validation pictures never lie there at once."""
-    own = request(("linear-probe",), (4,), (1,), "full-val", {})
-    (_, wide), *_ = Comparison(own, home.find(), home).run()
-    monkeypatch.setattr(run, "COPIES", 2**40)
-    sizes = []
-    in_parts = engine.logits_in_parts
-
-    def watching(method: Method, params: Params, *rest: Any) -> Any:
-        sizes.append(len(next(iter(params.values()))))
-        return in_parts(method, params, *rest)
-
-    monkeypatch.setattr(engine, "logits_in_parts", watching)
-    (_, narrow), *_ = Comparison(own, home.find(), home).run()
-    assert len(sizes) >= len(wide.curve or ()) > 1
-    assert set(sizes) == {1}
-    assert (narrow.hparams, narrow.top1_val, narrow.top1_test) == (
-        wide.hparams,
-        wide.top1_val,
-        wide.top1_test,
-    )
 
 
 def test_held_out_pictures_say_when_to_stop_and_are_not_those_of_its_temperature(

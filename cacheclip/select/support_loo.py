@@ -1,0 +1,38 @@
+"""`support-loo`: the grid against the constants on parts of the support, each left out in turn."""
+
+from torch import Tensor
+
+from cacheclip.methods.base import Method
+from cacheclip.select.base import Choices, Policy, mean_log_p
+
+SAME = 1e-5  # of a mean log probability: less is rounding
+
+
+class SupportLoo(Policy):
+    """No picture is asked for beyond the support: F = min(K, 4) folds of it, all as one stack.
+
+    A candidate is fitted F times, each time without one fold, and its answers for the folds that
+    were left out are judged together, at one temperature, by the rule of every policy. The winner
+    is fitted once more on all of the support. Where a class has one support picture nothing can be
+    left out, and the constants stand. No method looks for an epoch to stop at: a fit on all of the
+    support would have no pictures left to tell it. Folds that cannot tell the constants from
+    zero-shot, as GDA's of one picture a class, leave it at zero-shot.
+    """
+
+    name = "support-loo"
+    held = "folds"
+
+    def axes(self, method: type[Method], choices: Choices) -> Choices:
+        """The grid without `stop`."""
+        axes = super().axes(method, choices)
+        return {name: own for name, own in axes.items() if name != "stop" or name in choices}
+
+    def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
+        """The rule of every policy; where constants are no likelier than zero-shot, from there."""
+        mean = mean_log_p(log_p)
+        if zero_shot is not None and mean[zero_shot] > mean[constant] - SAME:
+            constant = zero_shot
+        return super().best(log_p, constant, zero_shot)
+
+
+POLICY = SupportLoo()
