@@ -1,7 +1,7 @@
 """What a row answered for each test picture, and which pictures these are.
 
-`predictions/<row_id>.npz` holds the answers of a row, and `tests/<test_id>.json` the ids of the
-pictures, which many rows share.
+`predictions/<row_id>.npz` holds the answers of a row, those for held-out pictures, and the curve of
+what competed for it; `tests/<test_id>.json` the ids of the test pictures, which many rows share.
 """
 
 import hashlib
@@ -10,6 +10,8 @@ import shlex
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +19,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip import curves
+from cacheclip.curves import Point
 from cacheclip.errors import UPGRADE, StoreError, argument
 from cacheclip.files.disk import digest, publish_bytes, publish_json, read_json, sha256_file
 from cacheclip.files.typed import fits
 
-FORMAT = 2  # of a file of predictions
+FORMAT = 3  # of a file of predictions
 RUNNERS_UP = 10  # classes kept of each picture, the predicted one among them
 MOST_OF_16_BITS = 2**16  # classes that uint16 tells apart
 
@@ -36,11 +40,12 @@ class Rooted(Protocol):
         """The folder."""
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What one row answered for its n test pictures, in the order of the test split.
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What one classifier says of n labelled pictures.
 
-    Classes and ranks are uint16; uint32 where there are more than 65,536 classes.
+    Classes and ranks are uint16; uint32 where there are more than 65,536 classes. Probabilities are
+    at the temperature of the row where nothing else is said.
 
     Attributes:
         predicted: [n], the class of the largest logit.
@@ -51,7 +56,9 @@ class Predictions:
         top: [n, k], the classes of the largest logits, falling; the first is `predicted`. k is 10,
             or the number of classes; 1 in files of format 1, which held no more.
         top_log_p: [n, k] float16, their log probabilities.
-        ids: [n], the pictures.
+        raw_top_p: [n] float16, probability of the prediction by the logits as they come; None in
+            files of format 1 and 2.
+        logits: [n, C] float16 as they come, where they were to be kept.
     """
 
     predicted: Classes
@@ -61,7 +68,25 @@ class Predictions:
     true_rank: Classes
     top: Classes
     top_log_p: NDArray[np.float16]
+    raw_top_p: NDArray[np.float16] | None = None
+    logits: NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions(Answered):
+    """What one row answered for its n test pictures, in the order of the test split.
+
+    Attributes:
+        ids: [n], the pictures.
+        choice: what it says of validation pictures that its settings were chosen on; None where
+            none were, and in files of format 1 and 2.
+        calibration: what it, or fits of the same settings that did not see them, say of the
+            pictures that its temperature was fitted on; None where it has none, and in such files.
+    """
+
     ids: list[str]
+    choice: Answered | None = None
+    calibration: Answered | None = None
 
 
 def class_type(n_classes: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -79,7 +104,12 @@ _ARRAYS = {
     "top": _CLASSES,
     "top_log_p": _SHARES,
 }
-_OF_EACH_CLASS = ("top", "top_log_p")  # [n, k], the others [n]
+_OPTIONAL = {"raw_top_p": _SHARES, "logits": _SHARES}
+_OF_EACH_CLASS = ("top", "top_log_p")  # [n, k], the others [n]; logits are [n, C]
+_HELD = ("choice", "calibration")  # what these arrays are of, before their names, if not of test
+_CURVE = "curve"  # before the names of its columns
+_ANSWERS = [*_ARRAYS, *_OPTIONAL, *(f"{of}.{n}" for of in _HELD for n in (*_ARRAYS, *_OPTIONAL))]
+_COLUMNS = [f"{_CURVE}.{name}" for name in curves.NAMES]
 _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, MemoryError, RecursionError),
     *(ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, OverflowError),
@@ -87,20 +117,50 @@ _UNREADABLE = (
 )
 
 
-def write_predictions(root: Path, row_id: str, predictions: Predictions) -> str:
+def write_predictions(
+    root: Path, row_id: str, predictions: Predictions, curve: Sequence[Point] = (), n_val: int = 0
+) -> str:
     """Publish what a row answered; pictures that other rows were tested on are there already.
+
+    Args:
+        root: the home.
+        row_id: the row's.
+        predictions: what it answered.
+        curve: what competed for it.
+        n_val: the validation pictures that it competed on.
 
     Returns:
         SHA-256 of the file.
     """
     keep_ids(root, predictions.ids)
-    arrays = {name: getattr(predictions, name) for name in _ARRAYS}
+    arrays = _arrays(predictions)
+    for name in _HELD:
+        held = getattr(predictions, name)
+        arrays |= {} if held is None else _named(name, _arrays(held))
+    arrays |= _named(_CURVE, curves.columns(curve, n_val)) if curve else {}
     buffer = io.BytesIO()
     test_id = np.array(digest(predictions.ids)[:16])
-    np.savez(buffer, test_id=test_id, format=np.array(FORMAT), **arrays)
+    np.savez(buffer, allow_pickle=False, test_id=test_id, format=np.array(FORMAT), **arrays)
     data = buffer.getvalue()
     publish_bytes(_arrays_path(root, row_id), data, option=argument("results"))
     return hashlib.sha256(data).hexdigest()
+
+
+def _arrays(answered: Answered) -> dict[str, NDArray[Any]]:
+    """The arrays that there are, by name."""
+    found = {name: getattr(answered, name) for name in (*_ARRAYS, *_OPTIONAL)}
+    return {name: x for name, x in found.items() if x is not None}
+
+
+def _named(part: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays as they are called in a file: PART.NAME."""
+    return {f"{part}.{name}": x for name, x in arrays.items()}
+
+
+def _of_part(part: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays of a part by their own names."""
+    begin = f"{part}."
+    return {n.removeprefix(begin): x for n, x in arrays.items() if n.startswith(begin)}
 
 
 def keep_ids(root: Path, ids: list[str], *, proved: bool = False) -> bool:
@@ -162,8 +222,59 @@ def predictions(home: Rooted | Path | str, row_id: str) -> Predictions:
     Raises:
         StoreError: there is no such file, it is damaged, or a newer cacheclip wrote it.
     """
-    root = Path(home) if isinstance(home, Path | str) else home.root
+    root = _root(home)
     path = _arrays_path(root, row_id)
+    with _opened(path, row_id, [*_ANSWERS, "test_id"]) as arrays:
+        if "label" not in arrays and "predicted" in arrays:
+            raise StoreError(
+                "these predictions were written by an earlier version, without the labels",
+                where=str(path),
+                fix="run the fit again, or the comparison with --on-existing redo",
+            )
+        if arrays.get("format", np.array(1)) == 1:
+            arrays |= _with_one_class(arrays)
+        ids = _ids(root, path, arrays)
+        own = {name: arrays[name] for name in (*_ARRAYS, *_OPTIONAL) if name in arrays}
+        return Predictions(
+            **_whole(own, len(ids), path),
+            ids=ids,
+            choice=_held(arrays, "choice", path),
+            calibration=_held(arrays, "calibration", path),
+        )
+
+
+def curve(home: Rooted | Path | str, row_id: str) -> list[Point] | None:
+    """What competed for a row, each candidate with its hparams, top1_val and nll_val.
+
+    Args:
+        home: the home folder.
+        row_id: of a row that has a test accuracy.
+
+    Returns:
+        A point a candidate; None where nothing competed, or an earlier version wrote the row, which
+        kept the curve in the row itself.
+
+    Raises:
+        StoreError: there is no such file, it is damaged, or a newer cacheclip wrote it.
+    """
+    with _opened(_arrays_path(_root(home), row_id), row_id, _COLUMNS) as arrays:
+        held = _of_part(_CURVE, arrays)
+        return curves.points(held) if held else None
+
+
+def has_logits(root: Path, row_id: str) -> bool:
+    """Whether the predictions of a row hold all logits."""
+    with _opened(_arrays_path(root, row_id), row_id, ["logits"]) as arrays:
+        return "logits" in arrays
+
+
+def _root(home: Rooted | Path | str) -> Path:
+    return Path(home) if isinstance(home, Path | str) else home.root
+
+
+@contextmanager
+def _opened(path: Path, row_id: str, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Those of the named arrays, and `format`, that a file has; what is wrong there is damage."""
     if not path.is_file():
         raise StoreError(
             f"there are no predictions of a row {row_id}",
@@ -174,35 +285,41 @@ def predictions(home: Rooted | Path | str, row_id: str) -> Predictions:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if sum(member.file_size for member in file.zip.infolist()) > path.stat().st_size:
                 raise ValueError("it says that it holds more than it does")
-            named = {*_ARRAYS, "test_id", "format"} & set(file.files)
-            arrays = {name: file[name] for name in named}
+            arrays = {name: file[name] for name in (*names, "format") if name in file.files}
+            _refuse_newer(path, arrays)
+            if not {*file.files} <= {*_ANSWERS, *_COLUMNS, "test_id", "format"}:
+                raise ValueError("a name that is none, and so one that is lacking")
+        yield arrays
     except _UNREADABLE:
         raise _damaged(path, "it cannot be read") from None
-    _refuse_newer(path, arrays)
-    if "label" not in arrays and "predicted" in arrays:
-        raise StoreError(
-            "these predictions were written by an earlier version, without the labels",
-            where=str(path),
-            fix="run the fit again, or the comparison with --on-existing redo",
-        )
-    if arrays.get("format", np.array(1)) == 1:
-        arrays = _with_one_class(arrays)
-    ids = _ids(root, path, arrays)
-    if any(arrays[name].dtype not in kinds for name, kinds in _ARRAYS.items()):
+
+
+def _held(arrays: Mapping[str, NDArray[Any]], part: str, path: Path) -> Answered | None:
+    """What a file says of held-out pictures, if it does."""
+    own = _of_part(part, arrays)
+    return Answered(**_whole(own, len(own["label"]), path)) if own else None
+
+
+def _whole(arrays: dict[str, NDArray[Any]], n: int, path: Path) -> dict[str, Any]:
+    """The arrays of n pictures, once they are of the types and shapes that they must have."""
+    kinds = {**_ARRAYS, **_OPTIONAL}
+    if any(x.dtype not in kinds[name] for name, x in arrays.items()):
         raise _damaged(path, "its arrays are of other types")
-    shape = (len(ids), *arrays["top"].shape[1:])
-    if any(arrays[n].shape != (shape if n in _OF_EACH_CLASS else shape[:1]) for n in _ARRAYS):
-        raise _damaged(path, f"its arrays are not of {len(ids)} pictures")
-    return Predictions(**{name: arrays[name] for name in _ARRAYS}, ids=ids)
+    shape = (n, *arrays["top"].shape[1:])
+    wanted = {name: shape if name in _OF_EACH_CLASS else (n,) for name in arrays}
+    if (logits := arrays.get("logits")) is not None:
+        wanted["logits"] = (n, *logits.shape[1:2])
+    if any(x.shape != wanted[name] for name, x in arrays.items()):
+        raise _damaged(path, f"its arrays are not of {n} pictures")
+    return arrays
 
 
 def _with_one_class(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What a file of format 1 holds, with its predicted class as the one that is kept."""
+    """What stands for the runners-up in a file of format 1: the predicted class alone."""
     if not {"predicted", "top_p"} <= set(arrays) or arrays["top_p"].dtype != np.float16:
-        return arrays
+        return {}
     top_log_p = np.log(np.maximum(arrays["top_p"], np.float16(2**-24)))
-    of_one = {"top": arrays["predicted"][..., None], "top_log_p": top_log_p[..., None]}
-    return arrays | of_one
+    return {"top": arrays["predicted"][..., None], "top_log_p": top_log_p[..., None]}
 
 
 def _refuse_newer(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -7,8 +7,8 @@ Rows are read when they are first used. Test labels are sealed: what chooses is 
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cacheclip.errors import InputError, ProtocolError, in_python
+from cacheclip.errors import InputError, in_python
 from cacheclip.exchange import source as origin
 from cacheclip.exchange.arrays import checked
 from cacheclip.exchange.draws import named_draws
@@ -31,52 +31,12 @@ from cacheclip.exchange.given_arrays import (
     refuse_text_without_scale,
 )
 from cacheclip.exchange.in_memory import ArraySet
+from cacheclip.exchange.sealed import Split
 from cacheclip.store.auxiliary import beside, with_aux
 from cacheclip.store.home import Home
 from cacheclip.store.schema import IMPORTED, SPLITS
-from cacheclip.store.source import Layer, Source
-
-
-@dataclass(frozen=True)
-class Split:
-    """The pictures of one split that have features.
-
-    Attributes:
-        name: train, val or test.
-        ids: [n] sample ids.
-    """
-
-    name: str
-    ids: list[str]
-    _layer: Layer
-    _rows: list[int]
-    _labels: NDArray[Any] | None  # None where they are sealed
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __repr__(self) -> str:
-        return f"<{self.name}: {len(self):,} rows>"
-
-    @cached_property
-    def X(self) -> NDArray[np.float32]:  # noqa: N802
-        """[n, D] raw features."""
-        return self._layer.read_rows(self._rows).features
-
-    @property
-    def y(self) -> NDArray[Any]:
-        """[n] labels, as they were given: names, or numbers; -1 or "" where there is none.
-
-        Raises:
-            ProtocolError: these are the test labels.
-        """
-        if self._labels is None:
-            raise ProtocolError(
-                "test labels are sealed, so that nothing can be chosen by them",
-                where=f"split {self.name}",
-                fix="head.score(data) or cacheclip.compare(...), which open them last",
-            )
-        return self._labels
+from cacheclip.store.scope import Scope, scoped
+from cacheclip.store.source import Source
 
 
 class Features:
@@ -172,6 +132,20 @@ class Features:
         """[C] names in label order."""
         return list(self.source.labels.classnames)
 
+    def only(self, classes: str | Sequence[str]) -> "Features":
+        """The same features with some of the classes, as though there were no others.
+
+        Args:
+            classes: their names; or "base" or "new", the first and the second half (2203.05557).
+
+        Raises:
+            UsageError: there is no such class, or they are fewer than two.
+        """
+        with in_python():
+            own = scoped(self.source, [classes] if isinstance(classes, str) else list(classes))
+        place = [self.classnames.index(name) for name in own.labels.classnames]
+        return Features(own, self.classes[place])
+
     @property
     def logit_scale(self) -> float:
         """The encoder's exp(logit_scale)."""
@@ -216,7 +190,8 @@ class Features:
                 fix='Features.of(X, y, split=split), split [N] of "train", "val" and "test"',
             )
         layer, failed = self.source.store(name), self.source.failures(name)
-        rows = [row for row in range(layer.rows) if row not in failed]
+        others = self.source.others(name) if isinstance(self.source, Scope) else ()
+        rows = [row for row in range(layer.rows) if row not in failed and row not in others]
         ids = layer.ids()
         labels = None
         if name != "test":

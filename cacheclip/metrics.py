@@ -140,6 +140,11 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
 
 
+def harmonic_mean(one: float, other: float) -> float:
+    """Of two accuracies; 0 where either is."""
+    return 2 * one * other / (one + other) if one and other else 0.0
+
+
 def per_class(
     right: NDArray[np.bool_], labels: NDArray[np.unsignedinteger[Any]], n_classes: int
 ) -> NDArray[np.int64]:

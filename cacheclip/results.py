@@ -25,7 +25,7 @@ class Row:
 
     dataset: Annotated[str, "id of the data set learned from, split family included"]
     eval_dataset: Annotated[str, "id of the data set tested on"]
-    classes: Annotated[str, "classes that count: all, base or new"]
+    classes: Annotated[str, "classes that count: all, base, new, or K-of-C-DIGEST of names"]
     model: Annotated[str, "open_clip model name of the encoder"]
     pretrained: Annotated[str, "its weights: tag or file name"]
     encoders: Annotated[list[str], "MODEL@PRETRAINED of every encoder read"]
@@ -54,9 +54,10 @@ class Row:
     n_failed: Annotated[int, "images of the splits read that could not be encoded", COUNT]
     top1_val: Annotated[float | None, "accuracy of what was chosen on these images", SHARE]
     top1_test: Annotated[float | None, "test accuracy", SHARE]
-    curve: Annotated[list[dict[str, Any]] | None, "each candidate's hparams and top1_val"] = field(
-        repr=False
-    )
+    curve: Annotated[
+        list[dict[str, Any]] | None,
+        "each candidate's hparams and top1_val; null in the log itself",
+    ] = field(repr=False)
     store_key: Annotated[str, "digest of the stores this row read"]
     stores: Annotated[dict[str, str], "store -> key digest"]
     labels: Annotated[str, "digest of labels and class names"]
@@ -138,6 +139,11 @@ class Row:
     chosen_on: Annotated[
         str | None, "which labelled images chose the settings; null where nothing chose"
     ] = None
+    learned_classes: Annotated[
+        str | None,
+        "classes that it learned from, where it is tested on others or on another data set; it "
+        "read no shot of those",
+    ] = None
 
     @cached_property
     def row_id(self) -> str:
@@ -145,15 +151,16 @@ class Row:
 
         What a policy chose follows from its candidates, so they count in the place of its choice.
         """
-        given = (name for name, default in _DECIDES_IF_GIVEN if getattr(self, name) != default)
-        return digest({name: getattr(self, name) for name in (*_DECIDES, *given)})[:16]
+        given = (name for name, default in DECIDES_IF_GIVEN if getattr(self, name) != default)
+        return digest({name: getattr(self, name) for name in (*DECIDES, *given)})[:16]
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
         return {"row_id": self.row_id} | asdict(self)
 
 
-_DECIDES = (
+# What decides the result of a row.
+DECIDES = (
     *("dataset", "eval_dataset", "classes", "template", "method", "method_version", "recipe"),
     *("candidates", "shots", "seed", "init_seed", "select", "draw", "draw_id", "test_id", "views"),
     *("keys", "stores", "labels", "protocol_version"),
@@ -161,7 +168,7 @@ _DECIDES = (
 
 
 # Younger than the log: at its default such a field leaves the id of a row what it was without it.
-_DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1))
+DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1), ("learned_classes", None))
 
 _FIELDS = frozenset(field.name for field in fields(Row))
 

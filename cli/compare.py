@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,9 +16,12 @@ from cacheclip.methods import names
 if TYPE_CHECKING:
     from cacheclip.draws import Fewer, Shots
     from cacheclip.results import Row
+    from cacheclip.store.features import FeatureSet
+    from cacheclip.store.home import Home
 
 
 @click.command("compare")
+@click.argument("pair", metavar="[A B]", nargs=-1)
 @click.option(
     "--dataset",
     "datasets",
@@ -48,6 +52,25 @@ if TYPE_CHECKING:
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="N means 1, ..., N."
 )
+@click.option(
+    "--init-seeds",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Starts and orders of data 1, ..., N for each draw. [default: one, by the draw's seed]",
+)
+@options.classes
+@click.option(
+    "--base-to-new",
+    is_flag=True,
+    help="Learn from the base classes, the first half; test on base, new and all, with both "
+    "harmonic means.",
+)
+@click.option(
+    "--test-on",
+    metavar="NAME[,NAME]",
+    callback=options.names,
+    help="Test on these data sets too, whose classes are found by their names.",
+)
 @options.selects
 @options.draw
 @options.recipe
@@ -59,6 +82,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with rows that the results log has already.",
 )
+@click.option(
+    "--why",
+    is_flag=True,
+    help="Of two rows of the log, A and B, each by its id or as METHOD[@POLICY...]: swap one "
+    "ingredient at a time and say how many points each adds.",
+)
+@options.keep
 @options.per_class
 @options.max_memory
 @options.verbose
@@ -66,6 +96,7 @@ if TYPE_CHECKING:
 @options.results
 @options.as_json
 def command(
+    pair: tuple[str, ...],
     datasets: tuple[str, ...],
     model: str | None,
     pretrained: str | None,
@@ -74,11 +105,17 @@ def command(
     shots: tuple["Shots", ...],
     fewer: "Fewer",
     seeds: int,
+    init_seeds: int | None,
+    classes: tuple[str, ...],
+    base_to_new: bool,
+    test_on: tuple[str, ...],
     select: tuple[str, ...],
     draw: str | None,
     recipe: str | None,
     settings: dict[str, Any],
     on_existing: Literal["skip", "redo"],
+    why: bool,
+    keep: Literal["logits"] | None,
     per_class: bool,
     max_memory: int | None,
     verbose: bool,
@@ -94,6 +131,11 @@ def command(
 
     Example: cacheclip compare --dataset clipart --shots 1,4,16 --seeds 5
     """
+    if pair or why:
+        from cacheclip.cli.why import explained
+
+        explained(pair, datasets, model, shots, max_memory, home, results, why=why, as_json=as_json)
+        return
     from cacheclip.answers import predictions
     from cacheclip.errors import CacheclipError
     from cacheclip.results import LOG
@@ -104,12 +146,17 @@ def command(
     place = Home.resolve(home)
     first = [place.find(name, model, pretrained) for name in datasets or (None,)]
     sets = [with_aux(place, features, aux) for features in first]
+    others = [
+        [with_aux(place, _beside(place, name, features), aux) for name in test_on]
+        for features in sets
+    ]
     written, notices = results_home(place, results)
     output.talk(*notices)
     from cacheclip.study import next_step
     from cacheclip.study.compare import FLOOR, Comparison, Request, methods_named
     from cacheclip.study.per_class import report, tables
-    from cacheclip.study.table import notes, summary
+    from cacheclip.study.table import notes
+    from cacheclip.study.target_table import means, notes as target_notes, table_of
 
     request = Request(
         methods=methods_named(methods),
@@ -123,8 +170,15 @@ def command(
         max_memory=max_memory,
         floor=() if as_json else FLOOR,
         draw=draw,
+        keep=keep,
+        classes=classes,
+        base_to_new=base_to_new,
+        init_seeds=tuple(range(1, (init_seeds or 0) + 1)),
     )
-    comparisons = [Comparison(request, features, written) for features in sets]
+    comparisons = [
+        Comparison(replace(request, test_on=tuple(own)), features, written)
+        for features, own in zip(sets, others, strict=True)
+    ]
     rows: list[Row] = []
     printed: list[dict[str, Any]] = []
     steps: list[str] = []
@@ -142,13 +196,14 @@ def command(
                 if isinstance(outcome.result, CacheclipError):
                     errors.append(outcome.result)
         rows += comparison.rows
-        own = [row for row in comparison.rows if row.method in request.methods]
+        own = [row for row in comparison.own_rows if row.method in request.methods]
         best = next_step.best(own)
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
-            output.table(*summary(comparison.rows), *title)
+            output.table(*table_of(comparison.rows), *title)
             chooses = any(block.policy.reads_val for block in comparison.blocks)
-            output.talk(*notes(comparison.rows, comparison.draws, chooses=chooses))
+            output.talk(*notes(comparison.own_rows, comparison.draws, chooses=chooses))
+            output.talk(*target_notes(comparison.rows))
         found = {}
         if best and per_class:
             found = report(predictions(written, best.row_id), comparison.data.classnames)
@@ -161,12 +216,23 @@ def command(
             )
         if step := next_step.best([row for row in own if next_step.leaves_bundle(row)]):
             drawn = f" --draw {shlex.quote(draw)}" if draw else ""
-            command = next_step.command(step, comparison.choices)
+            command = next_step.command(step, comparison.choices, classes)
             steps += [next_step.why(step), f"next: {command}{drawn}{written.option}"]
     if as_json:
         output.data(printed)
+    elif len(sets) > 1 and base_to_new:
+        output.table(*means(rows), f"mean over {len(sets)} data sets")
     for text, count in Counter(map(str, errors)).items():
         output.talk(f"{count} of {len(rows)} rows failed:", *text.splitlines())
     output.talk(f"results: {written.root / LOG}", *steps)
     if errors and all(row.error for row in rows if row.method in request.methods):
         sys.exit(errors[-1].exit_code)  # nothing that was asked for went well
+
+
+def _beside(place: "Home", name: str, features: "FeatureSet") -> "FeatureSet":
+    """The set of that name by the same encoder; arrays are each their own."""
+    from cacheclip.store.schema import IMPORTED
+
+    encoder = features.encoder
+    weights = None if encoder["library"] == IMPORTED else encoder["pretrained"]
+    return place.find(name, encoder["name"], weights)

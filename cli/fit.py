@@ -3,7 +3,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 )
 @options.fewer
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--init-seed",
+    type=click.IntRange(0),
+    help="Of the start and of the order of data. [default: --seed]",
+)
+@options.classes
 @options.select
 @options.draw
 @options.recipe
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
     "has no test of its own. Best with --shots all.",
 )
 @click.option("--out", type=options.FilePath(dir_okay=False), help="Bundle file, NAME.safetensors.")
+@options.keep
 @options.per_class
 @click.option(
     "--explain-choice",
@@ -65,6 +72,8 @@ def command(
     shots: "Shots",
     fewer: "Fewer",
     seed: int,
+    init_seed: int | None,
+    classes: tuple[str, ...],
     select: str | None,
     draw: str | None,
     recipe: str | None,
@@ -72,6 +81,7 @@ def command(
     max_memory: int | None,
     final: bool,
     out: Path | None,
+    keep: Literal["logits"] | None,
     per_class: bool,
     explain_choice: bool,
     home: Path | None,
@@ -110,13 +120,16 @@ def command(
         recipe=recipe,
         max_memory=max_memory,
         draw=draw,
+        keep=keep,
+        classes=classes,
+        init_seeds=() if init_seed is None else (init_seed,),
     )
     with output.progress() as advance:
         fitted = fit(request, features, written, out, partial(advance, "runs"), output.talk, final)
     row = fitted.row
     found: dict[str, Any] = {}
     if per_class:
-        found = report(predictions(written, row.row_id), features.labels.classnames)
+        found = report(predictions(written, row.row_id), fitted.classnames)
     if explain_choice:
         found |= {"choice": fitted.choice.as_json() if fitted.choice else None}
     if as_json:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 @options.of_shots
 @options.of_model
 @options.of_draw
+@options.of_classes
+@options.of_test_on
 @options.home
 @options.results_read
 @options.as_json
@@ -26,6 +28,8 @@ def command(
     shots: tuple["Shots", ...],
     model: str | None,
     draw: str | None,
+    classes: str,
+    test_on: str | None,
     home: Path | None,
     results: Path | None,
     as_json: bool,
@@ -45,7 +49,7 @@ def command(
 
     place = Home.resolve(home)
     root, option = options.log_of(place, results)
-    wanted = Wanted(datasets, shots, model, draw)
+    wanted = Wanted(datasets, shots, model, draw, classes, test_on)
     whole = board(root, wanted=wanted, option=option, notice=output.talk)
     found = honesty(whole, methods)
     missing = lacking(whole, methods) if methods else []

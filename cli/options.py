@@ -100,6 +100,13 @@ settings: Decorator = click.option(
     help="A setting of a method, METHOD.NAME=VALUE where several methods have it. Repeatable. "
     "`cacheclip methods METHOD` lists them with their ranges.",
 )
+classes: Decorator = click.option(
+    "--classes",
+    metavar="NAME[,NAME]|FILE",
+    callback=lambda ctx, param, value: classes_of(value),
+    help="The classes that count: all, base or new (the first and the second half), their names, "
+    "or a file with a name a line. [default: all]",
+)
 fewer: Decorator = click.option(
     "--fewer",
     type=click.Choice(["error", "keep"]),
@@ -113,6 +120,11 @@ max_memory: Decorator = click.option(
     callback=lambda ctx, param, value: _bytes(value),
     help="Most working memory of a stack, such as 2GB; training on a CPU is fastest in 80MB and "
     "takes no more. [default: 512MB on a CPU, 70 % of what is free on a GPU]",
+)
+keep: Decorator = click.option(
+    "--keep",
+    type=click.Choice(["logits"]),
+    help="Keep all logits of test and held-out images with the predictions, in float16.",
 )
 per_class: Decorator = click.option(
     "--per-class",
@@ -141,6 +153,18 @@ of_model: Decorator = click.option(
     "--model",
     metavar="NAME",
     help="Results by this encoder, NAME or NAME@TAG. [default: that of the row logged last]",
+)
+of_classes: Decorator = click.option(
+    "--classes",
+    metavar="NAME",
+    default="all",
+    show_default=True,
+    help="Results on these classes: all, base, new; base-to-new or base-to-all, learned from base.",
+)
+of_test_on: Decorator = click.option(
+    "--test-on",
+    metavar="NAME",
+    help="Results on this data set, of fits on another. [default: on their own]",
 )
 of_draw: Decorator = click.option(
     "--draw",
@@ -210,6 +234,20 @@ def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 def names_of(value: str | None) -> tuple[str, ...]:
     """Names with commas between them, each once."""
     return tuple(dict.fromkeys(part.strip() for part in (value or "").split(",") if part.strip()))
+
+
+def classes_of(value: str | None) -> tuple[str, ...]:
+    """Names of classes with commas between them, or the lines of a file.
+
+    Raises:
+        CacheclipError: the file cannot be read.
+    """
+    from cacheclip.files import regular
+
+    if value and regular.expanded(Path(value)).is_file():
+        lines = regular.read_text(regular.expanded(Path(value))).splitlines()
+        return tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    return names_of(value)
 
 
 def settings_of(texts: Sequence[str]) -> dict[str, Any]:

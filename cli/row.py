@@ -21,7 +21,9 @@ def command(row_id: str | None, home: Path | None, results: Path | None, as_json
 
     Example: cacheclip row
     """
-    from cacheclip.answers import predictions
+    from dataclasses import replace
+
+    from cacheclip.answers import curve, predictions
     from cacheclip.results import rows
     from cacheclip.stats.one_row import about, class_names, measures, row_named, table
     from cacheclip.store.home import Home
@@ -36,6 +38,7 @@ def command(row_id: str | None, home: Path | None, results: Path | None, as_json
     whole = report(answers, names)
     output.talk(*about(row), *notices)
     if as_json:
+        row = row if row.curve else replace(row, curve=curve(root, row.row_id))
         output.data({"row": row.as_json(), "measures": found, **whole})
         return
     output.table(*table(found))

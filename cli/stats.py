@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 @options.of_shots
 @options.of_model
 @options.of_draw
+@options.of_classes
+@options.of_test_on
 @click.option(
     "-v",
     "--verbose",
@@ -32,6 +34,8 @@ def command(
     shots: tuple["Shots", ...],
     model: str | None,
     draw: str | None,
+    classes: str,
+    test_on: str | None,
     verbose: bool,
     home: Path | None,
     results: Path | None,
@@ -55,7 +59,7 @@ def command(
 
     place = Home.resolve(home)
     root, option = options.log_of(place, results)
-    wanted = Wanted(datasets, shots, model, draw)
+    wanted = Wanted(datasets, shots, model, draw, classes, test_on)
     found = board(root, methods, wanted, option=option, notice=output.talk)
     swept: list[str] = []
     if not (methods or verbose):

@@ -1,34 +1,64 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cacheclip.answers import Predictions, predictions, write_predictions
+from cacheclip.answers import Answered, Predictions, curve, predictions, write_predictions
 from cacheclip.errors import StoreError
+
+CURVE: list[dict[str, Any]] = [
+    {"hparams": {"alpha": 0.5, "views": 2}, "top1_val": 0.6, "nll_val": 0.25},
+    {"hparams": {"alpha": "search"}, "top1_val": None, "nll_val": None},
+]
 
 
 def answers(n: int = 40) -> Predictions:
-    random = np.random.default_rng(0)
+    """Of a row without anything beside its test pictures."""
+    return Predictions(**said(0, n), ids=[f"test/{k}.png" for k in range(n)])
+
+
+def said(seed: int, n: int) -> dict[str, Any]:
+    """What a classifier of three classes says of n pictures, by the names of the fields."""
+    random = np.random.default_rng(seed)
     label = random.integers(0, 3, n).astype(np.uint16)
     rank = random.integers(0, 3, n).astype(np.uint16)
+    return {
+        "predicted": ((label + rank) % 3).astype(np.uint16),
+        "label": label,
+        "true_log_p": -random.random(n).astype(np.float16),
+        "top_p": random.random(n).astype(np.float16),
+        "true_rank": rank,
+        "top": np.stack([(label + rank + k) % 3 for k in range(3)], 1).astype(np.uint16),
+        "top_log_p": -random.random((n, 3)).astype(np.float16),
+    }
+
+
+def everything(n: int = 40) -> Predictions:
+    """Of a row that was chosen and calibrated, with all its logits."""
+    random = np.random.default_rng(3)
+
+    def kept(seed: int, n: int) -> dict[str, Any]:
+        logits = random.normal(size=(n, 3)).astype(np.float16)
+        return said(seed, n) | {"raw_top_p": said(seed + 9, n)["top_p"], "logits": logits}
+
     return Predictions(
-        predicted=((label + rank) % 3).astype(np.uint16),
-        label=label,
-        true_log_p=-random.random(n).astype(np.float16),
-        top_p=random.random(n).astype(np.float16),
-        true_rank=rank,
-        top=np.stack([(label + rank + k) % 3 for k in range(3)], 1).astype(np.uint16),
-        top_log_p=-random.random((n, 3)).astype(np.float16),
-        ids=[f"test/{k}.png" for k in range(n)],
+        **kept(0, n),
+        ids=answers(n).ids,
+        choice=Answered(**kept(1, 5)),
+        calibration=Answered(**kept(2, 17)),
     )
 
 
-def assert_same(found: Predictions, wanted: Predictions) -> None:
-    for field in dataclasses.fields(Predictions):
+def assert_same(found: Answered, wanted: Answered) -> None:
+    for field in dataclasses.fields(wanted):
         own, other = getattr(found, field.name), getattr(wanted, field.name)
+        if isinstance(other, Answered):
+            assert_same(own, other)
+            continue
         np.testing.assert_array_equal(own, other)
-        if field.name != "ids":
+        if isinstance(other, np.ndarray):
             assert own.dtype == other.dtype
 
 
@@ -40,6 +70,14 @@ def test_predictions_come_back_and_share_the_ids(tmp_path: Path) -> None:
     assert len(list((tmp_path / "tests").iterdir())) == 1
 
 
+def test_held_out_answers_logits_and_the_curve_come_back_beside_them(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", everything(), CURVE, 5)
+    assert_same(predictions(tmp_path, "a"), everything())
+    assert curve(tmp_path, "a") == CURVE
+    write_predictions(tmp_path, "b", answers())
+    assert curve(tmp_path, "b") is None
+
+
 def test_predictions_that_are_not_there_are_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no predictions of a row abc") as error:
         predictions(tmp_path, "abc")
@@ -47,7 +85,7 @@ def test_predictions_that_are_not_there_are_said(tmp_path: Path) -> None:
 
 
 def test_a_torn_or_flipped_predictions_file_is_an_error_or_harmless(tmp_path: Path) -> None:
-    write_predictions(tmp_path, "a", answers())
+    write_predictions(tmp_path, "a", everything(), CURVE, 5)
     file = tmp_path / "predictions" / "a.npz"
     whole = file.read_bytes()
     for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
@@ -65,7 +103,8 @@ def test_a_torn_or_flipped_predictions_file_is_an_error_or_harmless(tmp_path: Pa
         flipped[place] ^= 1 << int(random.integers(8))
         file.write_bytes(flipped)
         try:
-            assert_same(predictions(tmp_path, "a"), answers())
+            assert_same(predictions(tmp_path, "a"), everything())
+            assert curve(tmp_path, "a") == CURVE
         except StoreError:
             named += 1
     assert named > 150
@@ -115,3 +154,19 @@ def test_predictions_of_other_pictures_are_an_error(tmp_path: Path) -> None:
         write_predictions(tmp_path, "a", wrong)
         with pytest.raises(StoreError, match="not of 40 pictures"):
             predictions(tmp_path, "a")
+    held = Answered(**said(1, 5) | {"top": answers().top})
+    write_predictions(tmp_path, "a", dataclasses.replace(answers(), choice=held))
+    with pytest.raises(StoreError, match="not of 5 pictures"):
+        predictions(tmp_path, "a")
+
+
+def test_predictions_of_format_2_are_read_without_what_came_after_it(tmp_path: Path) -> None:
+    write_predictions(tmp_path, "a", answers())
+    file = tmp_path / "predictions" / "a.npz"
+    with np.load(file) as now:
+        old = {name: now[name] for name in now.files}
+    np.savez(file, **old | {"format": np.array(2)})
+    found = predictions(tmp_path, "a")
+    assert_same(found, answers())
+    assert (found.choice, found.calibration) == (None, None)
+    assert (found.logits, found.raw_top_p) == (None, None)

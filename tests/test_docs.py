@@ -1,5 +1,6 @@
 """The documents say what the program does: tables and commands are held against it."""
 
+import io
 import json
 import os
 import re
@@ -82,6 +83,26 @@ def test_the_python_of_the_documents_runs(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "birds.safetensors").exists()
 
 
+def photographed(folder: Path) -> None:
+    """Some of the embedded drawings, grey and seen in a mirror, in folders of other spelling."""
+    from PIL import Image, ImageOps
+
+    from cacheclip.datasets.base import Request
+    from cacheclip.datasets.clipart import load
+
+    data = load(Request("clipart", Path()))
+    names = [data.classnames[label] for label in data.splits["test"].labels]
+    for name in ("bird", "playing card", "vehicle"):
+        made = folder / name.replace(" ", "_").title()
+        made.mkdir(parents=True)
+        own = [k for k, other in enumerate(names) if other == name][:10]
+        for k in own:
+            content = data.read(data.splits["test"].ids[k])
+            assert isinstance(content, bytes)
+            picture = Image.open(io.BytesIO(content))
+            ImageOps.mirror(picture.convert("L")).save(made / f"{k}.png")
+
+
 ENCODE = OpenClipEncoder.encode_images
 
 
@@ -135,3 +156,9 @@ def test_the_demo_then_fit_then_predict_then_the_notebook(
     notebook = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
     executed(["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"])
     assert (tmp_path / "clipart.safetensors").exists()
+    photographed(tmp_path / "photos")
+    page = (ROOT / "docs" / "protocols.md").read_text()
+    for line in re.findall(r"^cacheclip (.*)$", page, re.MULTILINE):
+        said = cacheclip(*shlex.split(line))
+        assert said.code == 0, said.err
+        assert "--base-to-new" not in line or "H of means" in said.out

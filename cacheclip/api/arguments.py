@@ -9,6 +9,7 @@ from cacheclip.draws import ALL, Fewer, Shots
 from cacheclip.errors import UsageError, quoted
 from cacheclip.features import Features
 from cacheclip.methods import names
+from cacheclip.store.source import Source
 from cacheclip.study.compare import Request
 from cacheclip.study.settings import Given, is_several
 
@@ -76,6 +77,25 @@ def features_of(data: Any) -> Features:
     )
 
 
+def sources_of(test_on: Any) -> tuple[Source, ...]:
+    """Where the features of one set lie, or of several.
+
+    Raises:
+        UsageError: something else was given.
+    """
+    given = test_on if is_several(test_on) else [test_on]
+    return tuple(features_of(one).source for one in given)
+
+
+def starts(init_seeds: Any) -> tuple[int, ...]:
+    """The seeds of starts; None leaves them to the draws.
+
+    Raises:
+        UsageError: they are no seeds.
+    """
+    return () if init_seeds is None else _seeds(init_seeds)
+
+
 def refuse_several(request: Request) -> None:
     """Refuse several methods or shot counts where there is one fit.
 
@@ -91,6 +111,20 @@ def refuse_several(request: Request) -> None:
                 where="cacheclip.fit(method, data, shots=...)",
                 fix=f"{several}  # which takes several",
             )
+
+
+def refuse_keep(keep: Any, results: object) -> None:
+    """Refuse to keep what is nothing, or where there is no folder to keep it in.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if keep not in (None, "logits"):
+        raise UsageError(f"keep = {keep!r} keeps nothing", where="keep", fix='keep="logits"')
+    if keep and results is None:
+        raise UsageError(
+            "there is no folder to keep logits in", where="keep", fix='add results="FOLDER"'
+        )
 
 
 def no_choice(request: Request, data: Features) -> UsageError:

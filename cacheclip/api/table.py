@@ -8,7 +8,7 @@ from typing import Any
 from cacheclip.errors import MachineError, plain, some
 from cacheclip.results import Row
 from cacheclip.study import next_step
-from cacheclip.study.table import summary
+from cacheclip.study.target_table import table_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Table:
         return pandas.DataFrame([row.as_json() for row in self.rows])
 
     def __repr__(self) -> str:
-        headers, cells = summary(self.rows)
+        headers, cells = table_of(self.rows)
         widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
         lines = [
             "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -72,7 +72,7 @@ class Table:
         return [f"failed: {some(cells)}: {plain(why)}" for why, cells in found.items()]
 
     def _repr_html_(self) -> str:
-        headers, cells = summary(self.rows)
+        headers, cells = table_of(self.rows)
         head = "".join(f"<th>{escape(text)}</th>" for text in headers)
         body = "".join(
             f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in line)}</tr>" for line in cells

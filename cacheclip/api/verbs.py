@@ -7,9 +7,17 @@ table = compare(["tip-adapter", "clip-adapter"], data, shots=[1, 4, 16], seeds=3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cacheclip.api.arguments import features_of, no_choice, refuse_several, request_of
+from cacheclip.api.arguments import (
+    features_of,
+    no_choice,
+    refuse_keep,
+    refuse_several,
+    request_of,
+    sources_of,
+    starts,
+)
 from cacheclip.api.head import Head
 from cacheclip.api.table import Table
 from cacheclip.draws import Fewer, Shots
@@ -19,6 +27,7 @@ from cacheclip.study import rows
 from cacheclip.study.compare import Comparison, methods_named
 from cacheclip.study.fit import one_cell
 from cacheclip.study.table import notes
+from cacheclip.study.target_table import notes as target_notes
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ def fit(
     fewer: Fewer = "error",
     max_memory: int | None = None,
     calibrate: bool = True,
+    init_seed: int | None = None,
     **settings: Any,
 ) -> Head:
     """Fit one head on one few-shot draw, and test it where there is a test split.
@@ -59,6 +69,7 @@ def fit(
         max_memory: working memory in bytes.
         calibrate: whether a trained method may be trained again on parts of its support, so that
             its probabilities are calibrated where no other images are left for that.
+        init_seed: of the start and of the order of the data; by default `seed`.
         **settings: of the method: a value, or a list of candidates to choose from.
 
     Raises:
@@ -78,6 +89,7 @@ def fit(
             max_memory=max_memory,
         )
         refuse_several(request)
+        request = replace(request, init_seeds=starts(None if init_seed is None else [init_seed]))
         wanted = replace(request, tests=False, calibrate_anew=calibrate)
         comparison = Comparison(wanted, features.source)
         if len(comparison.blocks[0].cells) > 1:
@@ -100,6 +112,10 @@ def compare(
     fewer: Fewer = "error",
     max_memory: int | None = None,
     results: Path | str | None = None,
+    keep: Literal["logits"] | None = None,
+    init_seeds: int | Sequence[int] | None = None,
+    base_to_new: bool = False,
+    test_on: Features | Sequence[Features] = (),
     **settings: Any,
 ) -> Table:
     """Compare methods over shots, seeds and settings on the test split.
@@ -117,6 +133,10 @@ def compare(
         fewer: see `fit`.
         max_memory: working memory in bytes.
         results: a folder that the rows are kept in; those that it has already are not run again.
+        keep: "logits" to keep all logits there too, as `cacheclip.predictions` gives them.
+        init_seeds: of the starts and orders of data of each draw; by default one, the draw's seed.
+        base_to_new: learn from the base classes, the first half, and test on base, new and all.
+        test_on: other features to be tested on too, whose classes are found by their names.
         **settings: a value or a list of candidates; of one method alone under its name, as in
             `clip_adapter={"alpha": [0.2, 0.6]}`.
 
@@ -137,7 +157,15 @@ def compare(
             max_memory=max_memory,
         )
         kept = None if results is None else Results(Path(results))
-        every = replace(request, methods=methods_named(request.methods))
+        refuse_keep(keep, kept)
+        every = replace(
+            request,
+            methods=methods_named(request.methods),
+            keep=keep,
+            base_to_new=base_to_new,
+            test_on=sources_of(test_on),
+            init_seeds=starts(init_seeds),
+        )
         comparison = Comparison(every, features.source, kept)
         said = [*comparison.refusals, *comparison.shortages, *comparison.notices]
         errors = [
@@ -148,5 +176,6 @@ def compare(
         if errors and all(row.error for row in comparison.rows):
             raise errors[-1]
         chooses = any(block.policy.reads_val for block in comparison.blocks)
-        said += notes(comparison.rows, comparison.draws, chooses=chooses)
+        said += notes(comparison.own_rows, comparison.draws, chooses=chooses)
+        said += target_notes(comparison.rows)
     return Table(comparison.rows, tuple(said))

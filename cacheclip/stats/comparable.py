@@ -10,16 +10,28 @@ from pathlib import Path
 from cacheclip.errors import StoreError, counted
 from cacheclip.files.disk import read_json
 from cacheclip.results import Row
+from cacheclip.store.scope import ALL
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rows of a log count; what is left open counts whole."""
+    """Which rows of a log count; what is left open counts whole.
+
+    Attributes:
+        datasets: learned from.
+        shots: support images a class.
+        model: NAME or NAME@TAG of the encoder.
+        draw: how support sets were drawn.
+        classes: that count, as `classes_of` has them.
+        test_on: the data set that is tested on, where that is another.
+    """
 
     datasets: Collection[str] = ()
     shots: Collection[int | str] = ()
     model: str | None = None
     draw: str | None = None
+    classes: str = ALL
+    test_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,21 @@ class LeftOut:
         return f"{counted(len(self.rows), 'row')} {self.what} left out: the last logged count"
 
 
+def classes_of(row: Row) -> str:
+    """The classes that it is tested on, behind those that it learned from: `base-to-new`."""
+    moved = row.learned_classes not in (None, row.classes) and row.eval_dataset == row.dataset
+    return f"{row.learned_classes}-to-{row.classes}" if moved else row.classes
+
+
+def _is_of(row: Row, wanted: Wanted) -> bool:
+    """Whether it is tested on what counts; what draws nothing learned from no classes."""
+    tested = wanted.classes.rpartition("-to-")[2]
+    if wanted.test_on is None:
+        own = classes_of(row) == wanted.classes or (not row.shots and row.classes == tested)
+        return own and row.eval_dataset == row.dataset
+    return wanted.test_on in (row.eval_dataset, row.eval_dataset.rpartition("/")[2])
+
+
 def counting(rows: Sequence[Row], wanted: Wanted) -> list[Row]:
     """The rows that the user's options leave; what draws nothing counts for all shots."""
     name, _, weights = (wanted.model or "").partition("@")
@@ -60,6 +87,7 @@ def counting(rows: Sequence[Row], wanted: Wanted) -> list[Row]:
         and name in ("", row.model)
         and weights in ("", row.pretrained)
         and (not row.shots or wanted.draw in (None, row.draw))
+        and _is_of(row, wanted)
     ]
 
 

@@ -13,6 +13,7 @@ from cacheclip.select import names as policy_names
 from cacheclip.stats.comparable import LeftOut, Wanted
 from cacheclip.stats.contenders import Given
 from cacheclip.stats.trials import Trial
+from cacheclip.store.scope import ALL
 from cacheclip.study.supports import LISTED
 from cacheclip.study.table import by_number
 
@@ -41,6 +42,7 @@ class Makers:
         """
         data = ["--dataset", trials[0].dataset, "--model", row.model]
         data += ["--pretrained", row.pretrained]
+        data += _protocol(row)
         how = ["--select", row.select]
         more = ["--recipe", row.recipe] if row.recipe else []
         more += ["--fewer", row.fewer] if row.fewer == "keep" else []
@@ -67,6 +69,15 @@ class Makers:
         rows = (own[trial] for own in self.rows.values() if trial in own)
         drawn = next((row.draw_id for row in rows if row.shots), None)
         return str((self.root / "draws" / f"{drawn}.json").absolute())
+
+
+def _protocol(row: Row) -> list[str]:
+    """What makes rows of such classes, or on such a set."""
+    if row.eval_dataset != row.dataset:
+        return ["--test-on", row.eval_dataset]
+    if row.learned_classes not in (None, row.classes):
+        return ["--base-to-new"]
+    return [] if row.classes == ALL else ["--classes", row.classes]
 
 
 def absent(asked: str, makers: Makers, left_out: Sequence[LeftOut] = ()) -> CacheclipError:
@@ -112,6 +123,8 @@ def none(
     words += [f"--shots {','.join(map(str, wanted.shots))}"] * bool(wanted.shots)
     words += [f"--model {wanted.model}"] * bool(wanted.model)
     words += [f"--draw {wanted.draw}"] * bool(wanted.draw not in (None, LISTED))
+    words += [f"--test-on {wanted.test_on}"] * bool(wanted.test_on)
+    words += _asked(wanted.classes)
     methods = [f"--methods {','.join(dict.fromkeys(a.split('@')[0] for a in asked))}"] * bool(asked)
     what = f"no results of {' '.join(words)}" if logged and words else "no results"
     there = Counter(f"{row.dataset} by {row.model}@{row.pretrained}" for row in logged)
@@ -121,6 +134,13 @@ def none(
         fix=_misspelled(logged, wanted)
         or " ".join(["cacheclip compare", *words, *methods]) + option,
     )
+
+
+def _asked(classes: str) -> list[str]:
+    """The option of `compare` that makes rows of these classes."""
+    if "-to-" in classes:
+        return ["--base-to-new"]
+    return [] if classes == ALL else [f"--classes {shlex.quote(classes)}"]
 
 
 def _misspelled(logged: Sequence[Row], wanted: Wanted) -> str:

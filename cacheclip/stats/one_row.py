@@ -6,9 +6,13 @@ from typing import Any
 
 from cacheclip.answers import Predictions
 from cacheclip.errors import CacheclipError, StoreError, some
+from cacheclip.files.disk import digest
 from cacheclip.metrics import calibration_interval, wilson
 from cacheclip.results import LOG, Row
+from cacheclip.stats.comparable import classes_of
 from cacheclip.store.home import Home
+from cacheclip.store.labels import Labels
+from cacheclip.store.scope import ALL, scoped
 from cacheclip.study.table import Table, named, percent, short
 
 Measures = dict[str, Any]
@@ -37,13 +41,13 @@ def row_named(rows: Sequence[Row], row_id: str | None, root: Path, option: str) 
     if not tested:
         fix = f"cacheclip compare{option}"
     else:
-        newest = [f"{row.row_id} ({_brief(row)})" for row in reversed(meant or tested)]
+        newest = [f"{row.row_id} ({brief(row)})" for row in reversed(meant or tested)]
         fix = f"name one, the last logged first: {some(newest)}"
     begin = f"begin with {row_id}" if row_id else "are there"
     raise StoreError(f"{len(meant) or 'no'} rows {begin}", where=str(root / LOG), fix=fix)
 
 
-def _brief(row: Row) -> str:
+def brief(row: Row) -> str:
     """What a row is, in a list of them."""
     unit = "shot" if row.shots == 1 else "shots"
     return named(row) + (f", {row.shots} {unit}, seed {row.seed}" if row.shots else "")
@@ -52,27 +56,38 @@ def _brief(row: Row) -> str:
 def class_names(row: Row, home: Home) -> tuple[list[str], list[str]]:
     """The names of the row's classes, and a notice where they are numbers for want of names."""
     try:
-        labels = home.find(row.dataset, row.model, row.pretrained).labels
+        labels = _labels(row.eval_dataset, row.classes, row, home)
+        sha256 = labels.digest
+        if row.eval_dataset != row.dataset:
+            learned = _labels(row.dataset, row.learned_classes or ALL, row, home)
+            sha256 = digest([learned.digest, sha256])
     except CacheclipError:
-        labels = None
-    if labels is not None and labels.digest == row.labels:
+        labels, sha256 = None, ""
+    if labels is not None and sha256 == row.labels:
         return list(labels.classnames), []
-    why = "are not here" if labels is None else "have other labels now"
-    notice = f"classes go by their numbers: the features of {row.dataset} {why}"
+    why = "are not here, or were cut" if labels is None else "have other labels now"
+    notice = f"classes go by their numbers: the features of {row.eval_dataset} {why}"
     return [str(k) for k in range(row.n_classes)], [notice]
+
+
+def _labels(dataset: str, classes: str, row: Row, home: Home) -> Labels:
+    """The labels of some classes of a data set, by the row's encoder."""
+    return scoped(home.find(dataset, row.model, row.pretrained), [classes]).labels
 
 
 def measures(row: Row, answers: Predictions) -> Measures:
     """Each measure's value and 95 % interval, None where there is none. Fractions."""
     n = len(answers.label)
     top5 = float((answers.true_rank < 5).mean())
-    calibrated = calibration_interval(answers.top_p, answers.predicted == answers.label)
+    right = answers.predicted == answers.label
+    calibrated = calibration_interval(answers.top_p, right)
+    raw = None if answers.raw_top_p is None else calibration_interval(answers.raw_top_p, right)
     found: Measures = {
         "top1": (row.top1_test, wilson(row.top1_test or 0.0, n)),
         "top5": (top5, wilson(top5, n)),
         "macro": (row.macro_test, None),
         "ece": (row.ece_test, calibrated),
-        "ece_raw": (row.ece_test_raw, None),
+        "ece_raw": (row.ece_test_raw, raw),
         "nll": (row.nll_test, None),
         "nll_raw": (row.nll_test_raw, None),
     }
@@ -98,8 +113,11 @@ def about(row: Row) -> Iterator[str]:
     """Which row it is, and what its probabilities are worth."""
     policy = f", --select {row.select}" if row.shots else ""
     settings = ", ".join(f"{name}={short(value)}" for name, value in row.hparams.items())
-    encoder = f"{row.model}@{row.pretrained}"
-    yield f"row {row.row_id}: {_brief(row)}{policy} on {row.eval_dataset} by {encoder}"
+    by = f"by {row.model}@{row.pretrained}"
+    classes = "" if classes_of(row) == ALL else f", classes {classes_of(row)}"
+    learned = "" if row.eval_dataset == row.dataset else f", learned from {row.dataset},"
+    on = f"on {row.eval_dataset}{classes}{learned}"
+    yield f"row {row.row_id}: {brief(row)}{policy} {on} {by}"
     yield f"settings: {settings or 'none'}"
     if row.temperature is not None:
         on = f"fitted on {row.n_calibration} {row.calibrated_on}"

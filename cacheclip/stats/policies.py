@@ -7,8 +7,11 @@ of. That one is no result of a method: it read the answers.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
+from cacheclip.answers import curve
+from cacheclip.curves import Point
 from cacheclip.errors import StoreError, UsageError
 from cacheclip.results import LOG, Row
 from cacheclip.stats import contenders
@@ -166,7 +169,8 @@ def _grid(board: Board, trials: Mapping[Trial, Sequence[Row]]) -> tuple[Given, i
     They are those of the trial that has the most; where these vary nothing that policies chose,
     what they chose from.
     """
-    grid = grid_of([row for rows in trials.values() for row in rows if row.select != FIXED])
+    chosen = [row for rows in trials.values() for row in rows if row.select != FIXED]
+    grid = grid_of(chosen, board.root)
     fullest = max(trials, key=lambda trial: _n_fixed(trials[trial]))
     tested: dict[str, dict[str, None]] = {}
     for name, own in board.rows.items():
@@ -184,16 +188,31 @@ def _n_fixed(rows: Sequence[Row]) -> int:
     return len({_settings(row) for row in rows if row.select == FIXED})
 
 
-def grid_of(rows: Sequence[Row]) -> Given:
-    """What competed for rows: the values of each setting that varied."""
+def grid_of(rows: Sequence[Row], root: Path) -> Given:
+    """What competed for rows: the values of each setting that varied.
+
+    Args:
+        rows: of a log.
+        root: the folder that the log lies in.
+    """
     tried: dict[str, dict[Any, None]] = {}
     for row in rows:
-        for point in row.curve or ():
+        for point in _competed(row, root):
             for name, value in point["hparams"].items():
                 tried.setdefault(name, {})[value] = None
     varied = {name: list(values) for name, values in tried.items() if len(values) > 1}
     each = int(MOST ** (1 / len(varied)) + 1e-9) if varied else 0
     return {name: ",".join(map(_rounded, _evenly(own, each))) for name, own in varied.items()}
+
+
+def _competed(row: Row, root: Path) -> Sequence[Point]:
+    """The curve of a row, in it or beside its predictions; nothing where that is lost."""
+    if row.curve is not None or not row.n_val:
+        return row.curve or ()
+    try:
+        return curve(root, row.row_id) or ()
+    except StoreError:
+        return ()
 
 
 def _evenly(values: list[Any], n: int) -> list[Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cacheclip.answers import Answered
 from cacheclip.draws import Draw
 from cacheclip.heads.temperature import true_confidence
 from cacheclip.methods.base import Trained
@@ -16,6 +17,7 @@ from cacheclip.study.folds import folds
 from cacheclip.study.heads import Heads, fit, held_out
 from cacheclip.study.plan import Variant
 from cacheclip.study.race import Race
+from cacheclip.study.told import Told
 
 LEAST, FEW, MOST = 16, 60, 1000  # pictures; beyond the last a single number learns nothing new
 
@@ -40,9 +42,12 @@ class Calibration:
     n: int
     on: str
     within: float  # half of the 95 % interval of the share of them that is right
+    answered: Answered  # what is said of them at that temperature
 
 
-def calibrate(winner: Heads, race: Race, data: SetData, *, anew: bool) -> Calibration | None:
+def calibrate(
+    winner: Heads, race: Race, data: SetData, *, anew: bool, keep_logits: bool = False
+) -> Calibration | None:
     """The winner's temperature; None where there are too few pictures for it.
 
     Validation pictures that the choice did not read come first. Where it read them all, they are
@@ -57,11 +62,14 @@ def calibrate(winner: Heads, race: Race, data: SetData, *, anew: bool) -> Calibr
         data: the feature set.
         anew: whether to train a trained method anew even where it had no rival, so that this would
             be most of the work.
+        keep_logits: whether the answers are to have all logits.
     """
     if race.policy.held == "folds":
         of_folds = [race.folds] if race.folds else []
         return _calibration(
-            [Answers(*answers_of_folds(own, data, MOST)) for own in of_folds], LEFT_OUT
+            [Answers(*answers_of_folds(own, data, MOST)) for own in of_folds],
+            LEFT_OUT,
+            keep_logits,
         )
     (variant,) = winner.variants
     draw, pool = variant.draw, data.pool("val")
@@ -71,7 +79,7 @@ def calibrate(winner: Heads, race: Race, data: SetData, *, anew: bool) -> Calibr
     unused = [k for k, row in enumerate(pool.rows) if row not in chose and pool.labels[k] >= 0]
     if len(unused) >= LEAST:
         rows, labels = [pool.rows[k] for k in unused], [pool.labels[k] for k in unused]
-        return _calibration([_answers(winner, "val", rows, labels, data)], UNUSED)
+        return _calibration([_answers(winner, "val", rows, labels, data)], UNUSED, keep_logits)
     if draw is None:
         return None
     found, on = [], []
@@ -86,7 +94,27 @@ def calibrate(winner: Heads, race: Race, data: SetData, *, anew: bool) -> Calibr
         left_out = _left_out(winner, variant, draw, data)
         found += left_out
         on += [LEFT_OUT] * bool(left_out)
-    return _calibration(found, "; ".join(on))
+    return _calibration(found, "; ".join(on), keep_logits)
+
+
+def on_choice(
+    winner: Heads, race: Race, temperature: float, data: SetData, *, keep_logits: bool = False
+) -> Answered | None:
+    """What the winner says of validation pictures that it was chosen on; None where none chose.
+
+    Args:
+        winner: of the race, one variant as it is served.
+        race: the candidates that it won against.
+        temperature: what divides its logits before the softmax.
+        data: the feature set.
+        keep_logits: whether the answers are to have all logits.
+    """
+    draw = winner.variants[0].draw
+    chose = race.policy.reads_val and (race.decided or winner.method.stops)
+    if draw is None or not draw.val or not chose:
+        return None
+    answers = _answers(winner, "val", draw.val, draw.val_labels, data)
+    return _told(answers, temperature, keep_logits)
 
 
 def _halves(race: Race, n: int) -> list[int]:
@@ -121,12 +149,19 @@ def _answers(
     return Answers(heads.answers(query, data.limit)[:, : len(wanted)], wanted)
 
 
-def _calibration(found: Sequence[Answers], on: str) -> Calibration | None:
+def _calibration(found: Sequence[Answers], on: str, keep_logits: bool) -> Calibration | None:
     labels = torch.cat([answers.labels for answers in found]) if found else torch.empty(0)
     if len(labels) < LEAST:
         return None
     logits = torch.cat([answers.logits for answers in found], 1)
     low, high = wilson(int(hits(logits, labels)) / len(labels), len(labels))
-    return Calibration(
-        float(true_confidence(logits, labels)), len(labels), on, within=(high - low) / 2
-    )
+    temperature = float(true_confidence(logits, labels))
+    told = _told(Answers(logits, labels), temperature, keep_logits)
+    return Calibration(temperature, len(labels), on, (high - low) / 2, told)
+
+
+def _told(answers: Answers, temperature: float, keep_logits: bool) -> Answered:
+    """What is kept of one variant's answers."""
+    T = answers.logits.new_tensor([temperature])
+    told = Told.of(answers.logits, answers.labels, T, keep_logits=keep_logits)
+    return told.answered(answers.logits.shape[-1])[0]

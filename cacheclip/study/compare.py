@@ -11,11 +11,13 @@ import torch
 from cacheclip.answers import Rooted
 from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
-from cacheclip.errors import CacheclipError, StoreError, argument
+from cacheclip.errors import CacheclipError, argument
 from cacheclip.methods import base as methods
 from cacheclip.results import Row
+from cacheclip.store.scope import BASE, scoped
 from cacheclip.store.source import Source
-from cacheclip.study import rows
+from cacheclip.study import rows, targets as elsewhere
+from cacheclip.study.able import untestable
 from cacheclip.study.data import SetData
 from cacheclip.study.journal import Journal
 from cacheclip.study.plan import (
@@ -24,11 +26,12 @@ from cacheclip.study.plan import (
     Stack,
     only,
     parts,
-    sentence,
 )
 from cacheclip.study.request import Request as Request, asked as blocks_of
 from cacheclip.study.run import Outcome, run
 from cacheclip.study.sampling import notices
+from cacheclip.study.sentence import sentence
+from cacheclip.study.targets import Target
 
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
@@ -45,11 +48,22 @@ def methods_named(asked: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A cell, its row so far, and where that stands in the table."""
+    """A cell, its rows so far, and where the first of them stands in the table.
+
+    Attributes:
+        place: the others come after it.
+        cell: what runs.
+        rows: that of the classes that it learns from, then one a target.
+    """
 
     place: int
     cell: Cell
-    row: Row
+    rows: tuple[Row, ...]
+
+    @property
+    def places(self) -> Iterator[tuple[int, Row]]:
+        """Each row and where it stands."""
+        return enumerate(self.rows, self.place)
 
 
 _Missing = tuple[Block, list[_Planned]]  # a block, and its cells that have no rows
@@ -59,11 +73,13 @@ class Comparison:
     """One feature set and what is to be run on it; `run` does it, row by row.
 
     Attributes:
-        data: the feature set.
+        data: the classes and the feature set that are learned from.
+        targets: what is tested on beside them.
         blocks: all that was asked for.
         refusals: why each other method does not run.
         shortages: a line for each shot count that some classes do not have.
         journal: where rows are kept; None where nothing is.
+        planned: the rows to be, as far as they are known before anything runs: their ids are.
         reused: how many rows were there already.
         choices: method -> the settings that were given.
         draws: shots -> the draws of its seeds.
@@ -72,13 +88,22 @@ class Comparison:
 
     def __init__(self, request: Request, features: Source, results: Rooted | None = None) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.data = SetData(features, device, request.max_memory or default_limit(device))
-        self.journal = Journal(results, self.data) if results else None
+        learned = scoped(features, [BASE] if request.base_to_new else request.classes)
+        self.data = SetData(learned, device, request.max_memory or default_limit(device))
+        self.targets = elsewhere.of(
+            self.data, features, request.test_on, request.classes, base_to_new=request.base_to_new
+        )
+        tested = [self.data, *(target.data for target in self.targets)]
+        self._keep_logits = request.keep == "logits"
+        self.journal = None
+        if results:
+            self.journal = Journal(results, tested, keep_logits=self._keep_logits)
         if request.tests and not self.data.tested:
-            raise _untestable(self.data)
-        asked, self.choices, self.refusals = blocks_of(request, self.data)
-        planned = list(_planned(asked, self.data, request.fewer))
+            raise untestable(self.data)
+        asked, self.choices, self.refusals = blocks_of(request, self.data, self.targets)
+        planned = list(_planned(asked, self.data, request.fewer, self.targets))
         every = [p for own in planned for p in own]
+        self.planned = [row for p in every for row in p.rows]
         self.blocks = [
             replace(block, cells=tuple(p.cell for p in own))
             for block, own in zip(asked, planned, strict=True)
@@ -87,12 +112,13 @@ class Comparison:
         self.shortages = _shortages([p.cell.draw for p in every])
         self.notices = notices([d for own in self.draws.values() for d in own], self.data)
         self.notices += self.data.texts.notices([block.method for block in self.blocks])
-        self.notices += rows.unread(self.data, [p.row for p in every])
+        self.notices += rows.unread(self.data, [p.rows[0] for p in every])
+        self.notices += elsewhere.notices(self.targets)
         self._anew = request.calibrate_anew
         self._skips = request.on_existing == "skip"
         there: Mapping[str, Row] = {}
         if self.journal:
-            wanted = {p.row.row_id for p in every} if self._skips else set()
+            wanted = {row.row_id for p in every for row in p.rows} if self._skips else set()
             there = self.journal.rows(wanted, self.notices.append)
         self.reused = len(there)
         self._done: dict[int, Row] = {}
@@ -104,7 +130,7 @@ class Comparison:
     @property
     def plan(self) -> str:
         """What was asked for, and how much of it is there already, in one line."""
-        asked = sum(len(block.cells) for block in self.blocks)
+        asked = sum(len(block.cells) for block in self.blocks) * (1 + len(self.targets))
         drawn = dict.fromkeys(block.policy.name for block in self.blocks if block.drawn)
         select = ",".join(drawn) or self.blocks[-1].policy.name
         said = f"{sentence(self.blocks)}; --select {select}"
@@ -116,6 +142,12 @@ class Comparison:
     def rows(self) -> list[Row]:
         """The table as far as it is there, in the order asked for."""
         return [self._done[place] for place in sorted(self._done)]
+
+    @property
+    def own_rows(self) -> list[Row]:
+        """Those that are tested on the classes and the set that they learned from."""
+        each = 1 + len(self.targets)
+        return [self._done[place] for place in sorted(self._done) if place % each == 0]
 
     @property
     def variants(self) -> int:
@@ -158,26 +190,41 @@ class Comparison:
                 def advance(share: float, done: int = done, size: int = size) -> None:
                     progress(done + share * size, total)
 
-                ran = run(part, self.data, advance, notice, anew=self._anew)
+                ran = run(
+                    *(part, self.data, advance, notice),
+                    anew=self._anew,
+                    keep_logits=self._keep_logits,
+                    targets=self.targets,
+                )
                 own = [
                     missing[c]
                     for (_, missing), numbers in zip(turn, group, strict=True)
                     for c in numbers
                 ]
                 outcomes = [outcome for of_block in ran for outcome in of_block]
-                made = [
-                    rows.finished(p.row, o, self.data.classnames)
-                    for p, o in zip(own, outcomes, strict=True)
-                ]
-                if self.journal:
-                    made = [
-                        self.journal.keep(o, row, notice)
-                        for o, row in zip(outcomes, made, strict=True)
-                    ]
-                    self.journal.add(made)
-                self._done |= {p.place: row for p, row in zip(own, made, strict=True)}
-                yield from zip(outcomes, made, strict=True)
+                yield from self._finished(own, outcomes, notice)
                 done += size
+
+    def _finished(
+        self,
+        planned: Sequence[_Planned],
+        outcomes: Sequence[Outcome],
+        notice: Callable[[str], None],
+    ) -> list[tuple[Outcome, Row]]:
+        """The rows that cells which ran were missing, in the log if there is one."""
+        names = [self.data.classnames, *(target.data.classnames for target in self.targets)]
+        made: dict[int, tuple[Outcome, Row]] = {}
+        for p, outcome in zip(planned, outcomes, strict=True):
+            for k, (place, row) in enumerate(p.places):
+                if place not in self._done:
+                    told = outcome.at(k - 1)
+                    made[place] = told, rows.finished(row, told, names[k])
+        if self.journal:
+            for place, (told, row) in made.items():
+                made[place] = told, self.journal.keep(told, row, notice)
+            self.journal.add([row for _, row in made.values()])
+        self._done |= {place: row for place, (_, row) in made.items()}
+        return list(made.values())
 
     def _turns(self, notice: Callable[[str], None]) -> Iterator[tuple[list[_Missing], int]]:
         """The blocks of a method and shot count that miss rows, while nobody else makes such rows.
@@ -194,43 +241,41 @@ class Comparison:
             taken = []
             for turn in waiting:
                 with ExitStack() as held:
-                    firsts = sorted((own[0].row for _, own in turn), key=lambda row: row.select)
+                    firsts = sorted((own[0].rows[0] for _, own in turn), key=lambda row: row.select)
                     said = notice if patient else None
                     if not all(held.enter_context(self.journal.turn(row, said)) for row in firsts):
                         taken.append(turn)
                         continue
-                    self._without(self.journal.younger({p.row.row_id for p in every}), every)
-                    left = [(b, [p for p in own if p.place not in self._done]) for b, own in turn]
+                    wanted = {row.row_id for p in every for row in p.rows}
+                    self._without(self.journal.younger(wanted), every)
+                    left = [(b, [p for p in own if not self._has(p)]) for b, own in turn]
                     planned = [p for _, own in turn for p in own]
-                    runs = sum(len(p.cell.candidates) for p in planned if p.place in self._done)
+                    runs = sum(len(p.cell.candidates) for p in planned if self._has(p))
                     yield [(b, own) for b, own in left if own], runs
             waiting = taken
 
     def _without(self, there: Mapping[str, Row], planned: Sequence[_Planned]) -> list[_Planned]:
         """The cells whose rows are not among these; the others are done."""
-        for p in planned:
-            if p.row.row_id in there:
-                row = there[p.row.row_id]
+        for place, asked in (own for p in planned for own in p.places):
+            if asked.row_id in there:
+                row = there[asked.row_id]
                 lacks = [name for name in LATER if getattr(row, name) is None]
-                row = replace(row, **{name: getattr(p.row, name) for name in lacks})
-                self._done[p.place] = row
-        return [p for p in planned if p.place not in self._done]
+                self._done[place] = replace(row, **{name: getattr(asked, name) for name in lacks})
+        return [p for p in planned if not self._has(p)]
+
+    def _has(self, planned: _Planned) -> bool:
+        """Whether all rows of a cell are there."""
+        return all(place in self._done for place, _ in planned.places)
 
     def _at_once(self, block: Block, stack: Stack) -> int:
         """Variants of such a stack that run together."""
         one = stack.variants[0]
         task = self.data.task(block.method, [one.draw], [one.settings])
-        return variants_at_once(block.method(**stack.static), task, self.data.limit)
-
-
-def _untestable(data: SetData) -> StoreError:
-    features, none = data.features, "test" not in data.labelled_splits
-    what = "there is no test split" if none else "no test picture could be encoded"
-    return StoreError(
-        f"{what}, so nothing can be tested",
-        where=f"data set {features.dataset}, encoder {features.name}",
-        fix=features.extract_command,
-    )
+        at_once = variants_at_once(block.method(**stack.static), task, self.data.limit)
+        if self._keep_logits:  # of one row in float16, until it is written
+            logits = 2 * len(self.data.test_ids) * len(self.data.classnames)
+            at_once = min(at_once, max(1, self.data.limit // logits))
+        return at_once
 
 
 def _together(missing: Sequence[_Missing]) -> list[list[_Missing]]:
@@ -241,12 +286,21 @@ def _together(missing: Sequence[_Missing]) -> list[list[_Missing]]:
     return list(found.values())
 
 
-def _planned(blocks: Sequence[Block], data: SetData, fewer: Fewer) -> Iterator[list[_Planned]]:
-    """The cells of each block, numbered through all blocks."""
-    place = count()
+def _planned(
+    blocks: Sequence[Block], data: SetData, fewer: Fewer, targets: Sequence[Target]
+) -> Iterator[list[_Planned]]:
+    """The cells of each block, their rows numbered through all blocks."""
+    place = count(step=1 + len(targets))
     for block in blocks:
         cells = [replace(c, draw=_draw(block, c, data, fewer)) for c in block.cells]
-        yield [_Planned(next(place), cell, rows.planned(block, cell, data)) for cell in cells]
+        yield [_Planned(next(place), cell, _rows(block, cell, data, targets)) for cell in cells]
+
+
+def _rows(block: Block, cell: Cell, data: SetData, targets: Sequence[Target]) -> tuple[Row, ...]:
+    """The rows that a cell owes: of the classes that it learns from, and of each target."""
+    row, method = rows.planned(block, cell, data), block.method.of(cell.candidates[0])
+    others = (rows.elsewhere(row, target, method, drawn=block.drawn) for target in targets)
+    return row, *others
 
 
 def _drawn(block: Block) -> Iterable[Draw]:

@@ -3,7 +3,7 @@
 Test labels are sealed: they are no pool, and `open_test_labels` is for scoring alone.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -20,6 +20,7 @@ from cacheclip.files.disk import digest
 from cacheclip.methods.base import Method, Reads, Settings, Value
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.features import VIEWED, VIEWS
+from cacheclip.store.scope import name_of
 from cacheclip.store.source import AUX, About, Source, failures_of, store_layer
 from cacheclip.study.layers import IMAGE, Layers
 from cacheclip.study.supports import Supports
@@ -67,6 +68,11 @@ class SetData:
         return self._source.labels.corrected
 
     @property
+    def classes(self) -> str:
+        """What a row calls the classes that count."""
+        return name_of(self._source)
+
+    @property
     def logit_scale(self) -> float:
         """The encoder's exp(logit_scale)."""
         return float(self.features.encoder["logit_scale"])
@@ -89,13 +95,18 @@ class SetData:
     @cached_property
     def zero_shot(self) -> Classes | None:
         """The class [n] that the text alone gives each good test picture; None without text."""
+        return self.zero_shot_of(self, range(len(self.classnames)))
+
+    def zero_shot_of(self, other: "SetData", columns: Sequence[int]) -> Classes | None:
+        """The same of the good test pictures of another set, whose classes are `columns` here."""
         if self.features.text is None:
             return None
         method = ZeroShot()
         params = method.solve(self.task(ZeroShot, [None], [{}]))
-        query = self.test_query(method)
+        params["weight"] = params["weight"][:, list(columns)]
+        query = other.test_query(method)
         parts = [x[0].argmax(-1) for _, _, x in logits_in_parts(method, params, query, self.limit)]
-        return torch.cat(parts).cpu().numpy().astype(class_type(len(self.classnames)))
+        return torch.cat(parts).cpu().numpy().astype(class_type(len(columns)))
 
     def good_rows(self, split: str) -> Sequence[int]:
         """The rows of a split whose pictures could be encoded."""
@@ -168,7 +179,7 @@ class SetData:
             settings={},
             logit_scale=self.logit_scale,
             n_classes=len(self.classnames),
-            encoder=self._encoder(reads),
+            encoder=self.encoder(reads),
         )
 
     def task(
@@ -183,12 +194,12 @@ class SetData:
             pool=pool,
             rows=rows,
             labels=self._index([d.support_labels if d else () for d in draws]),
-            text=self._text(reads),
+            text=self.text(reads),
             settings=method.numbers_of(settings, self.device),
             logit_scale=self.logit_scale,
             n_classes=len(self.classnames),
             views=built.views,
-            encoder=self._encoder(reads),
+            encoder=self.encoder(reads),
         )
 
     def _pooled(
@@ -226,13 +237,21 @@ class SetData:
             return error
         return self.texts.lacking(reads)
 
-    def _text(self, reads: Reads) -> dict[str, Tensor]:
+    def untestable(self, reads: Reads) -> StoreError | None:
+        """What is missing of the test pictures that a fit on other classes answers for; or None."""
+        try:
+            self.test_stores(reads)
+        except StoreError as error:
+            return error
+        return None
+
+    def text(self, reads: Reads) -> dict[str, Tensor]:
         """The text ensembles, and the class names as tokens, that are read."""
         return {
             name: self._part(name) if name == TOKENS else self.texts.of(name) for name in reads.text
         }
 
-    def _encoder(self, reads: Reads) -> dict[str, Any]:
+    def encoder(self, reads: Reads) -> dict[str, Any]:
         """The frozen parts of the encoder that are read."""
         return {name: self._part(name) for name in reads.encoder}
 
@@ -276,17 +295,17 @@ class SetData:
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
         layers = {n: self._layers.rows(split, n, rows).to(self.device) for n in method.reads.query}
-        query = Query(layers, self._encoder(method.reads))
+        query = Query(layers, self.encoder(method.reads))
         return query, torch.tensor(labels, device=self.device)
 
-    def test_query(self, method: Method) -> Query:
-        """All good test pictures."""
+    def test_query(self, method: Method, encoder: Mapping[str, Any] | None = None) -> Query:
+        """All good test pictures, beside frozen parts of the encoder: by default the set's own."""
         for name in method.reads.query:
             if name not in self._test:
                 rows = self._layers.rows("test", name, self.good_rows("test"))
                 self._test[name] = rows.to(self.device)
         layers = {name: self._test[name] for name in method.reads.query}
-        return Query(layers, self._encoder(method.reads))
+        return Query(layers, self.encoder(method.reads) if encoder is None else encoder)
 
     def encoders(self, reads: Reads) -> list[str]:
         """MODEL@PRETRAINED of the encoders that a row reads, the first of them the set's own."""
@@ -314,6 +333,11 @@ class SetData:
                 read[f"{split}/{layer}{kind}"] = self._layers.store(split, layer, own).digest
         read |= self.texts.stores(reads)
         return read | {name: self._source.part_store(name).digest for name in _parts_read(reads)}
+
+    def test_stores(self, reads: Reads) -> dict[str, str]:
+        """The same of the test pictures alone."""
+        layers = sorted(_layers_read(reads, TEST))
+        return {f"{TEST}/{layer}": self._layers.store(TEST, layer).digest for layer in layers}
 
     def _good_rows(self, split: str) -> tuple[Sequence[int], list[str]]:
         """Rows and ids of the good pictures of a split."""

@@ -1,6 +1,6 @@
 """Stage two for one classifier: fit it, score it, leave a bundle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Fitted:
     Attributes:
         row: its row.
         scores: its test results, W = 1.
+        classnames: one a class.
         commonest: the class with the most test pictures.
         unequal: whether classes differ in their number of test pictures.
         logit_scale: the encoder's exp(logit_scale).
@@ -47,6 +48,7 @@ class Fitted:
 
     row: Row
     scores: Scores
+    classnames: Sequence[str]
     commonest: str
     unequal: bool
     logit_scale: float
@@ -95,7 +97,7 @@ def fit(
     if leaves_bundle(row):
         made, learned_from = _bundle(comparison, outcome, winner, notice, final=final)
         name = f"{row.row_id}-final" if final else row.row_id
-        path = out or Journal(results, comparison.data).bundle(name)
+        path = out or Journal(results, [comparison.data]).bundle(name)
         made.write(path, "--out" if out else "--results")
     return _fitted(comparison, outcome, row, path, learned_from)
 
@@ -128,6 +130,7 @@ def _fitted(
     return Fitted(
         row=row,
         scores=scores,
+        classnames=data.classnames,
         commonest=data.classnames[int(n_each.argmax())],
         unequal=len(set(n_each[n_each > 0].tolist())) > 1,
         logit_scale=data.logit_scale,

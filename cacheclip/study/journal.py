@@ -4,16 +4,24 @@ Rows that prove themselves are taken again, and rows in the making are waited fo
 a study leaves nothing behind.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 
 from cacheclip import results
-from cacheclip.answers import Predictions, Rooted, intact, keep_ids, write_predictions
+from cacheclip.answers import (
+    Predictions,
+    Rooted,
+    curve,
+    has_logits,
+    intact,
+    keep_ids,
+    write_predictions,
+)
 from cacheclip.draws import keep_draw
-from cacheclip.errors import argument
+from cacheclip.errors import argument, counted
 from cacheclip.files.disk import digest
 from cacheclip.files.locks import LockedError, lock
 from cacheclip.results import Row
@@ -24,9 +32,21 @@ from cacheclip.study.run import Outcome
 class Journal:
     """One results folder, which other comparisons may write to at the same time."""
 
-    def __init__(self, home: Rooted, data: SetData) -> None:
+    def __init__(
+        self, home: Rooted, tested: Sequence[SetData], *, keep_logits: bool = False
+    ) -> None:
+        """A results folder.
+
+        Args:
+            home: where it is.
+            tested: what is tested on; the first is what is learned from.
+            keep_logits: whether rows without all logits are none.
+        """
         self._root = home.root
-        self._data = data
+        self._dataset = tested[0].features.dataset
+        self._learned = tested[0].test_id
+        self._tested = {data.test_id: data for data in tested}
+        self._keep_logits = keep_logits
         self._size = -1  # of the log when it was last looked at, and what was added since
 
     def rows(self, row_ids: Collection[str], notice: Callable[[str], None]) -> dict[str, Row]:
@@ -41,13 +61,20 @@ class Journal:
         """
         self._size = self._now()
         found = results.rows(self._root, row_ids, notice)
-        if found and keep_ids(self._root, self._data.test_ids, proved=True):
-            notice(f"tests/{self._data.test_id}.json was damaged and is made anew")
+        for test_id in dict.fromkeys(row.test_id for row in found.values()):
+            if keep_ids(self._root, self._tested[test_id].test_ids, proved=True):
+                notice(f"tests/{test_id}.json was damaged and is made anew")
         kept = {
-            row_id: row
+            row_id: self._with_curve(row)
             for row_id, row in found.items()
             if intact(self._root, row_id, row.predictions, row.top1_test)
         }
+        if self._keep_logits:
+            lacking = {row_id for row_id in kept if not has_logits(self._root, row_id)}
+            found = {row_id: row for row_id, row in found.items() if row_id not in lacking}
+            kept = {row_id: row for row_id, row in kept.items() if row_id not in lacking}
+            if lacking:
+                notice(f"{counted(len(lacking), 'row')} made again: without their logits")
         if lost := len(found) - len(kept):
             rows, their = ("1 row is", "its") if lost == 1 else (f"{lost} rows are", "their")
             notice(f"{rows} made again: {their} predictions are not there or are damaged")
@@ -58,8 +85,9 @@ class Journal:
         return {} if self._now() == self._size else self.rows(row_ids, lambda text: None)
 
     def add(self, rows: Collection[Row]) -> None:
-        """Append rows."""
-        self._size += results.append(self._root, list(rows))
+        """Append rows; their curves lie beside what they answered, if they answered anything."""
+        lines = [replace(row, curve=None) if row.predictions else row for row in rows]
+        self._size += results.append(self._root, lines)
 
     def keep(self, outcome: Outcome, row: Row, notice: Callable[[str], None]) -> Row:
         """Publish the draw, and the predictions that `answers.predictions` reads.
@@ -68,21 +96,26 @@ class Journal:
             The row with the digest of the predictions.
         """
         draw, scores = outcome.draw, outcome.scores
-        if draw and keep_draw(self._root / "draws", draw, self._data.features.dataset):
+        if draw and keep_draw(self._root / "draws", draw, self._dataset):
             notice(f"draws/{draw.draw_id}.json was damaged and is made anew")
         if scores is None:
             return row
+        calibration = outcome.calibration
+        own = row.test_id == self._learned  # held-out pictures are of the classes learned from
         answers = Predictions(
-            predicted=scores.predicted[0],
-            label=scores.label,
-            true_log_p=scores.true_log_p[0],
-            top_p=scores.top_p[0],
-            true_rank=scores.true_rank[0],
-            top=scores.top[0],
-            top_log_p=scores.top_log_p[0],
-            ids=self._data.test_ids,
+            **vars(scores.answers[0]),
+            ids=self._tested[row.test_id].test_ids,
+            choice=outcome.choice if own else None,
+            calibration=calibration.answered if calibration and own else None,
         )
-        return replace(row, predictions=write_predictions(self._root, row.row_id, answers))
+        kept = write_predictions(self._root, row.row_id, answers, row.curve or (), row.n_val)
+        return replace(row, predictions=kept)
+
+    def _with_curve(self, row: Row) -> Row:
+        """The row with the curve that lies beside what it answered; an old row has its own."""
+        if row.curve is not None or not row.n_val:
+            return row
+        return replace(row, curve=curve(self._root, row.row_id))
 
     def bundle(self, name: str) -> Path:
         """Where the bundle of that name goes."""

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Choices
+from cacheclip.store.scope import ALL, BASE, NEW
 from cacheclip.study.table import ORACLE, by_number, of_shots, percent
 
 
 def best(rows: Sequence[Row]) -> Row | None:
     """The row with the best validation accuracy at the most shots; test accuracy has no say.
 
-    Of equals the first counts. Where nothing was validated, the last row that went well, of those
+    Rows on other classes than those learned from, or another set, are left out. Of equals the first
+    counts. Where nothing was validated, the last row that went well, of those
     by the method's own constants where there are any; None where several methods have such rows.
     """
-    good = [row for row in rows if row.error is None and row.select != ORACLE]
+    good = [row for row in rows if row.error is None and row.learned_classes is None]
+    good = [row for row in good if row.select != ORACLE]
     validated = [row for row in good if row.top1_val is not None]
     if validated:
         most = max((row.shots for row in validated), key=by_number)
@@ -38,12 +41,13 @@ def why(row: Row) -> str:
     return f"best by validation: {_named(row)}, {percent(row.top1_val)} % of {row.n_val} pictures"
 
 
-def command(row: Row, choices: Mapping[str, Choices]) -> str:
+def command(row: Row, choices: Mapping[str, Choices], classes: Sequence[str] = ()) -> str:
     """The command line that makes the row again and leaves its bundle.
 
     Args:
         row: one that went well.
         choices: method -> the settings that the user gave.
+        classes: those that were asked for.
     """
     options = {"dataset": row.dataset, "model": row.model, "pretrained": row.pretrained}
     if row.encoders[1:]:
@@ -53,12 +57,18 @@ def command(row: Row, choices: Mapping[str, Choices]) -> str:
         options["shots"] = str(row.shots)
     if row.seed is not None:
         options["seed"] = str(row.seed)
+    if row.init_seed not in (None, row.seed):
+        options["init-seed"] = str(row.init_seed)
     if row.shots:
         options["select"] = row.select
     if row.recipe:
         options["recipe"] = row.recipe
     if row.fewer != "error":
         options["fewer"] = row.fewer
+    if row.classes in (BASE, NEW):
+        options["classes"] = row.classes
+    elif row.classes != ALL:
+        options["classes"] = ",".join(classes)
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     competed = policies.get(row.select).selects
     for name, values in choices.get(row.method, {}).items():
@@ -72,5 +82,6 @@ def command(row: Row, choices: Mapping[str, Choices]) -> str:
 def _named(row: Row) -> str:
     """A row in words."""
     shots = f" at {of_shots(row.shots)}" if row.shots else ""
+    start = "" if row.init_seed in (None, row.seed) else f", start {row.init_seed}"
     seed = "" if row.seed is None else f", seed {row.seed}" if shots else f" with seed {row.seed}"
-    return f"{row.method}{shots}{seed}"
+    return f"{row.method}{shots}{seed}{start}"

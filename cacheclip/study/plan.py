@@ -13,7 +13,7 @@ from math import prod
 
 from cacheclip.draws import ALL, Draw, Shots
 from cacheclip.errors import CacheclipError, UsageError, argument, counted, near
-from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings
+from cacheclip.methods.base import SEARCH, TEXT_NORM, Method, Settings, Trained
 from cacheclip.select.base import Policy
 from cacheclip.select.fixed import POLICY as FIXED
 from cacheclip.study.folds import folds
@@ -33,6 +33,7 @@ class Cell:
         draw: what it learns from and is chosen on, or why there is none; None until it is drawn.
         untouched: whether it is one run by the method's own constants.
         given: the settings that the user gave, with their values.
+        init_seed: of the start and of the order of the data; None where no step is made.
     """
 
     seed: int | None
@@ -41,6 +42,7 @@ class Cell:
     draw: Draw | CacheclipError | None = None
     untouched: bool = False
     given: Choices = field(default_factory=dict)
+    init_seed: int | None = None
 
     @cached_property
     def variants(self) -> tuple["Variant", ...]:
@@ -78,8 +80,9 @@ class Variant:
 
     @property
     def seed(self) -> int:
-        """Of its start and of the order of its data; 0 where nothing is drawn."""
-        return self.cell.seed or 0
+        """Of its start and of the order of its data or its stream; 0 where nothing is drawn."""
+        own = self.cell.seed if self.cell.init_seed is None else self.cell.init_seed
+        return own or 0
 
     @property
     def n_train(self) -> int:
@@ -188,6 +191,7 @@ def refuse_too_many(
     seeds: Sequence[int],
     policy: Policy,
     choices: dict[str, Choices],
+    init_seeds: Sequence[int] = (),
 ) -> None:
     """Refuse more runs than memory has room to plan, before any of them is planned.
 
@@ -199,7 +203,8 @@ def refuse_too_many(
         own = policy_of(method, policy)
         settings = prod(len(x) for x in own.axes(method, choices[method.name]).values())
         draws = len(shots) if depends_on_draws(method, own) else 1
-        runs += settings * draws * len(_seeds_of(method, own, seeds))
+        starts = len(_starts_of(method, None, init_seeds))
+        runs += settings * draws * len(_seeds_of(method, own, seeds)) * starts
     if runs > MOST_RUNS:
         raise UsageError(
             f"{runs:,} runs, and a comparison makes {MOST_RUNS:,} at most",
@@ -220,6 +225,7 @@ def blocks(
     recipe: str | None = None,
     per_class: int = 1,
     text_norm: float = TEXT_NORM,
+    init_seeds: Sequence[int] = (),
 ) -> list[Block]:
     """The blocks of a study on one feature set, methods in the order given.
 
@@ -247,10 +253,22 @@ def blocks(
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
             untouched = [method.fixed(of, logit_scale, own, {}, text_norm)]
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
-            asked = ((seed, c) for seed in _seeds_of(method, policy, seeds) for c in rivals)
+            asked = (
+                (seed, start, c)
+                for seed in _seeds_of(method, policy, seeds)
+                for start in _starts_of(method, seed, init_seeds)
+                for c in rivals
+            )
             cells = tuple(
-                Cell(seed, tuple(group), constant, untouched=group == untouched, given=given)
-                for seed, group in asked
+                Cell(
+                    seed,
+                    tuple(group),
+                    constant,
+                    untouched=group == untouched,
+                    given=given,
+                    init_seed=start,
+                )
+                for seed, start, group in asked
             )
             made.append(Block(method, k, policy, cells, own))
     return made
@@ -259,6 +277,15 @@ def blocks(
 def _seeds_of(method: type[Method], policy: Policy, seeds: Sequence[int]) -> Sequence[int | None]:
     """The seeds where they change anything: a draw, or the order of a stream."""
     return seeds if depends_on_draws(method, policy) or method.setting == "online" else [None]
+
+
+def _starts_of(
+    method: type[Method], seed: int | None, init_seeds: Sequence[int]
+) -> Sequence[int | None]:
+    """The seeds of the start, those that were asked for or the draw's; none where no step is."""
+    if not issubclass(method, Trained):
+        return [None]
+    return init_seeds or [seed]
 
 
 def refuse_recipe(recipe: str | None, chosen: Sequence[type[Method]]) -> None:
@@ -352,40 +379,3 @@ def shared(blocks: Sequence[Block]) -> tuple[list[Stack], list[dict[Variant, Var
     fitted: dict[tuple[object, ...], Variant] = {}
     own = [{fitted.setdefault(v.fit, v): v for v in block.entrants} for block in blocks]
     return stacks(blocks[0].method, fitted.values()), own
-
-
-def sentence(plan: Sequence[Block]) -> str:
-    """What is about to run: "46 runs: zero-shot 1; nearest-mean 9 (3 shots x 3 seeds); ..."."""
-    by_method: dict[str, list[Block]] = {}
-    for block in plan:
-        by_method.setdefault(block.method.name, []).append(block)
-    said: dict[tuple[int, str], list[str]] = {}  # runs and settings -> the methods that have them
-    for name, own in by_method.items():
-        said.setdefault(_size(own), []).append(name)
-    drawn = next((own for own in by_method.values() if own[0].drawn), [])
-    shots = ",".join(str(block.shots) for block in drawn)
-    grid = f"shots {shots} x {counted(_seeds(drawn), 'seed')}" if drawn else ""
-    parts = []
-    for (each_runs, settings), names in said.items():
-        each = " each" if len(names) > 1 else ""
-        product = ""
-        if by_method[names[0]][0].drawn:
-            product = " ".join(filter(None, [grid, settings]))
-            grid = ""  # said once
-        elif (streams := _seeds(by_method[names[0]])) > 1:
-            product = " ".join(filter(None, [counted(streams, "seed"), settings]))
-        parts.append(f"{', '.join(names)} {each_runs}{each}{f' ({product})' if product else ''}")
-    runs = sum(block.runs for block in plan)
-    stacks = sum(len(block.stacks) for block in plan)
-    return f"{counted(runs, 'run')}: {'; '.join(parts)}; in {counted(stacks, 'stack')}"
-
-
-def _size(own: Sequence[Block]) -> tuple[int, str]:
-    """One method's runs, and how many settings they are multiplied by, in words."""
-    settings = own[0].runs // max(1, _seeds(own))
-    runs = sum(block.runs for block in own)
-    return runs, f"x {settings} settings" if settings > 1 else ""
-
-
-def _seeds(own: Sequence[Block]) -> int:
-    return len({cell.seed for cell in own[0].cells}) if own else 0

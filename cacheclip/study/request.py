@@ -1,14 +1,16 @@
 """From a request to blocks: what was asked for, as far as the set has the features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cacheclip.draws import Fewer, Shots
-from cacheclip.errors import CacheclipError, StoreError, UsageError, argument, some
+from cacheclip.errors import UsageError, argument, some
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import TEXT_NORM, Method
 from cacheclip.select.base import Policy
+from cacheclip.store.source import Source
+from cacheclip.study.able import able, can_run
 from cacheclip.study.data import SetData
 from cacheclip.study.plan import (
     Block,
@@ -19,7 +21,8 @@ from cacheclip.study.plan import (
 )
 from cacheclip.study.policy import policy_for
 from cacheclip.study.sampling import sampled
-from cacheclip.study.settings import Choices, Given, choices, reads_under
+from cacheclip.study.settings import Choices, Given, choices
+from cacheclip.study.targets import Target
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Request:
         calibrate_anew: whether a trained method without rivals is trained again for its
             temperature where nothing else is left, which is most of the work.
         tests: whether there must be test pictures; else what has none is fitted and not scored.
+        keep: `logits` to keep all logits beside what a row answered.
+        classes: names of those that count, or `all`, `base` or `new`; of none all count.
+        base_to_new: learn from the base classes, and be tested on base, new and all of them.
+        test_on: other sets to be tested on too, by the names of their classes.
+        init_seeds: of the start and of the order of data; of none each draw's own.
     """
 
     methods: tuple[str, ...]
@@ -57,6 +65,11 @@ class Request:
     fewer: Fewer = "error"
     calibrate_anew: bool = False
     tests: bool = True
+    keep: Literal["logits"] | None = None
+    classes: tuple[str, ...] = ()
+    base_to_new: bool = False
+    test_on: tuple[Source, ...] = ()
+    init_seeds: tuple[int, ...] = ()
 
     @property
     def is_fit(self) -> bool:
@@ -64,7 +77,9 @@ class Request:
         return self.calibrate_anew or not self.tests
 
 
-def asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choices], list[str]]:
+def asked(
+    request: Request, data: SetData, targets: Sequence[Target]
+) -> tuple[list[Block], dict[str, Choices], list[str]]:
     """What was asked for, as far as the set has the features: blocks without draws yet.
 
     Beside them the settings that were given, and why each other method does not run.
@@ -81,26 +96,27 @@ def asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choic
             where=argument("select"),
             fix=f"use {argument('select', chosen_by[0].name)}, or compare",
         )
-    able, refusals = _able(chosen, request.methods, given, data)
+    fit, refusals = able(chosen, request.methods, given, data, targets)
     for policy in chosen_by:
-        refuse_too_many(able, request.shots, request.seeds, policy, given)
-        refusals += _unknown(policy, able, request.methods)
+        refuse_too_many(fit, request.shots, request.seeds, policy, given, request.init_seeds)
+        refusals += _unknown(policy, fit, request.methods)
     drawing = any(
         depends_on_draws(own, policy) and own.name in request.methods
-        for own in able
+        for own in fit
         for policy in chosen_by
     )
     shots = request.shots if drawing else ()
     sampled(data, request.draw, shots, request.seeds, request.methods, one_fit=request.is_fit)
-    able = [
+    fit = [
         method
-        for method in able
-        if method.name in request.methods or _can_run(method, request, data, alone=not drawing)
+        for method in fit
+        if method.name in request.methods
+        or can_run(method, request.shots, request.seeds[0], request.fewer, data, alone=not drawing)
     ]
     found: dict[tuple[str, Shots, str], Block] = {}
     for policy in chosen_by:
         made = blocks(
-            [method for method in able if policy.knows(method)],
+            [method for method in fit if policy.knows(method)],
             request.shots,
             request.seeds,
             policy,
@@ -108,10 +124,11 @@ def asked(request: Request, data: SetData) -> tuple[list[Block], dict[str, Choic
             data.logit_scale,
             request.recipe,
             data.per_class,
-            _text_norm(able, data),
+            _text_norm(fit, data),
+            request.init_seeds,
         )
         found |= {(block.method.name, block.shots, block.policy.name): block for block in made}
-    order = {method.name: k for k, method in enumerate(able)}
+    order = {method.name: k for k, method in enumerate(fit)}
     place = {shots: k for k, shots in enumerate(request.shots)}
     whole = sorted(found.values(), key=lambda b: (order[b.method.name], place.get(b.shots, 0)))
     return whole, given, refusals
@@ -140,61 +157,3 @@ def _unknown(policy: Policy, able: Sequence[type[Method]], asked: Sequence[str])
 def _text_norm(chosen: Sequence[type[Method]], data: SetData) -> float:
     """The norm that constants follow; text is not read where no method has such constants."""
     return data.texts.norm if any(own().reads.raw_text for own in chosen) else TEXT_NORM
-
-
-def _able(
-    chosen: Sequence[type[Method]],
-    asked: Sequence[str],
-    given: Mapping[str, Choices],
-    data: SetData,
-) -> tuple[list[type[Method]], list[str]]:
-    """The methods that the set has all features for, and why each other one does not run.
-
-    Raises:
-        StoreError: there is none of those asked for.
-    """
-    features = data.features
-    why: dict[str, str] = {}
-    lacking: dict[str, StoreError] = {}
-    for method in chosen:
-        own = given[method.name]
-        forms, views = reads_under(method, own), own.get("views", (1,))
-        if features.text is None and any(reads.text for reads in forms):
-            why[method.name] = f"it needs text features, and {features.dataset} has none"
-        elif error := next(filter(None, (data.lacking(reads, views) for reads in forms)), None):
-            why[method.name], lacking[method.name] = f"{error.what}; {error.fix}", error
-    able = [method for method in chosen if method.name not in why]
-    if not any(method.name in asked for method in able):
-        if asked[0] in lacking:
-            lacked = [(name, lacking[name]) for name in asked if name in lacking]
-            raise StoreError(
-                "; ".join(f"{name}: {error.what}" for name, error in lacked),
-                where=lacked[0][1].where,
-                fix=", and ".join(dict.fromkeys(error.fix for _, error in lacked)),
-            )
-        plain = [name for name in methods.names() if not methods.get(name)().reads.text]
-        raise StoreError(
-            f"{asked[0]} needs text features, and this feature set has none",
-            where=f"data set {features.dataset}, encoder {features.name}",
-            fix=f"take {' or '.join(plain)}, or {features.text_command}",
-        )
-    return able, [f"{name} does not run: {reason}" for name, reason in why.items()]
-
-
-def _can_run(method: type[Method], request: Request, data: SetData, *, alone: bool) -> bool:
-    """Whether a method of the floor draws nothing, or has a draw for some of the shots asked for.
-
-    Args:
-        method: it was not asked for itself.
-        request: what was.
-        data: the feature set.
-        alone: no method that was asked for draws anything: then for all of the shots.
-    """
-    possible = []
-    for shots in request.shots if method.learns == "support" else ():
-        try:
-            data.draw(shots, request.seeds[0], request.fewer)
-            possible.append(True)
-        except CacheclipError:
-            possible.append(False)
-    return all(possible) if alone else any(possible) or not possible

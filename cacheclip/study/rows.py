@@ -12,7 +12,7 @@ from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw
 from cacheclip.engine.watch import STOPPED
 from cacheclip.files.disk import digest
-from cacheclip.methods.base import Trained, Value
+from cacheclip.methods.base import Method, Value
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
@@ -24,6 +24,7 @@ from cacheclip.study.race import Race
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 from cacheclip.study.supports import RANKED
+from cacheclip.study.targets import Target
 from cacheclip.version import __version__
 
 ORACLE = "the test pictures: no result of a method"
@@ -64,7 +65,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         candidates=digest(list(cell.candidates))[:16],
         shots=block.shots,
         seed=cell.seed,
-        init_seed=cell.seed if issubclass(block.method, Trained) else None,
+        init_seed=cell.init_seed,
         select=block.policy.name,
         draw=data.supports.procedure if block.drawn else RANKED,
         draw_id=drawn.draw_id if drawn else None,
@@ -107,7 +108,7 @@ def _of_data(data: SetData) -> dict[str, Any]:
     return {
         "dataset": features.dataset,
         "eval_dataset": features.dataset,
-        "classes": "all",
+        "classes": data.classes,
         "model": features.encoder["name"],
         "pretrained": features.encoder["pretrained"],
         "keys": None,
@@ -118,6 +119,39 @@ def _of_data(data: SetData) -> dict[str, Any]:
         "labels_corrected": data.labels_corrected,
         "device": data.device.type,
     }
+
+
+def elsewhere(row: Row, target: Target, method: Method, *, drawn: bool) -> Row:
+    """The row of the same cell on a target, before it runs.
+
+    Args:
+        row: that of the classes that it learns from.
+        target: what it is tested on.
+        method: one that competes.
+        drawn: whether the cell learns from a draw; else it is made for any classes alike.
+    """
+    data, learned = target.data, target.learned
+    shifted = target.columns is not None
+    stores = row.stores
+    if shifted:
+        stores = {name: own for name, own in stores.items() if not name.startswith("test/")}
+        stores = stores | data.test_stores(method.reads)
+    failed = row.n_failed - learned.failed("test") + data.failed("test")
+    labels = digest([row.labels, data.labels_digest]) if shifted else data.labels_digest
+    return replace(
+        row,
+        eval_dataset=data.features.dataset,
+        classes=data.classes,
+        learned_classes=learned.classes if drawn or shifted else None,
+        test_id=data.test_id,
+        n_classes=len(data.classnames),
+        n_test=len(data.good_rows("test")),
+        n_failed=failed,
+        stores=stores,
+        store_key=digest(stores)[:16],
+        labels=labels,
+        labels_corrected=row.labels_corrected or data.labels_corrected,
+    )
 
 
 def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:
@@ -204,7 +238,7 @@ def bundle(block: Block, outcome: Outcome, winner: Heads, data: SetData) -> Bund
             "template": data.texts.template(winner.method.reads),
             "shots": block.shots,
             "seed": outcome.cell.seed,
-            "init_seed": outcome.cell.seed if issubclass(block.method, Trained) else None,
+            "init_seed": outcome.cell.init_seed,
             "select": block.policy.name,
             "draw_id": draw.draw_id if draw else None,
             "stores": data.stores(

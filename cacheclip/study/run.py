@@ -6,16 +6,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
 
+from cacheclip.answers import Answered
 from cacheclip.draws import Draw
 from cacheclip.engine.memory import is_exhausted
 from cacheclip.errors import CacheclipError, FitError, MachineError
-from cacheclip.study.calibration import Calibration, calibrate
+from cacheclip.study.calibration import Calibration, calibrate, on_choice
 from cacheclip.study.data import SetData
 from cacheclip.study.evidence import in_folds, on_folds, on_validation
 from cacheclip.study.heads import Heads, fit, served, together
 from cacheclip.study.plan import Block, Cell, Stack, Variant, shared, stacks as stacks_of
 from cacheclip.study.race import Point, Race
 from cacheclip.study.score import Scores, on_test, score
+from cacheclip.study.targets import Target
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,14 @@ class Outcome:
     result: Heads | CacheclipError
     calibration: Calibration | None = None  # of the winner
     scores: Scores | None = None  # of the winner alone
+    choice: Answered | None = None  # of the winner, for the pictures that it was chosen on
+    elsewhere: tuple[Scores, ...] = ()  # the same on each target
+
+    def at(self, target: int) -> "Outcome":
+        """The outcome as one target sees it; -1 for the classes that were learned."""
+        if target < 0 or not isinstance(self.result, Heads):
+            return self
+        return replace(self, scores=self.elsewhere[target])
 
     @property
     def cell(self) -> Cell:
@@ -109,6 +119,8 @@ def run(
     notice: Callable[[str], None],
     *,
     anew: bool = False,
+    keep_logits: bool = False,
+    targets: Sequence[Target] = (),
 ) -> list[list[Outcome]]:
     """All cells of the blocks, in order; a cell that fails says so and the others go on.
 
@@ -119,6 +131,8 @@ def run(
         progress: called with the share of it that is done.
         notice: called with a line for the user.
         anew: see `calibrate`.
+        keep_logits: whether what the winners answer is to have all logits.
+        targets: what the winners are tested on beside the classes that they learned from.
     """
     stacks, owned = shared(blocks)
     contests = [
@@ -146,7 +160,8 @@ def run(
         races = [race for race in contest.races if race.front and not race.error]
         chosen = [race.front.variant for race in races if race.front]
         fit_all(stacks_of(contest.block.method, chosen), [contest], again=True)
-    return [_outcomes(contest, data, anew) for contest in contests]
+    how = {"anew": anew, "keep_logits": keep_logits}
+    return [_outcomes(contest, data, targets, **how) for contest in contests]
 
 
 def _run_stack(
@@ -199,10 +214,18 @@ def _evidence(rivals: Heads, race: Race, data: SetData) -> Sequence[Sequence[Poi
     return [()] * len(rivals.variants)
 
 
-def _outcomes(contest: _Contest, data: SetData, anew: bool) -> list[Outcome]:
+def _outcomes(
+    contest: _Contest,
+    data: SetData,
+    targets: Sequence[Target],
+    *,
+    anew: bool,
+    keep_logits: bool,
+) -> list[Outcome]:
     """What became of the cells of a block, in their order."""
-    outcomes = [_settled(contest.block, race, data, anew) for race in contest.races]
-    return _scored(outcomes, contest.block, data) if data.tested else outcomes
+    keep = {"keep_logits": keep_logits}
+    settled = [_settled(contest.block, race, data, anew=anew, **keep) for race in contest.races]
+    return _scored(settled, contest.block, data, targets, **keep) if data.tested else settled
 
 
 @contextmanager
@@ -220,7 +243,7 @@ def _in_words(block: Block, data: SetData) -> Iterator[None]:
         ) from error
 
 
-def _settled(block: Block, race: Race, data: SetData, anew: bool) -> Outcome:
+def _settled(block: Block, race: Race, data: SetData, *, anew: bool, keep_logits: bool) -> Outcome:
     """What became of a cell, before it is scored."""
     if isinstance(race.cell.draw, CacheclipError):
         return Outcome(race, race.cell.draw)
@@ -229,7 +252,13 @@ def _settled(block: Block, race: Race, data: SetData, anew: bool) -> Outcome:
     try:
         with _in_words(block, data):
             winner = served(race.winner, data)
-            return Outcome(race, winner, calibrate(winner, race, data, anew=anew))
+            found = calibrate(winner, race, data, anew=anew, keep_logits=keep_logits)
+            outcome = Outcome(race, winner, found)
+            if not data.tested:
+                return outcome
+            T = outcome.temperature
+            choice = on_choice(winner, race, T, data, keep_logits=keep_logits)
+            return replace(outcome, choice=choice)
     except CacheclipError as error:
         return Outcome(race, error)
 
@@ -243,7 +272,14 @@ def _not_finite(cell: Cell) -> FitError:
     )
 
 
-def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Outcome]:
+def _scored(
+    outcomes: Sequence[Outcome],
+    block: Block,
+    data: SetData,
+    targets: Sequence[Target],
+    *,
+    keep_logits: bool,
+) -> list[Outcome]:
     """The outcomes with test results; winners that share static settings are scored together."""
     won = {o.result.variants[0]: o for o in outcomes if isinstance(o.result, Heads)}
     settled = [o.result for o in won.values() if isinstance(o.result, Heads)]
@@ -253,8 +289,18 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
         try:
             with _in_words(block, data):
                 warmth = [outcome.temperature for outcome in own]
-                scores = score(heads.method, heads.params, data, warmth, heads.seeds)
-            told = [replace(outcome, scores=scores.of(w)) for w, outcome in enumerate(own)]
+                scores = score(
+                    *(heads.method, heads.params, data, warmth, heads.seeds),
+                    keep_logits=keep_logits,
+                )
+                others = [
+                    _elsewhere(target, heads, own, warmth, keep_logits=keep_logits)
+                    for target in targets
+                ]
+            told = [
+                replace(o, scores=scores.of(w), elsewhere=tuple(x.of(w) for x in others))
+                for w, o in enumerate(own)
+            ]
         except CacheclipError as error:
             told = [Outcome(outcome.race, error) for outcome in own]
         seconds = perf_counter() - start
@@ -262,3 +308,20 @@ def _scored(outcomes: Sequence[Outcome], block: Block, data: SetData) -> list[Ou
             outcome.race.seconds += seconds
             won[variant] = outcome
     return [won[o.result.variants[0]] if isinstance(o.result, Heads) else o for o in outcomes]
+
+
+def _elsewhere(
+    target: Target,
+    served: Heads,
+    outcomes: Sequence[Outcome],
+    warmth: Sequence[float],
+    *,
+    keep_logits: bool,
+) -> Scores:
+    """What settled variants do on a target, each at its temperature."""
+    learned = [o.race.winner for o in outcomes]
+    heads = target.served(Heads.cat([own for own in learned if own is not None]), served)
+    return score(
+        *(heads.method, heads.params, target.learned, warmth, heads.seeds, target),
+        keep_logits=keep_logits,
+    )

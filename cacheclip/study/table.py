@@ -28,11 +28,11 @@ def summary(rows: Sequence[Row]) -> Table:
     Zero-shot reads no shots, so its one figure stands in every column. Rows whose settings were
     chosen by validation share a line; under `fixed` each combination of settings has its own.
     """
-    shots, lines = _lines(rows)
+    shots, lines = by_line(rows)
     headers = ["method", *(_shots([k]) for k in shots)]
     several = _several(lines)
     cells = [
-        [label, *(_cell(columns.get(k, []), several=several) for k in shots)]
+        [label, *(cell_text(columns.get(k, []), several=several) for k in shots)]
         for label, columns in lines.items()
     ]
     return headers, cells
@@ -51,10 +51,10 @@ def notes(
     tested = _tested(rows)
     if not tested:
         return
-    _, lines = _lines(tested)
+    _, lines = by_line(tested)
     pictures = f"{tested[0].n_test} test picture{'s' if tested[0].n_test > 1 else ''}"
     if _several(lines):
-        yield f"accuracy in %, mean ± standard deviation {spread(draws, chooses=chooses)}"
+        yield f"accuracy in %, mean ± standard deviation {_over(tested, draws, chooses=chooses)}"
         widest = 100 * max(_half_width(row) for row in tested)
         pictures += f": each number is good to {widest:.1f} points (95 %, Wilson)"
     else:
@@ -89,6 +89,17 @@ def honest(row: Row) -> Iterator[str]:
             f"{row.n_test} test picture{'s' if row.n_test > 1 else ''}: differences below "
             f"{ceil(50 * (high - low))} points mean nothing"
         )
+
+
+def _over(rows: Sequence[Row], draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
+    """What the rows of a cell differ in, draws and the starts of each."""
+    by_draw: dict[tuple[str, int | str, int | None], set[int | None]] = {}
+    for row in rows:
+        by_draw.setdefault((row.method, row.shots, row.seed), set()).add(row.init_seed)
+    starts = max(map(len, by_draw.values()))
+    if all(len(own) < 2 for own in draws.values()):
+        return f"over {starts} starts of one draw"
+    return spread(draws, chooses=chooses) + (f", {starts} starts each" if starts > 1 else "")
 
 
 def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
@@ -152,7 +163,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _lines(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
+def by_line(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
     """The shots of the columns, and line by line the rows of each cell.
 
     A line's label names the settings, and the policy, in which rows of its method and shots differ.
@@ -193,7 +204,8 @@ def _tested(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.top1_test is not None]
 
 
-def _cell(rows: Sequence[Row], *, several: bool) -> str:
+def cell_text(rows: Sequence[Row], *, several: bool) -> str:
+    """Test accuracy over several rows; of one the interval, unless other cells have several."""
     values = [100 * row.top1_test for row in rows if row.top1_test is not None]
     if not values:
         return "failed" if rows else ""

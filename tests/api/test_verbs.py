@@ -326,3 +326,27 @@ def test_an_option_is_an_argument_to_who_calls_a_function() -> None:
         said = argument("select", "fixed"), argument("shots", 1, 4), argument("max-memory")
     assert said == ('select="fixed"', "shots=[1, 4]", "max_memory")
     assert argument("draw") == "--draw"
+
+
+def test_python_cuts_classes_and_tests_one_fit_on_others(data: Features) -> None:
+    base = data.only("base")
+    head = fit("linear-adapter", base, shots=2, epochs=3)
+    assert head.classnames == base.classnames == data.classnames[: len(base.classnames)]
+    assert head.row is not None
+    assert (head.row.classes, head.score(base)) == ("base", head.row.top1_test)
+    assert set(head.predict(data.only("new").test.X)) <= set(base.classes)
+    with pytest.raises(InputError, match="other classes"):
+        head.score(data)
+    table = compare("linear-adapter", data, shots=2, seeds=1, epochs=3, base_to_new=True)
+    assert [row.classes for row in table.rows] == ["base", "new", "all"]
+    assert table.rows[0].row_id == head.row.row_id
+    assert "H of means" in repr(table)
+    assert table.best is table.rows[0]
+    shifted = compare(
+        "linear-adapter", base, shots=2, seeds=1, init_seeds=[7], test_on=data, epochs=3
+    )
+    assert [row.init_seed for row in shifted.rows] == [7, 7]
+    assert [row.n_classes for row in shifted.rows] == [len(base.classes)] * 2
+    assert shifted.rows[0].top1_test == shifted.rows[1].top1_test  # the same pictures
+    with pytest.raises(UsageError, match="where features are needed"):
+        compare("zero-shot", data, test_on="birds")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from cacheclip import results
-from cacheclip.answers import Predictions, predictions, write_predictions
+from cacheclip.answers import Answered, Predictions, curve, predictions, write_predictions
 from cacheclip.bundle import Bundle
 from cacheclip.draws import Draw, keep_draw
 from cacheclip.files.disk import read_json
@@ -25,6 +25,7 @@ DRAW = Draw(
     val_labels=(1,),
     val_ids=("e",),
 )
+CURVE = [{"hparams": {"alpha": 0.5}, "top1_val": 0.5, "nll_val": 0.7}]
 VALUES: dict[Any, Any] = {str: "text", int: 3, float: 0.25, bool: False}
 
 
@@ -34,8 +35,7 @@ def rows() -> list[Row]:
     due = [field.name for field in fields(Row) if field.default is MISSING]
     given: dict[str, Any] = {name: VALUES.get(kinds[name]) for name in due}
     given |= {"encoders": ["toy@v1"], "hparams": {"alpha": 0.5}, "stores": {"train/image": "k"}}
-    curve = [{"hparams": {"alpha": 0.5}, "top1_val": 0.5, "nll_val": 0.7}]
-    given |= {"shots": 2, "draw_id": "d", "top1_test": 0.5, "curve": curve}
+    given |= {"shots": 2, "draw_id": "d", "top1_test": 0.5, "curve": CURVE}
     return [Row(**given | {"seed": seed}) for seed in (1, 2, 3)]
 
 
@@ -56,22 +56,26 @@ def read_rows(world: World) -> Reading:
 
 
 def answer(world: World) -> None:
-    """Leave predictions."""
+    """Leave predictions, with those of held-out pictures, and a curve."""
+    held = Answered(**_said(4))
+    answered = Predictions(**_said(9), ids=PICTURES, choice=held, calibration=held)
+    write_predictions(world.home.root, ROW_ID, answered, CURVE, n_val=4)
+
+
+def _said(n: int) -> dict[str, Any]:
+    """What is kept of n pictures."""
     random = np.random.default_rng(0)
-    write_predictions(
-        world.home.root,
-        ROW_ID,
-        Predictions(
-            predicted=random.integers(0, 3, 9).astype(np.uint16),
-            label=random.integers(0, 3, 9).astype(np.uint16),
-            true_log_p=-random.random(9).astype(np.float16),
-            top_p=random.random(9).astype(np.float16),
-            true_rank=random.integers(0, 3, 9).astype(np.uint16),
-            top=random.integers(0, 3, (9, 3)).astype(np.uint16),
-            top_log_p=-random.random((9, 3)).astype(np.float16),
-            ids=PICTURES,
-        ),
-    )
+    return {
+        "predicted": random.integers(0, 3, n).astype(np.uint16),
+        "label": random.integers(0, 3, n).astype(np.uint16),
+        "true_log_p": -random.random(n).astype(np.float16),
+        "top_p": random.random(n).astype(np.float16),
+        "true_rank": random.integers(0, 3, n).astype(np.uint16),
+        "top": random.integers(0, 3, (n, 3)).astype(np.uint16),
+        "top_log_p": -random.random((n, 3)).astype(np.float16),
+        "raw_top_p": random.random(n).astype(np.float16),
+        "logits": random.random((n, 3)).astype(np.float16),
+    }
 
 
 def answer_anew(world: World) -> None:
@@ -84,8 +88,9 @@ def answer_anew(world: World) -> None:
 def read_answers(world: World) -> Reading:
     """What a row answered."""
     found = predictions(world.home, ROW_ID)
-    arrays = [getattr(found, field.name) for field in fields(Predictions)]
-    return Reading([x if isinstance(x, list) else (x.dtype.str, x.tobytes()) for x in arrays])
+    arrays = [x for own in (found, found.choice, found.calibration) for x in vars(own).values()]
+    told = [(x.dtype.str, x.tobytes()) for x in arrays if isinstance(x, np.ndarray)]
+    return Reading([found.ids, told, curve(world.home, ROW_ID)])
 
 
 def bundle(world: World) -> None:

@@ -14,8 +14,8 @@ from tests.makers import ROW
 
 
 def row(**changes: Any) -> Row:
-    """A row; its settings alone compete for it."""
-    fields = ROW | changes
+    """A row, tested on its own data set; its settings alone compete for it."""
+    fields = ROW | {"eval_dataset": changes.get("dataset", ROW["dataset"])} | changes
     return Row(**(fields | {"candidates": repr(fields["hparams"])}))
 
 

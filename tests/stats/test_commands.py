@@ -104,7 +104,10 @@ def test_a_row_is_shown_whole_and_agrees_with_what_the_log_says(home: Home) -> N
     assert right / last["n_test"] == found["measures"]["top1"]["value"] == last["top1_test"]
     low, high = found["measures"]["ece"]["ci95"]
     assert low <= last["ece_test"] + 1e-3 and last["ece_test"] - 1e-3 <= high
+    low, high = found["measures"]["ece_raw"]["ci95"]
+    assert low <= last["ece_test_raw"] + 1e-3 and last["ece_test_raw"] - 1e-3 <= high
     assert found["measures"]["top5"]["value"] == 1.0  # of four classes
+    assert (last["curve"], len(found["row"]["curve"])) == (None, 8)  # of gda's alphas
     said = run(home, "row")
     assert "top-5 accuracy" in said.out and last["row_id"] in said.err
 
@@ -119,6 +122,23 @@ def test_what_was_answered_holds_the_runners_up_of_each_picture(home: Home) -> N
         kept = np.take_along_axis(found.top_log_p, place, 1)[:, 0]
         np.testing.assert_array_equal(kept, found.true_log_p)
         np.testing.assert_allclose(np.exp(found.top_log_p.astype(float)).sum(1), 1, atol=5e-3)
+
+
+def test_the_python_of_the_predictions_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = build_home(tmp_path, val=8)
+    assert run(home, "compare", "--methods", "gda", "--shots", "4", "--select", "fixed").code == 0
+    monkeypatch.setenv("CACHECLIP_HOME", str(home.root))
+    text = (DOC.parent / "predictions.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    told: dict[str, Any] = {}
+    exec("\n".join(blocks), told)
+    assert "classes in a set" in capsys.readouterr().out
+    answers, sets = told["answers"], told["sets"]
+    held = [label in own for label, own in zip(answers.label, sets, strict=True)]
+    assert np.mean(held) > 0.75  # of 40 pictures, where nine in ten are promised
+    assert np.mean([len(own) for own in sets]) < 4
 
 
 def test_a_row_of_features_that_are_gone_has_classes_by_number(home: Home, tmp_path: Path) -> None:
@@ -152,14 +172,29 @@ def test_what_is_missing_is_made_by_the_command_that_is_printed(tmp_path: Path) 
         assert cacheclip(*words, *home).code == 0
 
 
+def test_what_policies_chose_from_is_known_from_beside_the_log(tmp_path: Path) -> None:
+    home = build_home(tmp_path)
+    words = ("--methods", "gda", "--shots", "1", "--seeds", "1", "--select", "fewshot-val")
+    assert run(home, "compare", *words).code == 0
+    assert all(json.loads(line)["curve"] is None for line in log_of(home))
+    assert "--set alpha=0,0.0001," in run(home, "honesty", "gda").err
+    for file in (home.root / "predictions").iterdir():
+        file.unlink()
+    lost = run(home, "honesty", "gda")
+    assert "--select fixed" in lost.err and "--set alpha" not in lost.err
+
+
 def test_the_commands_of_the_page_run_and_print_what_it_shows(tmp_path: Path) -> None:
     """On the log of `tests/reliability`, which every command of the page can read."""
     golden = Path(__file__).resolve().parents[1] / "reliability" / "home-golden"
     text = DOC.read_text()
     lines = re.findall(r"^cacheclip (?:stats|honesty|row).*$", text, re.MULTILINE)
     assert len(lines) >= 5
-    (comparison,) = re.findall(r"^cacheclip compare.*$", text, re.MULTILINE)
+    comparison, why = re.findall(r"^cacheclip compare.*$", text, re.MULTILINE)
     command.make_context("compare", shlex.split(comparison)[2:])  # its options are there
+    home = shutil.copytree(golden, tmp_path / "home")
+    done = cacheclip(*shlex.split(why)[1:], "--home", str(home))
+    assert (done.code, "test pictures" in done.err) == (0, True), done.err
     for line in lines:
         done = cacheclip(*shlex.split(line.split("#")[0])[1:], "--home", str(golden))
         assert done.code == 0, (line, done.err)

@@ -15,8 +15,9 @@ from cacheclip.study.data import SetData
 from cacheclip.study.fit import fit as fit_one
 from cacheclip.study.fit_table import table
 from cacheclip.study.heads import Heads, fit
-from cacheclip.study.plan import Block, Cell, blocks, sentence
+from cacheclip.study.plan import Block, Cell, blocks
 from cacheclip.study.run import run
+from cacheclip.study.sentence import sentence
 from cacheclip.study.table import summary
 from cacheclip.task import Generators, Query, Task
 

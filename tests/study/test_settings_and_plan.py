@@ -8,8 +8,9 @@ from cacheclip.methods import base as methods
 from cacheclip.methods.base import ClosedForm, Method, Params, Setting, Settings
 from cacheclip.select import base as policies
 from cacheclip.select.base import distance
-from cacheclip.study.plan import Block, Cell, blocks, sentence
+from cacheclip.study.plan import Block, Cell, blocks
 from cacheclip.study.race import Point, Race
+from cacheclip.study.sentence import sentence
 from cacheclip.study.settings import Choices, choices
 from cacheclip.task import Query, Task
 

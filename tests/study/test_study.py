@@ -62,10 +62,10 @@ def test_test_labels_are_opened_by_score_and_nothing_before(
     monkeypatch.setattr(Sealed, "opened", False)
     real = score.score
 
-    def opening(*arguments: Any) -> Any:
+    def opening(*arguments: Any, **kept: Any) -> Any:
         Sealed.opened = True
         try:
-            return real(*arguments)
+            return real(*arguments, **kept)
         finally:
             Sealed.opened = False
 

@@ -349,7 +349,7 @@ def test_a_set_without_a_readable_test_picture_is_refused(
 def test_the_example_of_the_document_runs(home: Home) -> None:
     fit(Request(("nearest-mean",), (1,), select="fixed"), home.find(), home)
     text = (ROOT / "docs" / "predictions.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     environment = os.environ | {"CACHECLIP_HOME": str(home.root)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False

@@ -1,0 +1,238 @@
+"""Some classes of a feature set: a source whose other classes were never there.
+
+Pictures of other classes count as unlabelled, so that no draw takes them and no test counts them.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cacheclip.errors import UsageError, argument, instead
+from cacheclip.files.disk import digest
+from cacheclip.store.labels import UNLABELLED, Labels, SplitLabels
+from cacheclip.store.schema import TOKENS
+from cacheclip.store.source import Layer, Part, Source, Text
+
+if TYPE_CHECKING:
+    from cacheclip.store.auxiliary import Auxiliary
+
+ALL, BASE, NEW = "all", "base", "new"
+
+
+def half(name: str, n_classes: int) -> range:
+    """The classes that CoCoOp's protocol calls base or new (2203.05557).
+
+    Base are the first half of the classes in label order, the larger one where they are odd.
+    """
+    middle = -(-n_classes // 2)
+    return range(middle) if name == BASE else range(middle, n_classes)
+
+
+@dataclass(frozen=True)
+class ScopedText:
+    """The text features of some classes.
+
+    Attributes:
+        whole: those of all classes.
+        classes: the numbers of these.
+    """
+
+    whole: Text
+    classes: Sequence[int]
+
+    @property
+    def digest(self) -> str:
+        """That of the store, which holds all classes."""
+        return self.whole.digest
+
+    @property
+    def template(self) -> str:
+        """Name of the prompt family."""
+        return self.whole.template
+
+    def load(self) -> NDArray[np.float32]:
+        """[C, T, D] raw."""
+        x: NDArray[np.float32] = self.whole.load()[np.asarray(self.classes)]
+        return x
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The `Source` of some classes of another, which are numbered anew in their order.
+
+    Attributes:
+        whole: all classes.
+        name: what a row calls these: `base`, `new`, or how many of how many with a digest.
+        classes: their numbers there, rising.
+    """
+
+    whole: Source
+    name: str
+    classes: tuple[int, ...]
+
+    @property
+    def dataset(self) -> str:
+        """Id of the data set."""
+        return self.whole.dataset
+
+    @property
+    def encoder(self) -> Mapping[str, Any]:
+        """The encoder block of the keys."""
+        return self.whole.encoder
+
+    @property
+    def preprocess(self) -> Mapping[str, Any]:
+        """The preprocess block of the keys."""
+        return self.whole.preprocess
+
+    @property
+    def own(self) -> bool:
+        """Whether these are a user's pictures or arrays."""
+        return self.whole.own
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """A line each, for the user."""
+        return self.whole.notices
+
+    @property
+    def extract_command(self) -> str:
+        """What makes or completes the set."""
+        return self.whole.extract_command
+
+    @property
+    def text_command(self) -> str:
+        """What to do for text features."""
+        return self.whole.text_command
+
+    @property
+    def sentences_command(self) -> str:
+        """What to do for sentences."""
+        return self.whole.sentences_command
+
+    @property
+    def aux(self) -> "Auxiliary | None":
+        """The features of a second encoder."""
+        return self.whole.aux
+
+    @property
+    def aux_command(self) -> str:
+        """What to do for a second encoder."""
+        return self.whole.aux_command
+
+    @property
+    def text(self) -> ScopedText | None:
+        """The text of these classes."""
+        return ScopedText(self.whole.text, self.classes) if self.whole.text is not None else None
+
+    @property
+    def sentences(self) -> ScopedText | None:
+        """The sentences of these classes."""
+        own = self.whole.sentences
+        return ScopedText(own, self.classes) if own is not None else None
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Labels and names of these classes."""
+        whole = self.whole.labels
+        number = {UNLABELLED: UNLABELLED} | {label: k for k, label in enumerate(self.classes)}
+        splits = {
+            name: SplitLabels(
+                split.ids_sha256,
+                split.files_sha256,
+                [number.get(label, UNLABELLED) for label in split.labels],
+            )
+            for name, split in whole.splits.items()
+        }
+        names = [whole.classnames[label] for label in self.classes]
+        return Labels(whole.dataset, names, splits, whole.own_sha256, whole.corrected)
+
+    @property
+    def given_draws(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
+        """(seed, shots) -> rows of split train that are of these classes."""
+        draws = self.whole.given_draws
+        others = self.others("train") if draws else ()
+        return {key: tuple(row for row in own if row not in others) for key, own in draws.items()}
+
+    def store(self, split: str, layer: str = "image", views: int | None = None) -> Layer:
+        """The vectors of a split and layer, of all classes."""
+        return self.whole.store(split, layer, views)
+
+    def part_store(self, name: str) -> Part:
+        """Where a frozen part of the encoder lies."""
+        return self.whole.part_store(name)
+
+    def part(self, name: str) -> Mapping[str, NDArray[Any]]:
+        """A frozen part of the encoder; of the class names as tokens those of these classes."""
+        part = self.whole.part(name)
+        if name != TOKENS:
+            return part
+        return {own: x[np.asarray(self.classes)] for own, x in part.items()}
+
+    def failures(self, split: str) -> Mapping[int, Any]:
+        """The rows of a split that lack the features of some layer, and why."""
+        return self.whole.failures(split)
+
+    def others(self, split: str) -> frozenset[int]:
+        """The rows of a split that are of other classes."""
+        whole = self.whole.labels.splits[split]
+        return self.labels.splits[split].unlabelled - whole.unlabelled
+
+
+def name_of(source: Source) -> str:
+    """What a row calls the classes of a source."""
+    return source.name if isinstance(source, Scope) else ALL
+
+
+def scoped(source: Source, asked: Sequence[str]) -> Source:
+    """The classes that were asked for.
+
+    Args:
+        source: all classes.
+        asked: `all`, `base` or `new`; or the names of classes. Nothing asks for all.
+
+    Raises:
+        UsageError: there is no such class, or they are fewer than two.
+    """
+    names = list(source.labels.classnames)
+    if not asked or list(asked) == [ALL]:
+        return source
+    if list(asked) in ([BASE], [NEW]):
+        return _of(source, half(asked[0], len(names)), asked[0])
+    if unknown := [name for name in asked if name not in names]:
+        raise UsageError(
+            f"there is no class {unknown[0]!r}",
+            where=f"{argument('classes')}, data set {source.dataset}",
+            fix=f"{instead(unknown[0], names)}; or {', '.join((ALL, BASE, NEW))}",
+        )
+    return among(source, [names.index(name) for name in asked])
+
+
+def among(source: Source, classes: Collection[int]) -> Source:
+    """The classes of these numbers, in label order; the source itself where they are all of it.
+
+    Raises:
+        UsageError: they are fewer than two.
+    """
+    names = source.labels.classnames
+    own = sorted(set(classes))
+    if len(own) == len(names):
+        return source
+    called = digest([names[label] for label in own])[:8]
+    return _of(source, own, f"{len(own)}-of-{len(names)}-{called}")
+
+
+def _of(source: Source, classes: Sequence[int], name: str) -> Scope:
+    if len(classes) < 2:
+        raise UsageError(
+            f"{len(classes)} of {len(source.labels.classnames)} classes: nothing to tell apart",
+            where=f"data set {source.dataset}",
+            fix=f"{argument('classes')} with two or more of them",
+        )
+    if isinstance(source, Scope):  # of some classes some
+        return Scope(source.whole, name, tuple(source.classes[label] for label in classes))
+    return Scope(source, name, tuple(classes))

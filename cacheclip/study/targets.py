@@ -1,0 +1,211 @@
+"""What a fit is tested on: its own classes, classes that it never met, other data sets."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+
+from cacheclip.answers import Classes
+from cacheclip.engine import stack as engine
+from cacheclip.errors import InputError, StoreError, UsageError, argument, some
+from cacheclip.methods.base import Method
+from cacheclip.store.schema import IMPORTED
+from cacheclip.store.scope import ALL, NEW, Scope, among, scoped
+from cacheclip.store.source import Source
+from cacheclip.study.data import SetData
+from cacheclip.study.heads import Heads, fit
+from cacheclip.study.plan import Variant
+from cacheclip.task import Query
+
+
+@dataclass(frozen=True)
+class Target:
+    """Test pictures, and how the head of a fit answers for their classes.
+
+    Attributes:
+        learned: the classes and the data set that the fit learned from.
+        data: the classes and the data set that it is tested on.
+        columns: which of the learned classes each of `data` is, for another data set; None for
+            other classes of the same set, for which `served` makes heads.
+    """
+
+    learned: SetData
+    data: SetData
+    columns: tuple[int, ...] | None = None
+
+    def query(self, method: Method) -> Query:
+        """All good test pictures, beside the encoder as the fit read it."""
+        return self.data.test_query(method, self.learned.encoder(method.reads))
+
+    def of_these(self, logits: Tensor) -> Tensor:
+        """The logits [V, n, C] of these classes, where those of all learned classes come."""
+        return logits if self.columns is None else logits[..., list(self.columns)]
+
+    @cached_property
+    def zero_shot(self) -> Classes | None:
+        """What the text that the fit read gives each test picture, [n]; None without text."""
+        if self.columns is None:
+            return self.data.zero_shot
+        return self.learned.zero_shot_of(self.data, self.columns)
+
+    def serves(self, method: type[Method]) -> bool:
+        """Whether a method's fits can answer here.
+
+        For classes that were not learned from it is one whose head takes any class text, or one
+        that learns from no support picture, which is made for these classes as for any.
+        """
+        same = self.data.classnames == self.learned.classnames
+        return self.columns is not None or same or method.transfers or method.learns != "support"
+
+    def served(self, learned: Heads, served: Heads) -> Heads:
+        """What answers here.
+
+        Args:
+            learned: variants as their fit and their search left them.
+            served: the same, for the learned classes.
+        """
+        if self.columns is not None:
+            return served
+        method, variants = learned.method, learned.variants
+        if type(method).learns != "support":
+            undrawn = [Variant(own.cell, own.settings, None) for own in variants]
+            heads = list(fit(method, undrawn, self.data))
+            return replace(Heads.cat(heads), variants=variants)
+        draws, settings = [own.draw for own in variants], [own.settings for own in variants]
+        task = self.learned.task(type(method), draws, settings)
+        text, n_classes = self.data.text(method.reads), len(self.data.classnames)
+        others = replace(task, text=text, n_classes=n_classes)
+        params = engine.head(method, learned.params, others)
+        return Heads.of(method, variants, params, learned.precision)
+
+
+def of(
+    learned: SetData,
+    source: Source,
+    test_on: Sequence[Source],
+    classes: Sequence[str],
+    *,
+    base_to_new: bool,
+) -> list[Target]:
+    """What fits are tested on beside the classes that they learn from.
+
+    Args:
+        learned: those classes.
+        source: all classes of their set.
+        test_on: other sets to be tested on.
+        classes: those that were asked for.
+        base_to_new: whether the classes learned from are the base classes.
+
+    Raises:
+        CacheclipError: see `of_sets`.
+        UsageError: two protocols at once.
+    """
+    if not base_to_new:
+        return of_sets(learned, test_on)
+    asked = [(classes, "classes"), (test_on, "test-on")]
+    if others := [argument(name) for given, name in asked if given]:
+        raise UsageError(
+            f"{argument('base-to-new')} says itself which classes and pictures count",
+            where=", ".join(others),
+            fix=f"leave {argument('base-to-new')} out, or {' and '.join(others)}",
+        )
+    return of_classes(learned, source)
+
+
+def of_classes(learned: SetData, source: Source) -> list[Target]:
+    """The new classes, and all of them, for fits on the base classes.
+
+    Args:
+        learned: the base classes.
+        source: all classes.
+    """
+    others = (scoped(source, [name]) for name in (NEW, ALL))
+    return [Target(learned, SetData(own, learned.device, learned.limit)) for own in others]
+
+
+def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
+    """Other data sets, by the names of their classes.
+
+    A class is the same where its name is, capitals and `_` or `-` for a blank aside. Pictures of
+    classes that were not learned are left out.
+
+    Raises:
+        UsageError: a set comes from another encoder.
+        InputError: it shares fewer than two classes.
+        StoreError: it has no test pictures.
+    """
+    found = []
+    for other in others:
+        _refuse_encoder(learned, other)
+        names = other.labels.classnames
+        column = _columns(learned.classnames, names)
+        shared = [k for k, own in enumerate(column) if own is not None]
+        if len(shared) < 2:
+            raise InputError(
+                f"{len(shared)} of its {len(names)} classes are among those learned from, and a "
+                "test needs two",
+                where=f"{argument('test-on')}, data set {other.dataset} "
+                f"({some(names)}); learned from: {some(learned.classnames)}",
+                fix="give classes the same names in both sets: cacheclip extract --classnames FILE",
+            )
+        data = SetData(among(other, shared), learned.device, learned.limit)
+        if not data.tested:
+            raise StoreError(
+                "there is no test picture to be tested on",
+                where=f"{argument('test-on')}, data set {other.dataset}",
+                fix=other.extract_command,
+            )
+        found.append(Target(learned, data, tuple(own for own in column if own is not None)))
+    return found
+
+
+def notices(targets: Sequence[Target]) -> list[str]:
+    """A line on each set of which classes are left out."""
+    lines = []
+    for target in targets:
+        source = target.data.features
+        if target.columns is None or not isinstance(source, Scope):
+            continue
+        whole = source.whole.labels.classnames
+        lost = [name for label, name in enumerate(whole) if label not in source.classes]
+        lines.append(
+            f"{source.dataset}: pictures of {len(lost)} of {len(whole)} classes are left out, "
+            f"which were not learned from: {some(lost)}"
+        )
+    return lines
+
+
+def _refuse_encoder(learned: SetData, other: Source) -> None:
+    """Refuse a set whose features another encoder made; of imported ones nobody knows which did.
+
+    Raises:
+        UsageError: it is such a set.
+    """
+    own, its = dict(learned.features.encoder), dict(other.encoder)
+    imported = own["library"] == its["library"] == IMPORTED
+    if own == its or (imported and own["embed_dim"] == its["embed_dim"]):
+        return
+    weights = ["--model", own["name"], "--pretrained", str(own["pretrained"])]
+    raise UsageError(
+        f"{other.dataset} has features of another encoder",
+        where=f"{argument('test-on')}: {its['name']}@{its['pretrained']} of {its['embed_dim']} "
+        f"numbers, learned from: {learned.features.name} of {own['embed_dim']}",
+        fix="encode it by the same: "
+        + shlex.join(["cacheclip", "extract", "--dataset", other.dataset, *weights]),
+    )
+
+
+def _columns(learned: Sequence[str], names: Sequence[str]) -> list[int | None]:
+    """Which learned class each name means, as it is spelled or else by its letters; or None."""
+    alike = Counter(map(_letters, learned))
+    by_letters = {_letters(own): k for k, own in enumerate(learned) if alike[_letters(own)] == 1}
+    spelled = {own: k for k, own in enumerate(learned)}
+    return [spelled.get(name, by_letters.get(_letters(name))) for name in names]
+
+
+def _letters(name: str) -> str:
+    """What the spellings of one class name have in common."""
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
