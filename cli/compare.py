@@ -150,7 +150,10 @@ def command(
     place = Home.resolve(home)
     first = [place.find(name, model, pretrained) for name in datasets or (None,)]
     sets = [with_aux(place, features, aux) for features in first]
-    others = [[_beside(place, name, features) for name in test_on] for features in sets]
+    others = [
+        [with_aux(place, _beside(place, name, features), aux) for name in test_on]
+        for features in sets
+    ]
     written, notices = results_home(place, results)
     output.talk(*notices)
     from cacheclip.study import next_step

@@ -121,12 +121,12 @@ class Scope:
 
     @property
     def aux(self) -> "Auxiliary | None":
-        """The second encoder's features: the splits keep their rows, so theirs fit too."""
+        """The features of a second encoder: splits keep their rows, so these fit as they are."""
         return self.whole.aux
 
     @property
     def aux_command(self) -> str:
-        """What makes a second encoder's features."""
+        """What to do for a second encoder."""
         return self.whole.aux_command
 
     @property

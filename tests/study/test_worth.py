@@ -104,8 +104,9 @@ def test_fit_shows_zero_shot_and_the_constant_answer_with_n_and_interval(home: H
 def made(**changes: object) -> Row:
     """A row of tip-adapter at 50 % of 500 pictures."""
     filled: dict[str, Any] = {name: None for name in results.documented() if name != "row_id"}
-    known = {"method": "tip-adapter", "top1_test": 0.5, "n_test": 500, "n_classes": 4, "n_val": 0}
-    return Row(**(filled | known | {"shots": 4, "seed": 1, "hparams": {}} | changes))
+    known = {"method": "tip-adapter", "encoders": ["toy@v1"], "top1_test": 0.5, "n_test": 500}
+    known |= {"n_classes": 4, "n_val": 0, "shots": 4, "seed": 1, "hparams": {}}
+    return Row(**(filled | known | changes))
 
 
 @pytest.mark.parametrize(
