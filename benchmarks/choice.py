@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
         cells: Cells = {}
-        for name in _sets(home, TUNING if asked.tuning else HELD_OUT):
+        for name in sets(home, TUNING if asked.tuning else HELD_OUT):
             for policy in POLICIES:
                 cells |= _run(home, name, chosen, policy, asked.seeds)
             print(f"{name} done", file=sys.stderr)
@@ -58,7 +58,8 @@ def main() -> None:
             _print_reliability(home, cells, chosen, name)
 
 
-def _sets(home: Home, synthetic: tuple[int, ...]) -> Iterator[str]:
+def sets(home: Home, synthetic: tuple[int, ...]) -> Iterator[str]:
+    """The names of the sets, each once its features are there."""
     for name in ("clipart", "digits"):
         extract(ExtractRequest(dataset=name), home)
         yield name
@@ -96,7 +97,7 @@ def _print_gains(cells: Cells, chosen: tuple[str, ...]) -> None:
     print("| policy | method |", " | ".join(f"{k} shots" for k in SHOTS), "| mean | holds |")
     print("|---|---|", "---:|" * (len(SHOTS) + 1), "---|", sep="")
     for policy in POLICIES[1:]:
-        for method in (name for name in chosen if methods.get(name).grid):
+        for method in (name for name in chosen if _has_grid(name)):
             gains = [_gains(cells, policy, method, k) for k in SHOTS]
             shown = [f"{mean(own):+.2f} ({min(own):+.1f})" for own in gains]
             average = mean(mean(own) for own in gains)
@@ -104,12 +105,16 @@ def _print_gains(cells: Cells, chosen: tuple[str, ...]) -> None:
             print(f"| {policy} | {method} |", " | ".join(shown), f"| {average:+.2f} | {holds} |")
 
 
+def _has_grid(name: str) -> bool:
+    return any(own.grid for own in methods.get(name).table.values())
+
+
 def _print_losses(cells: Cells) -> None:
     print(f"\nCells more than {BELOW} points below zero-shot, beyond two standard errors, of the")
     print("methods that read the text (the others cannot know it; `fit` and `compare` warn):\n")
     found = 0
     for (policy, name, method, shots), rows in cells.items():
-        if not methods.get(method).text:
+        if not methods.get(method)().reads.text:
             continue
         below = [100 * ((r.zero_shot_test or 0.0) - (r.top1_test or 0.0)) for r in rows]
         certain = mean(below) - 2 * stdev(below) / len(below) ** 0.5

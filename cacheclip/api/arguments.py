@@ -128,12 +128,8 @@ def refuse_keep(keep: Any, results: object) -> None:
 
 
 def no_choice(request: Request, data: Features) -> UsageError:
-    """The error of candidates among which nothing chooses: `fixed`, or no validation images."""
+    """The error of candidates among which nothing chooses, as under `fixed`."""
     method, shots = quoted(request.methods[0]), quoted(request.shots[0])
-    why = f'select="{request.select}" does not choose'
-    if request.select is None:
-        lack = "too few classes have" if "val" in data.splits else "there are no"
-        why = f"{lack} validation pictures to choose by"
     own: dict[str, Any] = {}
     for name, value in request.settings.items():
         own |= value if isinstance(value, Mapping) else {name: value}
@@ -149,7 +145,7 @@ def no_choice(request: Request, data: Features) -> UsageError:
             f'select="fixed")  # a row each; or one value each; or GridSearchCV({search}, ...)'
         )
     return UsageError(
-        f"several values of {', '.join(grid)}, and {why}",
+        f'several values of {", ".join(grid)}, and select="{request.select}" does not choose',
         where=f"data set {data.source.dataset} (has {', '.join(data.splits)})",
         fix=fix,
     )

@@ -33,7 +33,7 @@ def policy_for(name: str | None, data: SetData) -> Policy:
         raise UsageError(
             f"{argument('select', policy.name)} needs validation pictures of {wanted}",
             where=f"data set {data.features.dataset}, split val",
-            fix=f"use {argument('select', 'full-val' if len(val) > 1 else 'fixed')}"
+            fix=f"use {argument('select', 'full-val' if len(val) > 1 else LEFT_OUT)}"
             + _more_val(data.features),
         )
     if policy.held == "test" and not data.tested:

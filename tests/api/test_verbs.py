@@ -288,13 +288,14 @@ def test_features_that_are_not_of_the_head_are_refused(arrays: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("there", ["train", "test"])
-def test_candidates_without_validation_images_are_told_how_to_go_on(
+def test_candidates_that_nothing_chooses_among_are_told_how_to_go_on(
     there: str, arrays: dict[str, Any]
 ) -> None:
     arrays["split"] = np.where(arrays["split"] == "test", there, "train")
     data = Features.of(**arrays)
-    with pytest.raises(UsageError, match="no validation pictures to choose by") as caught:
-        fit("tip-adapter", data, shots=2, tip_adapter={"alpha": np.array([1.0, 2.0])}, beta=5.5)
+    with pytest.raises(UsageError, match="does not choose") as caught:
+        given = {"alpha": np.array([1.0, 2.0])}
+        fit("tip-adapter", data, shots=2, select="fixed", tip_adapter=given, beta=5.5)
     own = arrays | {"cacheclip": cacheclip, "GridSearchCV": GridSearchCV, "data": data}
     exec(f"made = {caught.value.fix}", own)
     made: Any = own["made"]

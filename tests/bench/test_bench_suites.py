@@ -59,8 +59,9 @@ def test_the_engine_and_the_loop_of_each_method_train_to_the_same_numbers(
             torch.testing.assert_close(trained[what][v], x[0], rtol=1e-4, atol=2e-5)
 
 
-def test_every_fused_method_is_timed() -> None:
-    methods = [cls for cls in map(get, names()) if issubclass(cls, Trained) and cls.fused]
+def test_every_fused_method_of_one_encoder_is_timed() -> None:
+    trained = [cls for cls in map(get, names()) if issubclass(cls, Trained) and cls.fused]
+    methods = [cls for cls in trained if "aux:image" not in cls().reads.query]
     assert {cls.name for cls in methods} == {ClipAdapter.name, *released.MODULES}
 
 

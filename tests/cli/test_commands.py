@@ -21,6 +21,7 @@ PROMISED = (
     *("select", "draw_id", "test_id", "n_classes", "n_train", "n_val", "n_test", "top1_val"),
     *("top1_test", "seconds", "device", "store_key"),
 )
+TRAINED = ("fit", "--method", "clip-adapter")
 
 
 def three_lines(err: str) -> list[str]:
@@ -49,7 +50,10 @@ def test_fit_prints_one_object_and_leaves_a_bundle_that_predicts(
     shell: Any, world: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "b.safetensors"
-    fitted = shell("fit", "--shots", "4", "--set", "epochs=5", "--out", str(out), "--json")
+    fitted = shell(
+        *("fit", "--method", "clip-adapter", "--shots", "4", "--set", "epochs=5"),
+        *("--out", str(out), "--json"),
+    )
     assert fitted.returncode == 0, fitted.stderr
     row = json.loads(fitted.stdout)
     assert set(PROMISED) <= set(row)
@@ -72,7 +76,7 @@ def test_fit_and_compare_load_no_encoder_and_no_scikit_learn(world: Any) -> None
     options = ["--set", "clip-adapter.epochs=2", "--home", str(world.home)]
     code = (
         "import sys; from cacheclip.cli.main import cacheclip as run\n"
-        f"for words in ['fit --shots 2', 'compare --shots 2 --seeds 1']:\n"
+        f"for words in ['fit --method clip-adapter --shots 2', 'compare --shots 2 --seeds 1']:\n"
         f"    run.main([*words.split(), *{options!r}], standalone_mode=False)\n"
         f"    print('loaded:', *(name for name in {heavy!r} if name in sys.modules))"
     )
@@ -149,14 +153,14 @@ def test_the_next_step_of_compare_makes_a_cell_of_its_table(
         ),
         (["fit", "--select", "oracle"], 2, "fewshot-val"),
         (["compare", "--set", "alpha=1"], 2, "--set clip-adapter.alpha=1"),
-        (["fit", "--select", "fixed", "--set", "alpha=0.1,0.2"], 2, "cacheclip compare"),
+        (["fit", "--select", "fixed", "--set", "C=0.1,0.2"], 2, "cacheclip compare"),
         (["fit", "--shots", "99"], 3, "use --shots"),
-        (["fit", "--set", "epochs=few"], 3, "whole number"),
+        ([*TRAINED, "--set", "epochs=few"], 3, "whole number"),
         (["fit", "--dataset", "nowhere"], 4, "cacheclip extract --dataset nowhere"),
         (["predict", "absent.safetensors", "x.png"], 3, "no such bundle"),
         (["extract", "--dataset", "food101"], 3, "fix:"),
         (["extract", "--dataset", "clipboard"], 2, "clipart"),
-        (["fit", "--shots", "4", "--select", "fixed", "--set", "lr=1e38"], 7, "not finite"),
+        ([*TRAINED, "--shots", "4", "--select", "fixed", "--set", "lr=1e38"], 7, "not finite"),
     ],
 )
 def test_a_users_mistake_is_three_lines_and_a_code(

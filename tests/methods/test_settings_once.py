@@ -13,7 +13,13 @@ from cacheclip.methods import base
 HOUSE = Path(cacheclip.__file__).parent
 # The engine acts on these, and a study reads views.
 SHARED = {*base.steps(), *base.CLASS_WEIGHT, *base.PRIOR, *base.VIEWS, "precision"}
-MAY_NAME = {"table", "recipes", "off", "trainable"}  # its settings, some of them, or params
+MAY_NAME = {
+    "table",
+    "recipes",
+    "off",
+    "trainable",
+    "transferred",
+}  # its settings, some of them, or params
 
 
 def parts_of_class(name: str) -> Iterator[tuple[str, ast.expr]]:

@@ -223,7 +223,7 @@ def test_the_overview_says_what_is_complete_and_how_to_finish_the_rest(
     assert lines["digits", "nano v1"].state == "complete"
     pets = lines["folder/pets", "nano v1"]
     assert pets.state == "complete, extracted last"
-    assert pets.as_cells()[2:4] == ["50/0/20", "image, text"]
+    assert pets.as_cells()[2:4] == ["50/0/20", "text"]
     assert pets.finish is None
     half = lines["folder/pets", "ViT-B-32 openai"]
     assert half.state == "incomplete, 1 of 4 shards"

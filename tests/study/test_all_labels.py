@@ -150,9 +150,9 @@ def test_the_refit_reads_test_labels_after_the_score_and_not_before(
     order: list[str] = []
 
     def noting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*arguments: Any) -> Any:
+        def noted(*arguments: Any, **named: Any) -> Any:
             order.append(name)
-            return real(*arguments)
+            return real(*arguments, **named)
 
         return noted
 

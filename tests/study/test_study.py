@@ -215,19 +215,21 @@ def test_the_choice_spans_stacks(home: Home) -> None:
     assert all(e["hparams"].keys() == constants.keys() for e in row.curve)
 
 
-def test_without_validation_images_the_constants_are_taken(
+def test_without_validation_images_folds_of_the_support_choose(
     tmp_path: Path, make_home: Callable[..., Home]
 ) -> None:
     home = make_home(tmp_path / "h", val=0)
     (row,) = compare(home, request(("tip-adapter",), (4,), (1,), None, {}))
-    assert row.select == "fixed"
+    assert row.select == "support-loo"
     with pytest.raises(UsageError, match="validation pictures of every class") as caught:
         compare(home, request(("tip-adapter",), (4,), (1,), "fewshot-val", {}))
-    assert caught.value.fix == "use --select fixed"
+    assert caught.value.fix == "use --select support-loo"
     own = replace(home.find(), dataset="folder/toys")
     with pytest.raises(UsageError) as caught:
         policy_for("full-val", SetData(own, torch.device("cpu"), 10**9))
-    assert "use --select fixed; or put pictures of each class into val/CLASS" in caught.value.fix
+    assert (
+        "use --select support-loo; or put pictures of each class into val/CLASS" in caught.value.fix
+    )
     assert "then: cacheclip extract --dataset" in caught.value.fix
 
 
