@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cacheclip.errors import InputError, UsageError, brief, is_in_python, near, quoted
-from cacheclip.methods.base import Method, Reads, Value
+from cacheclip.errors import InputError, UsageError, brief, is_in_python, near, quoted, some
+from cacheclip.methods.base import Method, Reads, Value, get, names
 
 SHOWN = 3  # methods for which a setting is spelled out, where it has to be said whose it is
 
@@ -118,7 +118,9 @@ def _near_settings(
         for m in methods
         if own in m.table
     ]
+    having = [other for other in names() if name in get(other).table]
     meant = f"did you mean {' or '.join(scoped)}? " if scoped else ""
+    meant += f"{some(having)} {'has' if len(having) == 1 else 'have'} it; " if having else ""
     return f"{meant}all of them: cacheclip methods {' '.join(m.name for m in methods)}"
 
 

@@ -293,8 +293,8 @@ def test_candidates_that_nothing_chooses_among_are_told_how_to_go_on(
 ) -> None:
     arrays["split"] = np.where(arrays["split"] == "test", there, "train")
     data = Features.of(**arrays)
+    given = {"alpha": np.array([1.0, 2.0])}
     with pytest.raises(UsageError, match="does not choose") as caught:
-        given = {"alpha": np.array([1.0, 2.0])}
         fit("tip-adapter", data, shots=2, select="fixed", tip_adapter=given, beta=5.5)
     own = arrays | {"cacheclip": cacheclip, "GridSearchCV": GridSearchCV, "data": data}
     exec(f"made = {caught.value.fix}", own)
