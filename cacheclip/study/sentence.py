@@ -15,8 +15,9 @@ def sentence(plan: Sequence[Block]) -> str:
     for name, own in by_method.items():
         said.setdefault(_size(own), []).append(name)
     drawn = next((own for own in by_method.values() if own[0].drawn), [])
-    shots = ",".join(str(block.shots) for block in drawn)
+    shots = ",".join(dict.fromkeys(str(block.shots) for block in drawn))
     grid = f"shots {shots} x {counted(_seeds(drawn), 'seed')}" if drawn else ""
+    grid += f" x {n} policies" if (n := _policies(drawn)) > 1 else ""
     parts = []
     for (each_runs, settings), names in said.items():
         each = " each" if len(names) > 1 else ""
@@ -35,10 +36,14 @@ def sentence(plan: Sequence[Block]) -> str:
 def _size(own: Sequence[Block]) -> tuple[int, str]:
     """One method's runs, and by how many starts and settings they are multiplied, in words."""
     starts = len({cell.init_seed for cell in own[0].cells if cell.seed == own[0].cells[0].seed})
-    settings = own[0].runs // max(1, _seeds(own) * starts)
+    settings = own[0].runs // max(1, _seeds(own) * starts) if _policies(own) == 1 else 0
     runs = sum(block.runs for block in own)
     factors = [f"x {n} {what}" for n, what in ((starts, "starts"), (settings, "settings")) if n > 1]
     return runs, " ".join(factors)
+
+
+def _policies(own: Sequence[Block]) -> int:
+    return len({block.policy.name for block in own})
 
 
 def _seeds(own: Sequence[Block]) -> int:
