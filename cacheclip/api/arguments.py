@@ -179,7 +179,7 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
         raise _no_seeds(seeds)
     if not all(_is_whole(seed) and seed >= 0 for seed in listed):
         raise _no_seeds(seeds)
-    return tuple(int(seed) for seed in listed)
+    return tuple(dict.fromkeys(int(seed) for seed in listed))
 
 
 def _no_seeds(seeds: Any) -> UsageError:

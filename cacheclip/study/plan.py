@@ -6,9 +6,10 @@ static settings and the number of support pictures form a stack and run at once.
 cells of one method and shot count on one feature set.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 
 from cacheclip.draws import ALL, Draw, Shots
@@ -34,6 +35,8 @@ class Cell:
         untouched: whether it is one run by the method's own constants.
         given: the settings that the user gave, with their values.
         init_seed: of the start and of the order of the data; None where no step is made.
+        alone: the settings that stand where nothing can be left out to choose by, if these are not
+            the constants.
     """
 
     seed: int | None
@@ -43,6 +46,7 @@ class Cell:
     untouched: bool = False
     given: Choices = field(default_factory=dict)
     init_seed: int | None = None
+    alone: Settings | None = None
 
     @cached_property
     def variants(self) -> tuple["Variant", ...]:
@@ -141,7 +145,7 @@ class Block:
         if self.policy.held != "folds" or isinstance(cell.draw, CacheclipError):
             return cell.variants
         if not cell.folds:
-            return [Variant(cell, cell.constant, cell.draw)]
+            return [Variant(cell, cell.alone or cell.constant, cell.draw)]
         return [Variant(cell, v.settings, part, v) for v in cell.variants for part in cell.folds]
 
     @property
@@ -251,6 +255,8 @@ def blocks(
             candidates = policy.candidates(method, given, of, logit_scale, own, text_norm)
             _refuse_search(method, candidates, policy)
             constant = method.fixed(of, logit_scale, own, pinned, text_norm)
+            standing = pinned | _nearest(method, given, constant)
+            alone = method.fixed(of, logit_scale, own, standing, text_norm)
             untouched = [method.fixed(of, logit_scale, own, {}, text_norm)]
             rivals = [candidates] if policy.selects else [[c] for c in candidates]
             asked = (
@@ -259,19 +265,23 @@ def blocks(
                 for start in _starts_of(method, seed, init_seeds)
                 for c in rivals
             )
+            cell = partial(Cell, constant=constant, given=given, alone=alone)
             cells = tuple(
-                Cell(
-                    seed,
-                    tuple(group),
-                    constant,
-                    untouched=group == untouched,
-                    given=given,
-                    init_seed=start,
-                )
+                cell(seed, tuple(group), untouched=group == untouched, init_seed=start)
                 for seed, start, group in asked
             )
             made.append(Block(method, k, policy, cells, own))
     return made
+
+
+def _nearest(method: type[Method], given: Choices, constant: Settings) -> Settings:
+    """Of several values given, the nearest to zero-shot, where the constant is not among them."""
+    table = method.table
+    return {
+        name: table[name].ordered(values)[0]
+        for name, values in given.items()
+        if SEARCH not in values and constant.get(name, table[name].default) not in values
+    }
 
 
 def _seeds_of(method: type[Method], policy: Policy, seeds: Sequence[int]) -> Sequence[int | None]:
@@ -377,5 +387,12 @@ def shared(blocks: Sequence[Block]) -> tuple[list[Stack], list[dict[Variant, Var
         Its stacks, and for each block the variants that are fitted -> its own that come out alike.
     """
     fitted: dict[tuple[object, ...], Variant] = {}
-    own = [{fitted.setdefault(v.fit, v): v for v in block.entrants} for block in blocks]
+    own = []
+    for block in blocks:
+        times: Counter[tuple[object, ...]] = Counter()
+        of_block: dict[Variant, Variant] = {}
+        for variant in block.entrants:
+            times[variant.fit] += 1  # cells of one block may be alike, and each has its own run
+            of_block[fitted.setdefault((times[variant.fit], *variant.fit), variant)] = variant
+        own.append(of_block)
     return stacks(blocks[0].method, fitted.values()), own

@@ -81,6 +81,13 @@ def test_where_nothing_can_be_left_out_the_constants_stand_and_the_row_says_so(h
         assert row.n_val == 0
 
 
+def test_of_values_that_were_given_the_nearest_to_zero_shot_stands_alone(home: Home) -> None:
+    _, row = made(home, "tip-adapter", 1, settings={"alpha": (4.0, 3.0)})
+    assert row.hparams == {"alpha": 3.0, "beta": 5.5}
+    _, row = made(home, "tip-adapter", 1, settings={"alpha": (4.0, 1.0)})
+    assert row.hparams == {"alpha": 1.0, "beta": 5.5}  # the constant
+
+
 def test_a_class_of_one_picture_keeps_the_constants(tmp_path: Path) -> None:
     home = build_home(tmp_path / "home", train=(1, 4, 4, 4))
     _, row = made(home, "tip-adapter", 4, fewer="keep", settings={"alpha": ("search",)})
