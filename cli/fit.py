@@ -121,7 +121,7 @@ def command(
         shots=(shots,),
         fewer=fewer,
         seeds=(seed,),
-        select=select,
+        select=options.names_of(select),
         settings=settings,
         recipe=recipe,
         max_memory=max_memory,

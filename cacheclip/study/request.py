@@ -99,7 +99,7 @@ def asked(
     fit, refusals = able(chosen, request.methods, given, data, targets)
     for policy in chosen_by:
         refuse_too_many(fit, request.shots, request.seeds, policy, given, request.init_seeds)
-        refusals += _unknown(policy, fit, request.methods)
+    refusals += _unknown(chosen_by, fit, request.methods)
     drawing = any(
         depends_on_draws(own, policy) and own.name in request.methods
         for own in fit
@@ -134,23 +134,27 @@ def asked(
     return whole, given, refusals
 
 
-def _unknown(policy: Policy, able: Sequence[type[Method]], asked: Sequence[str]) -> list[str]:
+def _unknown(
+    policies: Sequence[Policy], able: Sequence[type[Method]], asked: Sequence[str]
+) -> list[str]:
     """A line for each method that a policy has nothing to say of.
 
     Raises:
-        UsageError: these are all that were asked for.
+        UsageError: no policy has anything to say of any method that was asked for.
     """
     wanted = [method for method in able if method.name in asked]
-    unknown = [method.name for method in wanted if not policy.knows(method)]
-    if unknown and len(unknown) == len(wanted):
+    unknown = [(p, method.name) for p in policies for method in wanted if not p.knows(method)]
+    if unknown and len(unknown) == len(wanted) * len(policies):
         known = [name for name in methods.names() if methods.get(name).transferred]
         raise UsageError(
-            f"no settings of {some(unknown)} were published for {policy.name}",
-            where=argument("select", policy.name),
+            f"no settings of {some([name for _, name in unknown])} were published for "
+            f"{policies[0].name}",
+            where=argument("select", policies[0].name),
             fix=f"take {' or '.join(known)}, or {argument('select', 'fixed')}",
         )
     return [
-        f"{name} has no row of {policy.name}: no such settings are published" for name in unknown
+        f"{name} has no row of {policy.name}: no such settings are published"
+        for policy, name in unknown
     ]
 
 

@@ -109,3 +109,28 @@ def test_settings_from_imagenet_are_those_that_are_published(home: Home) -> None
     assert one.select == "fixed-from-imagenet"
     with pytest.raises(UsageError, match="no settings of tip-adapter were published"):
         made(home, "fixed-from-imagenet", ("tip-adapter",))
+
+
+def test_a_policy_that_knows_no_method_leaves_them_to_the_others(home: Home) -> None:
+    asked = Request(("gda",), (4,), (1,), ("fixed", "fixed-from-imagenet"))
+    comparison = Comparison(asked, home.find(), home)
+    assert [block.policy.name for block in comparison.blocks] == ["fixed"]
+    assert any("gda has no row of fixed-from-imagenet" in line for line in comparison.refusals)
+
+
+def test_cells_that_come_out_alike_have_a_row_each(home: Home) -> None:
+    """All training pictures are one draw under every seed."""
+    asked = Request(("clip-adapter",), ("all",), (1, 2), EVERY, {"epochs": (2,)}, init_seeds=(1, 2))
+    comparison = Comparison(asked, home.find(), home)
+    found: dict[Any, set[Any]] = {}
+    for _, row in comparison.run():
+        assert row.error is None, row.error
+        found.setdefault((row.select, row.init_seed), set()).add(row.top1_test)
+    assert len(comparison.rows) == 4 * len(EVERY)
+    assert all(len(own) == 1 for own in found.values())
+
+
+def test_the_command_of_one_fit_says_so_too(home: Home) -> None:
+    words = ("fit", "--method", "gda", "--shots", "4", "--home", home.root)
+    said = cacheclip(*words, "--select", "fixed,fewshot-val")
+    assert (said.code, "one fit has one policy" in said.err) == (2, True)
