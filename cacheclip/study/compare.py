@@ -14,7 +14,6 @@ from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, argument
 from cacheclip.methods import base as methods
 from cacheclip.results import Row
-from cacheclip.store.scope import BASE, scoped
 from cacheclip.store.source import Source
 from cacheclip.study import rows, targets as elsewhere
 from cacheclip.study.able import untestable
@@ -88,7 +87,7 @@ class Comparison:
 
     def __init__(self, request: Request, features: Source, results: Rooted | None = None) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        learned = scoped(features, [BASE] if request.base_to_new else request.classes)
+        learned = elsewhere.learned_from(features, request.classes, base_to_new=request.base_to_new)
         self.data = SetData(learned, device, request.max_memory or default_limit(device))
         self.targets = elsewhere.of(
             self.data, features, request.test_on, request.classes, base_to_new=request.base_to_new
@@ -220,8 +219,10 @@ class Comparison:
                     told = outcome.at(k - 1)
                     made[place] = told, rows.finished(row, told, names[k])
         if self.journal:
+            firsts = {p.place for p in planned}
             for place, (told, row) in made.items():
-                made[place] = told, self.journal.keep(told, row, notice)
+                own = place in firsts
+                made[place] = told, self.journal.keep(told, row, notice, own=own)
             self.journal.add([row for _, row in made.values()])
         self._done |= {place: row for place, (_, row) in made.items()}
         return list(made.values())
@@ -299,7 +300,7 @@ def _planned(
 def _rows(block: Block, cell: Cell, data: SetData, targets: Sequence[Target]) -> tuple[Row, ...]:
     """The rows that a cell owes: of the classes that it learns from, and of each target."""
     row, method = rows.planned(block, cell, data), block.method.of(cell.candidates[0])
-    others = (rows.elsewhere(row, target, method, drawn=block.drawn) for target in targets)
+    others = (rows.elsewhere(row, target, method) for target in targets)
     return row, *others
 
 

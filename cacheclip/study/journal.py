@@ -44,7 +44,6 @@ class Journal:
         """
         self._root = home.root
         self._dataset = tested[0].features.dataset
-        self._learned = tested[0].test_id
         self._tested = {data.test_id: data for data in tested}
         self._keep_logits = keep_logits
         self._size = -1  # of the log when it was last looked at, and what was added since
@@ -89,8 +88,14 @@ class Journal:
         lines = [replace(row, curve=None) if row.predictions else row for row in rows]
         self._size += results.append(self._root, lines)
 
-    def keep(self, outcome: Outcome, row: Row, notice: Callable[[str], None]) -> Row:
+    def keep(self, outcome: Outcome, row: Row, notice: Callable[[str], None], *, own: bool) -> Row:
         """Publish the draw, and the predictions that `answers.predictions` reads.
+
+        Args:
+            outcome: what the row tells of.
+            row: it has run.
+            notice: called with a line for the user where something is damaged.
+            own: whether it is tested on the classes that it learned from, as held-out pictures are.
 
         Returns:
             The row with the digest of the predictions.
@@ -101,7 +106,6 @@ class Journal:
         if scores is None:
             return row
         calibration = outcome.calibration
-        own = row.test_id == self._learned  # held-out pictures are of the classes learned from
         answers = Predictions(
             **vars(scores.answers[0]),
             ids=self._tested[row.test_id].test_ids,

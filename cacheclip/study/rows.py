@@ -121,14 +121,13 @@ def _of_data(data: SetData) -> dict[str, Any]:
     }
 
 
-def elsewhere(row: Row, target: Target, method: Method, *, drawn: bool) -> Row:
+def elsewhere(row: Row, target: Target, method: Method) -> Row:
     """The row of the same cell on a target, before it runs.
 
     Args:
         row: that of the classes that it learns from.
         target: what it is tested on.
         method: one that competes.
-        drawn: whether the cell learns from a draw; else it is made for any classes alike.
     """
     data, learned = target.data, target.learned
     shifted = target.columns is not None
@@ -142,7 +141,7 @@ def elsewhere(row: Row, target: Target, method: Method, *, drawn: bool) -> Row:
         row,
         eval_dataset=data.features.dataset,
         classes=data.classes,
-        learned_classes=learned.classes if drawn or shifted else None,
+        learned_classes=learned.classes,  # whose held-out pictures its temperature is fitted on
         test_id=data.test_id,
         n_classes=len(data.classnames),
         n_test=len(data.good_rows("test")),

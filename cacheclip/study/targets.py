@@ -10,15 +10,18 @@ from torch import Tensor
 
 from cacheclip.answers import Classes
 from cacheclip.engine import stack as engine
-from cacheclip.errors import InputError, StoreError, UsageError, argument, some
+from cacheclip.errors import InputError, StoreError, UsageError, argument, is_in_python, some
 from cacheclip.methods.base import Method
+from cacheclip.store.auxiliary import Auxiliary
 from cacheclip.store.schema import IMPORTED
-from cacheclip.store.scope import ALL, NEW, Scope, among, scoped
-from cacheclip.store.source import Source
+from cacheclip.store.scope import ALL, BASE, NEW, Scope, among, scoped
+from cacheclip.store.source import About, Source
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Variant
 from cacheclip.task import Query
+
+FEWEST = 4  # classes, of which two are base and two new
 
 
 @dataclass(frozen=True)
@@ -115,15 +118,44 @@ def of(
     return of_classes(learned, source)
 
 
+def learned_from(source: Source, classes: Sequence[str], *, base_to_new: bool) -> Source:
+    """The classes that fits learn from.
+
+    Args:
+        source: all classes.
+        classes: those that were asked for.
+        base_to_new: whether they are the base classes.
+
+    Raises:
+        UsageError: see `scoped`; or base and new would not be two classes each.
+    """
+    if not base_to_new:
+        return scoped(source, classes)
+    if (n_classes := len(source.labels.classnames)) < FEWEST:
+        raise UsageError(
+            f"base and new classes are two at least each, and here are {n_classes} in all",
+            where=f"{argument('base-to-new')}, data set {source.dataset}",
+            fix=f"take a data set of {FEWEST} classes, or leave {argument('base-to-new')} out",
+        )
+    return scoped(source, [BASE])
+
+
 def of_classes(learned: SetData, source: Source) -> list[Target]:
     """The new classes, and all of them, for fits on the base classes.
 
     Args:
         learned: the base classes.
         source: all classes.
+
+    Raises:
+        StoreError: some of them have no test pictures.
     """
-    others = (scoped(source, [name]) for name in (NEW, ALL))
-    return [Target(learned, SetData(own, learned.device, learned.limit)) for own in others]
+    found = []
+    for name in (NEW, ALL):
+        data = SetData(scoped(source, [name]), learned.device, learned.limit)
+        _refuse_untested(data, argument("base-to-new"), f" of its {name} classes")
+        found.append(Target(learned, data))
+    return found
 
 
 def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
@@ -133,13 +165,14 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
     classes that were not learned are left out.
 
     Raises:
-        UsageError: a set comes from another encoder.
+        UsageError: a set comes from another encoder, or is tested on already.
         InputError: it shares fewer than two classes.
         StoreError: it has no test pictures.
     """
+    _refuse_again(learned, others)
     found = []
     for other in others:
-        _refuse_encoder(learned, other)
+        _refuse_encoders(learned, other)
         names = other.labels.classnames
         column = _columns(learned.classnames, names)
         shared = [k for k, own in enumerate(column) if own is not None]
@@ -152,12 +185,7 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
                 fix="give classes the same names in both sets: cacheclip extract --classnames FILE",
             )
         data = SetData(among(other, shared), learned.device, learned.limit)
-        if not data.tested:
-            raise StoreError(
-                "there is no test picture to be tested on",
-                where=f"{argument('test-on')}, data set {other.dataset}",
-                fix=other.extract_command,
-            )
+        _refuse_untested(data, argument("test-on"))
         found.append(Target(learned, data, tuple(own for own in column if own is not None)))
     return found
 
@@ -178,23 +206,64 @@ def notices(targets: Sequence[Target]) -> list[str]:
     return lines
 
 
-def _refuse_encoder(learned: SetData, other: Source) -> None:
-    """Refuse a set whose features another encoder made; of imported ones nobody knows which did.
+def _refuse_untested(data: SetData, option: str, classes: str = "") -> None:
+    """Refuse what has no test pictures.
+
+    Raises:
+        StoreError: it has none.
+    """
+    if not data.tested:
+        raise StoreError(
+            f"there is no test picture{classes} to be tested on",
+            where=f"{option}, data set {data.features.dataset}",
+            fix=data.features.extract_command,
+        )
+
+
+def _refuse_again(learned: SetData, others: Sequence[Source]) -> None:
+    """Refuse the set that is learned from, and a set twice: rows know it by its id alone.
+
+    Raises:
+        UsageError: it is among the others.
+    """
+    times = Counter([learned.features.dataset, *(other.dataset for other in others)])
+    if again := [name for name, count in times.items() if count > 1]:
+        renamed = ', or name it apart: Features.of(..., name="NAME")' if is_in_python() else ""
+        raise UsageError(
+            f"{some(again)} would be tested on twice",
+            where=f"{argument('test-on')}; learned from: {learned.features.dataset}",
+            fix=f"leave {some(again)} out of {argument('test-on')}{renamed}",
+        )
+
+
+def _refuse_encoders(learned: SetData, other: Source) -> None:
+    """Refuse a set whose features other encoders made, the first or the second.
 
     Raises:
         UsageError: it is such a set.
     """
-    own, its = dict(learned.features.encoder), dict(other.encoder)
+    _refuse_encoder(learned.features, other, other.dataset)
+    if learned.features.aux and other.aux:  # where one has none, methods that read it do not run
+        _refuse_encoder(learned.features.aux, other.aux, other.dataset)
+
+
+def _refuse_encoder(learned: About | Auxiliary, other: About | Auxiliary, dataset: str) -> None:
+    """Refuse features of another encoder; of imported ones nobody knows which made them.
+
+    Raises:
+        UsageError: they are such.
+    """
+    own, its = dict(learned.encoder), dict(other.encoder)
     imported = own["library"] == its["library"] == IMPORTED
     if own == its or (imported and own["embed_dim"] == its["embed_dim"]):
         return
     weights = ["--model", own["name"], "--pretrained", str(own["pretrained"])]
     raise UsageError(
-        f"{other.dataset} has features of another encoder",
+        f"{dataset} has features of another encoder",
         where=f"{argument('test-on')}: {its['name']}@{its['pretrained']} of {its['embed_dim']} "
-        f"numbers, learned from: {learned.features.name} of {own['embed_dim']}",
+        f"numbers, learned from: {learned.name} of {own['embed_dim']}",
         fix="encode it by the same: "
-        + shlex.join(["cacheclip", "extract", "--dataset", other.dataset, *weights]),
+        + shlex.join(["cacheclip", "extract", "--dataset", dataset, *weights]),
     )
 
 

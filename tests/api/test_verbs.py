@@ -337,7 +337,9 @@ def test_an_option_is_an_argument_to_who_calls_a_function() -> None:
     assert argument("draw") == "--draw"
 
 
-def test_python_cuts_classes_and_tests_one_fit_on_others(data: Features) -> None:
+def test_python_cuts_classes_and_tests_one_fit_on_others(
+    data: Features, arrays: dict[str, Any]
+) -> None:
     base = data.only("base")
     head = fit("linear-adapter", base, shots=2, epochs=3)
     assert head.classnames == base.classnames == data.classnames[: len(base.classnames)]
@@ -351,8 +353,12 @@ def test_python_cuts_classes_and_tests_one_fit_on_others(data: Features) -> None
     assert table.rows[0].row_id == head.row.row_id
     assert "H of means" in repr(table)
     assert table.best is table.rows[0]
+    with pytest.raises(UsageError, match="tested on twice") as twice:
+        compare("linear-adapter", base, shots=2, test_on=data)
+    assert 'Features.of(..., name="NAME")' in twice.value.fix
+    named = Features.of(**arrays, name="again")
     shifted = compare(
-        "linear-adapter", base, shots=2, seeds=1, init_seeds=[7], test_on=data, epochs=3
+        "linear-adapter", base, shots=2, seeds=[1, 1], init_seeds=[7, 7], test_on=named, epochs=3
     )
     assert [row.init_seed for row in shifted.rows] == [7, 7]
     assert [row.n_classes for row in shifted.rows] == [len(base.classes)] * 2

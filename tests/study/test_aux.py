@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -100,6 +101,24 @@ def test_an_encoder_that_is_not_there_or_is_the_first_is_refused(root: Path) -> 
     with pytest.raises(UsageError, match="second encoder is the first, toy@v1") as same:
         with_aux(home, home.find(), "toy")
     assert same.value.fix == "--model other@v1 or --model third@v1"
+
+
+def test_another_set_has_to_have_the_same_second_encoder(tmp_path: Path) -> None:
+    home = build_home(tmp_path)
+    add_encoder(home)
+    build_home(tmp_path, "wild")
+    add_encoder(home)
+    add_encoder(home, "third", seed=8)
+    data, same, foreign = (
+        load(name, "toy", home=tmp_path, aux=aux).source
+        for name, aux in (("toys", "other"), ("wild", "other"), ("wild", "third"))
+    )
+    asked = Request(("amu",), (2,), (1,), "fixed", test_on=(same,))
+    assert len(Comparison(asked, data).targets) == 1
+    with pytest.raises(UsageError, match="wild has features of another encoder") as error:
+        Comparison(replace(asked, test_on=(foreign,)), data)
+    assert "third@v1 of 12 numbers, learned from: other@v1" in error.value.where
+    assert error.value.fix.endswith("--dataset wild --model other --pretrained v1")
 
 
 def test_rows_are_found_by_their_ids(root: Path) -> None:

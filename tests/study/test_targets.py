@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cacheclip.answers import predictions
-from cacheclip.errors import InputError, UsageError
+from cacheclip.errors import InputError, StoreError, UsageError
 from cacheclip.results import LOG, Row
 from cacheclip.store.features import FeatureSet
 from cacheclip.store.home import Home
@@ -85,14 +85,20 @@ def test_a_fit_on_base_answers_for_classes_that_it_never_met(home: Home) -> None
         assert row.top1_test == pytest.approx(float(right))
 
 
-def test_what_learns_nothing_is_made_for_each_class_list_as_for_any(home: Home) -> None:
-    """Zero-shot of the new classes is one row, whichever protocol asks for it."""
+def test_what_learns_nothing_answers_for_any_classes_at_the_temperature_of_those_learned_from(
+    tmp_path: Path,
+) -> None:
+    home = build_home(tmp_path / "many", val=20)
     base, new, every = of(compared(home, BASE_TO_NEW).rows, "zero-shot")
-    for name, row in (("base", base), ("new", new), ("all", every)):
-        alone = Request(("zero-shot",), (2,), select="fixed", classes=(name,))
-        again = Comparison(alone, home.find("toys"), home)
-        assert (again.reused, again.rows[0].row_id) == (1, row.row_id)
+    assert [row.learned_classes for row in (base, new, every)] == [None, "base", "base"]
+    for row in (new, every):
         assert row.top1_test == row.zero_shot_test
+        assert row.temperature == base.temperature
+        alone = replace(ASKED, methods=("zero-shot",), settings={}, classes=(row.classes,))
+        (own,) = compared(home, alone).rows
+        assert (own.top1_test, own.learned_classes) == (row.top1_test, None)
+        assert own.temperature != row.temperature
+        assert own.row_id != row.row_id
 
 
 def test_shots_of_new_classes_make_another_row(home: Home) -> None:
@@ -187,8 +193,37 @@ def test_sets_that_cannot_be_answered_are_refused(home: Home, wild: FeatureSet) 
     foreign = replace(wild, encoder={**wild.encoder, "weights_sha256": "1" * 64})
     with pytest.raises(UsageError, match="another encoder"):
         Comparison(replace(ASKED, test_on=(foreign,)), home.find("toys"))
+    for twice in ((home.find("toys"),), (wild, wild)):
+        with pytest.raises(UsageError, match="would be tested on twice"):
+            Comparison(replace(ASKED, test_on=twice), home.find("toys"))
     with pytest.raises(UsageError, match="says itself"):
         Comparison(replace(BASE_TO_NEW, test_on=(wild,)), home.find("toys"))
+
+
+def test_base_to_new_needs_four_classes_and_test_pictures_of_the_new(home: Home) -> None:
+    own = home.find("toys")
+    few = replace(own, labels=replace(own.labels, classnames=["ant", "bee", "cow"]))
+    with pytest.raises(UsageError, match="two at least each, and here are 3 in all"):
+        Comparison(BASE_TO_NEW, few)
+    test = own.labels.splits["test"]
+    untold = replace(test, labels=[k if k < 2 else -1 for k in test.labels])
+    splits = {**own.labels.splits, "test": untold}
+    with pytest.raises(StoreError, match="no test picture of its new classes"):
+        Comparison(BASE_TO_NEW, replace(own, labels=replace(own.labels, splits=splits)))
+
+
+def test_held_out_pictures_lie_beside_the_row_of_their_own_classes_alone(
+    home: Home, wild: FeatureSet
+) -> None:
+    """Both sets call their test pictures the same."""
+    names = replace(wild.labels, classnames=["doe", "cow", "ant", "bee"])
+    rates = {"epochs": 2, "lr": [0.01, 0.02]}
+    asked = Request(("linear-adapter",), (2,), select="fewshot-val", settings=rates)
+    asked = replace(asked, test_on=(replace(wild, labels=names),))
+    own, other = compared(home, asked).rows
+    assert own.test_id == other.test_id
+    assert predictions(home, own.row_id).choice is not None
+    assert predictions(home, other.row_id).choice is None
 
 
 def test_names_alike_but_for_capitals_are_one_class_unless_one_is_the_same(
