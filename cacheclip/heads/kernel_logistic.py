@@ -7,8 +7,10 @@ make
 
 least. It is convex. In the eigenvectors of K the Hessian is at most w_j / 2 + 1 / b for the
 eigenvalue w_j, whatever the labels (Boehning 1992): each step divides the gradient by that bound,
-so that there is no rate to choose, and Nesterov's momentum carries it on. Of more rows than `MOST`
-an even choice of landmarks spans the function (Nystroem), which all rows still fit.
+so that there is no rate to choose, and Nesterov's momentum carries it on. There are `STEPS` of
+them: at b = 100 they end at the minimum for what a temperature tells, at 1,000 and beyond they stop
+early, which holds the function back as a smaller b would. Of more rows than `MOST` an even choice
+of landmarks spans the function (Nystroem), which all rows still fit.
 """
 
 import torch
