@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cacheclip.heads.ridge import rbf
 
-MOST = 2048  # landmarks: an eigendecomposition of as many is seconds
+MOST = 1024  # landmarks: twice the width of most features, and a second to decompose
 STEPS = 100
 LEAST = 1e-10  # of the largest eigenvalue: below it there is rounding alone
 
@@ -56,6 +56,8 @@ class KernelLogistic:
     def dual(self, b: Tensor) -> Tensor:
         """The weights a [V, M, C] of the landmarks for b [V]; 0 stands for its limit, no weight."""
         b = b.to(self._given)[:, None, None]
+        if not b.any():
+            return self._given.new_zeros(*self._rows.mT.shape[:2], self._given.shape[-1])
         curvature = b * self._bound + 1  # times 1 / b
         weights = before = self._given.new_zeros(*self._rows.mT.shape[:2], self._given.shape[-1])
         momentum = 1.0
