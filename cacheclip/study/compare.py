@@ -36,7 +36,7 @@ from cacheclip.study.targets import Target
 FLOOR = ("zero-shot", "nearest-mean")
 DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
 EVERY = "all"
-LATER = ("setting", "constants", "given")  # fields that rows of earlier versions lack
+LATER = ("setting", "constants", "given", "classnames")  # fields that rows of earlier versions lack
 
 
 def methods_named(asked: Sequence[str]) -> tuple[str, ...]:

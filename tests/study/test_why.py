@@ -195,6 +195,8 @@ def test_named_classes_go_by_their_names(tmp_path: Path) -> None:
     assert swapped(steps(home, *ids)) == [("method", "zero-shot -> gda")]
     shown = cacheclip("row", ids[1], "--home", str(home.root), "--json")
     assert [one["class"] for one in json.loads(shown.out)["per_class"]] == ["ant", "bee", "doe"]
+    lacks = cacheclip("stats", "zero-shot", "gp", "--classes", classes, "--home", str(home.root))
+    assert "--classes ant,bee,doe" in lacks.err
     old = [replace(one, classnames=None) for one in logged_rows(home.root).values()]
     append(home.root, old)
     done = run(home, *ids, "--why")
