@@ -372,3 +372,10 @@ def test_a_head_tuned_on_the_test_pictures_leaves_no_file(data: Features, tmp_pa
     with pytest.raises(UsageError, match="tuned on the test pictures"):
         head.save(tmp_path / "head.safetensors")
     assert not [*tmp_path.iterdir()]
+
+
+def test_base_to_new_of_some_classes_has_both_harmonic_means(data: Features) -> None:
+    some = data.only([str(k) for k in (0, 1, 2, 4)])
+    table = compare("zero-shot", some, seeds=1, base_to_new=True)
+    assert "H of means  mean H" in repr(table)
+    assert [row.classnames for row in table.rows][:2] == [["0", "1"], ["2", "4"]]
