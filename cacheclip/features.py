@@ -242,16 +242,22 @@ def _second(
     try:
         return Features.of(aux, y, **others)
     except InputError as error:
-        what = re.sub(r"^X\b", "aux", error.what)
-        raise InputError(what, where="Features.of(X, y, aux=aux)", fix=error.fix) from None
+        what = re.sub(r"^X(?=\b|_)", "aux", error.what).replace("features have", "aux has")
+        fix = re.sub(r"\bX(?=\b|_)", "aux", error.fix)
+        # What leaves rows of aux out leaves those of X out too.
+        fix = re.sub(r"\baux, (.*) = aux\[", r"X, aux, \1 = np.array(X)[keep], aux[", fix)
+        if "X, aux" in fix and (parts := re.search(r"aux = (np\.concatenate\([^)]*\)); ", fix)):
+            fix = f"X = {parts[1].replace('aux', 'X')}; {fix}"
+        raise InputError(what, where="Features.of(X, y, aux=aux)", fix=fix) from None
 
 
-def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
+def rows_of(X: ArrayLike, dim: int | None = None, *, called: str = "X") -> NDArray[np.float32]:
     """Rows to be classified, [n, D] float32.
 
     Args:
         X: [n, D] floats, or [D] of one row.
         dim: D, where it is known.
+        called: what an error calls them.
 
     Raises:
         InputError: these are no such rows.
@@ -260,15 +266,15 @@ def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
     if isinstance(given, Split | Features):
         own = f"data.{given.name if isinstance(given, Split) else 'test'}.X"
         raise InputError(
-            f"X: {X!r}, where an array of rows is needed",
+            f"{called}: {X!r}, where an array of rows is needed",
             where="the rows to be classified",
             fix=f"give its rows, {own}; head.score(data) scores on the test split",
         )
-    x = np.atleast_2d(as_array("X", X))
+    x = np.atleast_2d(as_array(called, X))
     if x.dtype.kind not in "fiu" or x.ndim != 2 or (dim is not None and x.shape[1] != dim):
         wanted = "[n, D]" if dim is None else f"[n, {dim}]"
         raise InputError(
-            f"X: {x.dtype} {list(x.shape)}, where rows {wanted} of floats are needed",
+            f"{called}: {x.dtype} {list(x.shape)}, where rows {wanted} of floats are needed",
             where="the rows to be classified",
             fix="give features of the encoder that the head learned from",
         )
@@ -278,8 +284,17 @@ def rows_of(X: ArrayLike, dim: int | None = None) -> NDArray[np.float32]:
     if len(bad):
         shown = ", ".join(map(str, bad[:5].tolist())) + (", ..." if len(bad) > 5 else "")
         raise InputError(
-            f"X: {len(bad):,} of {len(rows):,} rows are not finite or have no length: {shown}",
+            f"{called}: {len(bad):,} of {len(rows):,} rows are not finite or have no length: "
+            f"{shown}",
             where="the rows to be classified",
-            fix="X = X[np.isfinite(X).all(1) & (X != 0).any(1)]  # leaves them out",
+            fix=_without_bad(called),
         )
     return rows
+
+
+def _without_bad(called: str) -> str:
+    """The line of Python that leaves bad rows out, of X and of what lies beside it."""
+    if called == "X":
+        return "X = X[np.isfinite(X).all(1) & (X != 0).any(1)]  # leaves them out"
+    good = f"keep = np.isfinite({called}).all(1) & ({called} != 0).any(1)"
+    return f"{good}; X, {called} = X[keep], {called}[keep]  # leaves them out"

@@ -144,6 +144,10 @@ class Row:
         "classes that it learned from, where it is tested on others or on another data set; it "
         "read no shot of those",
     ] = None
+    classnames: Annotated[
+        list[str] | None,
+        "names of the classes that count, where classes is K-of-C-DIGEST; null: nobody noted them",
+    ] = None
 
     @cached_property
     def row_id(self) -> str:

@@ -220,7 +220,7 @@ def command(
             )
         if step := next_step.best([row for row in own if next_step.leaves_bundle(row)]):
             drawn = f" --draw {shlex.quote(draw)}" if draw else ""
-            command = next_step.command(step, comparison.choices, classes)
+            command = next_step.command(step, comparison.choices, classes, aux)
             steps += [next_step.why(step), f"next: {command}{drawn}{written.option}"]
     if as_json:
         output.data(printed)

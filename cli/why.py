@@ -66,13 +66,16 @@ def explained(
     from cacheclip.stats.comparable import Wanted
     from cacheclip.stats.one_row import brief
     from cacheclip.stats.two_rows import two_rows
+    from cacheclip.store.auxiliary import with_aux
     from cacheclip.store.home import Home
 
     place = Home.resolve(home)
     root, option = options.log_of(place, results)
     wanted = Wanted(datasets, shots if _is_given("shots") else (), model)
     first, second = two_rows(root, pair, wanted, option=option, notice=output.talk)
-    sets = [place.find(row.dataset, row.model, row.pretrained) for row in (first, second)]
+    found = [place.find(row.dataset, row.model, row.pretrained) for row in (first, second)]
+    aux = [row.encoders[1] if row.encoders[1:] else None for row in (first, second)]
+    sets = [with_aux(place, *own) for own in zip(found, aux, strict=True)]
     from cacheclip.study.why import steps_between, table  # once there are features for it
 
     steps = steps_between(

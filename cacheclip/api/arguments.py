@@ -48,6 +48,13 @@ def request_of(
             where="fewer",
             fix='fewer="keep" to take what they have, or fewer="error"',
         )
+    if isinstance(select, str) and "," in select:
+        listed = [name.strip() for name in select.split(",")]
+        raise UsageError(
+            f"select = {select!r} is no name of one policy",
+            where="select",
+            fix=f"cacheclip.compare(methods, data, select={quoted(listed)})  # which takes several",
+        )
     return Request(
         methods=_methods(methods),
         shots=_shot_counts(shots),

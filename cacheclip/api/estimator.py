@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from cacheclip.api.head import Head
 from cacheclip.api.verbs import fit
 from cacheclip.errors import CacheclipError, InputError, StoreError, brief, quoted
+from cacheclip.exchange.in_memory import ArraySet
 from cacheclip.exchange.labels import refuse_mixed
 from cacheclip.features import Features
 from cacheclip.methods import base as methods
@@ -18,6 +19,8 @@ from cacheclip.study.settings import is_several
 
 # What are no settings.
 OWN = ("method", "text", "sentences", "classes", "logit_scale", "shots", "seed")
+# What `cacheclip.fit` takes beside settings and the classifier does not.
+OF_FIT = ("select", "recipe", "draw", "fewer", "max_memory", "calibrate", "init_seed")
 
 
 class WrongValueError(InputError, ValueError):
@@ -210,10 +213,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = self.classes_ if self.classes is None else np.unique(np.asarray(self.classes))
         return [str(label) for label in known.tolist()]
 
+    def _text_given(self) -> str:
+        """What `Features.of` takes of the class text that the classifier was given."""
+        return "" if self.text is None else ", text=text, logit_scale=logit_scale"
+
     def _settings(self) -> dict[str, Any]:
         """The settings of the method, one value each."""
         settings = {name: x for name, x in self.get_params().items() if name not in OWN}
         known = methods.get(self.method).table if self.method in methods.names() else {}
+        if taken := [name for name in settings if name in OF_FIT and name not in known]:
+            name = taken[0]
+            value = quoted(settings[name]) if isinstance(settings[name], str) else name
+            raise WrongValueError(
+                f"FewShotClassifier takes no {name}: it learns from the rows that it is given, by "
+                "its settings as they stand",
+                where=f"method {self.method}",
+                fix=f"leave {name} out, or head = cacheclip.fit({quoted(self.method)}, "
+                f"cacheclip.Features.of(X, y{self._text_given()}), {name}={value})",
+            )
         for name, x in settings.items():
             if name in known and is_several(x) and len(x) > 1:
                 raise WrongValueError(
@@ -248,6 +265,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise _as_value_error(error) from None
         except StoreError as error:
             fix = error.fix.replace("Features.of(...)", f"{type(self).__name__}(...)")
+            if ArraySet.aux_command in error.fix:
+                fix = (
+                    "the classifier takes one encoder's rows; with A [N, D], a second encoder's: "
+                    f"cacheclip.fit({quoted(self.method)}, "
+                    f"cacheclip.Features.of(X, y{self._text_given()}, aux=A), "
+                    f"shots={quoted(self.shots)})"
+                )
             raise StoreError(error.what, where=error.where, fix=fix) from None
 
     def _fitted(self) -> Head:

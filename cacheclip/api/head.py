@@ -1,5 +1,6 @@
 """A head: one adapted classifier, at work on arrays, and as a file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from cacheclip.bundle import SUFFIX, Bundle, is_bundle
 from cacheclip.classifier import Classifier
 from cacheclip.engine.memory import default_limit
 from cacheclip.engine.stack import logits_in_parts
-from cacheclip.errors import InputError, UsageError, some
+from cacheclip.errors import InputError, UsageError, quoted, some
 from cacheclip.features import Features, rows_of
 from cacheclip.files.places import refuse_place
 from cacheclip.metrics import wilson
 from cacheclip.results import Row
+from cacheclip.store.source import AUX
 from cacheclip.study.data import SetData
 from cacheclip.study.score import score
-from cacheclip.study.table import short
+from cacheclip.study.table import ORACLE, short
 from cacheclip.task import Query, image_layers
 
 CPU = torch.device("cpu")
 OF_ARRAYS = ("image", "image-norm")  # the layers that rows of features are
+OF_AUX = tuple(AUX + name for name in OF_ARRAYS)  # and those of a second encoder
 
 
 class Head:
@@ -93,16 +96,17 @@ class Head:
             tested = f"; test {percent:.1f} % ({low:.1f}-{high:.1f}) of {row.n_test:,}"
         return f"<Head {self.method} {settings}: {len(self.classes)} classes{tested}>"
 
-    def logits(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+    def logits(self, X: ArrayLike, aux: ArrayLike | None = None) -> NDArray[np.floating[Any]]:
         """Class scores [n, C].
 
         Args:
             X: [n, D] features, raw or unit rows: arrays, tensors or lists.
+            aux: [n, D'] features of the same rows by the second encoder, where the head reads one.
 
         Raises:
             InputError: these are no such rows, or the method reads more of a picture than them.
         """
-        query = self._query(X)
+        query = self._query(X, aux)
         if not all(map(len, query.layers.values())):
             return np.empty((0, len(self.classes)), np.float32)
         method, params = self._classifier.method, self._classifier.params
@@ -110,30 +114,38 @@ class Head:
         found: NDArray[Any] = torch.cat([logits[0] for _, _, logits in parts]).numpy()
         return found
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+    def predict_proba(
+        self, X: ArrayLike, aux: ArrayLike | None = None
+    ) -> NDArray[np.floating[Any]]:
         """Probabilities [n, C]: the softmax of the logits at the temperature of the fit."""
-        logits = torch.from_numpy(self.logits(X)).double()
+        logits = torch.from_numpy(self.logits(X, aux)).double()
         p: NDArray[Any] = (logits / self.bundle.temperature).softmax(-1).numpy()
         return p
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The class of each row: [n] of `classes`."""
-        answers: NDArray[Any] = self.classes[self.logits(X).argmax(-1)]
+    def predict(self, X: ArrayLike, aux: ArrayLike | None = None) -> NDArray[Any]:
+        """The class of each row: [n] of `classes`; arguments as of `logits`."""
+        answers: NDArray[Any] = self.classes[self.logits(X, aux).argmax(-1)]
         return answers
 
-    def score(self, data: Features | ArrayLike, y: ArrayLike | None = None) -> float:
+    def score(
+        self,
+        data: Features | ArrayLike,
+        y: ArrayLike | None = None,
+        aux: ArrayLike | None = None,
+    ) -> float:
         """Accuracy on the test split of features, or on rows and labels of one's own.
 
         Args:
             data: features of the same classes, whose test labels this opens; or [n, D] rows.
             y: [n] labels of the rows, as `predict` answers them; each a class of the head.
+            aux: beside rows, see `logits`.
 
         Raises:
             InputError: classes or features are others, a label is no class of the head, or there is
                 no test split.
         """
         if y is not None:
-            return self._score_rows(data, y)
+            return self._score_rows(data, y, aux)
         features = features_of(data)
         self._refuse_others(features)
         own = SetData(features.source, CPU, default_limit(CPU))
@@ -155,7 +167,8 @@ class Head:
             path: NAME.safetensors.
 
         Raises:
-            UsageError: the method answers for a whole set or stream, so it leaves no file.
+            UsageError: the method answers for a whole set or stream, or was tuned on the test
+                pictures, so it leaves no file.
             InputError: no file can be written there.
         """
         if self._classifier.method.setting != "inductive":
@@ -163,6 +176,14 @@ class Head:
                 f"{self.method} answers for a whole test set or stream, so it leaves no file",
                 where="head.save",
                 fix="head.predict(X), with all rows at once",
+            )
+        if self.bundle.provenance.get("select") == ORACLE:
+            raise UsageError(
+                f"{self.method} was tuned on the test pictures: no result of a method, so it "
+                "leaves no file",
+                where="head.save",
+                fix=f"cacheclip.fit({quoted(self.method)}, data, ...) without "
+                f"select={quoted(ORACLE)}",
             )
         place = Path(path)
         refuse_place(place, "path", (SUFFIX, ""), is_bundle)
@@ -202,8 +223,8 @@ class Head:
                 fix="give features of the encoder that the head learned from",
             )
 
-    def _score_rows(self, X: Any, y: ArrayLike) -> float:
-        predicted = self.predict(X)
+    def _score_rows(self, X: Any, y: ArrayLike, aux: ArrayLike | None) -> float:
+        predicted = self.predict(X, aux)
         labels = np.asarray(y)
         if labels.shape != predicted.shape:
             raise InputError(
@@ -218,8 +239,9 @@ class Head:
         own = known_labels(y, labels, self.classes)
         return float((predicted == own).mean())
 
-    def _query(self, X: ArrayLike) -> Query:
-        others = [name for name in self.bundle.layers if name not in OF_ARRAYS]
+    def _query(self, X: ArrayLike, aux: ArrayLike | None) -> Query:
+        read = self.bundle.layers
+        others = [name for name in read if name not in (*OF_ARRAYS, *OF_AUX)]
         parts = [f"the encoder's {name}" for name in self._classifier.method.reads.query_encoder]
         if others or parts:
             raise InputError(
@@ -227,6 +249,29 @@ class Head:
                 where="the rows to be classified",
                 fix="head.score(data), or cacheclip predict BUNDLE IMAGE_OR_FOLDER",
             )
-        x = torch.from_numpy(rows_of(X, self._width))
-        layers = image_layers(x)
-        return Query({name: layers[name] for name in self.bundle.layers})
+        layers = image_layers(torch.from_numpy(rows_of(X, self._width)))
+        if self.bundle.second is not None:
+            own = self._second(self.bundle.second.encoder, aux, len(layers["image"]))
+            layers |= {AUX + name: x for name, x in image_layers(torch.from_numpy(own)).items()}
+        return Query({name: layers[name] for name in read})
+
+    def _second(
+        self, encoder: Mapping[str, Any], aux: ArrayLike | None, n: int
+    ) -> NDArray[np.float32]:
+        """The features [n, D'] of the second encoder, of n rows."""
+        width = int(encoder["embed_dim"])
+        if aux is None:
+            raise InputError(
+                f"{self.method} reads a second encoder's feature of each row beside the first's",
+                where=f"the rows to be classified; second encoder: {encoder['name']}@"
+                f"{encoder['pretrained']}",
+                fix=f"head.predict(X, aux=A): A [n, {width}], its features of the same rows",
+            )
+        found = rows_of(aux, width, called="aux")
+        if len(found) != n:
+            raise InputError(
+                f"aux: {len(found):,} rows, and X has {n:,}",
+                where="the rows to be classified",
+                fix="give aux a row for each of X, in its order",
+            )
+        return found

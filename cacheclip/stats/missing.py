@@ -77,7 +77,7 @@ def _protocol(row: Row) -> list[str]:
         return ["--test-on", row.eval_dataset]
     if row.learned_classes not in (None, row.classes):
         return ["--base-to-new"]
-    return [] if row.classes == ALL else ["--classes", row.classes]
+    return [] if row.classes == ALL else ["--classes", ",".join(row.classnames or [row.classes])]
 
 
 def absent(asked: str, makers: Makers, left_out: Sequence[LeftOut] = ()) -> CacheclipError:

@@ -12,7 +12,7 @@ from cacheclip.results import LOG, Row
 from cacheclip.stats.comparable import classes_of
 from cacheclip.store.home import Home
 from cacheclip.store.labels import Labels
-from cacheclip.store.scope import ALL, scoped
+from cacheclip.store.scope import ALL, BASE, NEW, scoped
 from cacheclip.study.table import Table, named, percent, short
 
 Measures = dict[str, Any]
@@ -55,23 +55,27 @@ def brief(row: Row) -> str:
 
 def class_names(row: Row, home: Home) -> tuple[list[str], list[str]]:
     """The names of the row's classes, and a notice where they are numbers for want of names."""
-    try:
-        labels = _labels(row.eval_dataset, row.classes, row, home)
-        sha256 = labels.digest
-        if row.eval_dataset != row.dataset:
-            learned = _labels(row.dataset, row.learned_classes or ALL, row, home)
-            sha256 = digest([learned.digest, sha256])
-    except CacheclipError:
-        labels, sha256 = None, ""
-    if labels is not None and sha256 == row.labels:
-        return list(labels.classnames), []
-    why = "are not here, or were cut" if labels is None else "have other labels now"
-    notice = f"classes go by their numbers: the features of {row.eval_dataset} {why}"
-    return [str(k) for k in range(row.n_classes)], [notice]
+    if row.classnames:
+        return list(row.classnames), []
+    if row.classes not in (ALL, BASE, NEW):
+        why = f"this row was logged before rows named those of {row.classes}"
+    else:
+        try:
+            labels = _labels(row.eval_dataset, row.classes, row, home)
+            sha256 = labels.digest
+            if row.eval_dataset != row.dataset:
+                learned = _labels(row.dataset, row.learned_classes or ALL, row, home)
+                sha256 = digest([learned.digest, sha256])
+            if sha256 == row.labels:
+                return list(labels.classnames), []
+            why = f"the features of {row.eval_dataset} have other labels now"
+        except CacheclipError:
+            why = f"the features of {row.eval_dataset} are not here, or were cut"
+    return [str(k) for k in range(row.n_classes)], [f"classes go by their numbers: {why}"]
 
 
 def _labels(dataset: str, classes: str, row: Row, home: Home) -> Labels:
-    """The labels of some classes of a data set, by the row's encoder."""
+    """The labels of all classes of a data set, or of half of them, by the row's encoder."""
     return scoped(home.find(dataset, row.model, row.pretrained), [classes]).labels
 
 

@@ -138,7 +138,9 @@ def with_aux(home: Home, features: FeatureSet, aux: str | None) -> FeatureSet:
         raise StoreError(
             f"there are no features of {features.dataset} by the second encoder, {aux}",
             where=f"{home.root} (has {', '.join(names)})",
-            fix=extract_command(features.dataset, asked, root=root, home=home.option),
+            fix=features.aux_command
+            if features.imported  # nothing there is to encode
+            else extract_command(features.dataset, asked, root=root, home=home.option),
         )
     second = home.find(features.dataset, model, pretrained)
     if second.digest == features.digest:

@@ -138,7 +138,7 @@ class FeatureSet:
         other = next(name for name in OTHERS if name != self.encoder["name"])
         name = f"{other}@openai"
         if self.imported:
-            return f"encode the pictures, or in Python: Features.of(X, y, {argument('aux')}=A)"
+            return "encode the pictures, or in Python: Features.of(X, y, ..., aux=A)"
         command = self.header.command(model=other, pretrained="openai")
         return f"{command}  # then add {argument('aux', name)}"
 

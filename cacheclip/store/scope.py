@@ -66,18 +66,23 @@ class Scope:
 
     Attributes:
         whole: all classes.
-        name: what a row calls these: `base`, `new`, or how many of how many with a digest.
+        called: what a row calls these: `base`, `new`, or how many of how many with a digest.
         classes: their numbers there, rising.
     """
 
     whole: Source
-    name: str
+    called: str
     classes: tuple[int, ...]
 
     @property
     def dataset(self) -> str:
         """Id of the data set."""
         return self.whole.dataset
+
+    @property
+    def name(self) -> str:
+        """The encoder, MODEL@PRETRAINED."""
+        return self.whole.name
 
     @property
     def encoder(self) -> Mapping[str, Any]:
@@ -190,7 +195,13 @@ class Scope:
 
 def name_of(source: Source) -> str:
     """What a row calls the classes of a source."""
-    return source.name if isinstance(source, Scope) else ALL
+    return source.called if isinstance(source, Scope) else ALL
+
+
+def names_of(source: Source) -> list[str] | None:
+    """The names of the classes of a source, where what a row calls them does not say which."""
+    told = not isinstance(source, Scope) or source.called in (BASE, NEW)
+    return None if told else list(source.labels.classnames)
 
 
 def scoped(source: Source, asked: Sequence[str]) -> Source:
@@ -207,6 +218,8 @@ def scoped(source: Source, asked: Sequence[str]) -> Source:
     if not asked or list(asked) == [ALL]:
         return source
     if list(asked) in ([BASE], [NEW]):
+        if isinstance(source, Scope):  # half of some classes is not the half of all
+            return among(source, half(asked[0], len(names)))
         return _of(source, half(asked[0], len(names)), asked[0])
     if unknown := [name for name in asked if name not in names]:
         raise UsageError(
@@ -223,21 +236,21 @@ def among(source: Source, classes: Collection[int]) -> Source:
     Raises:
         UsageError: they are fewer than two.
     """
-    names = source.labels.classnames
     own = sorted(set(classes))
-    if len(own) == len(names):
+    if len(own) == len(source.labels.classnames):
         return source
-    called = digest([names[label] for label in own])[:8]
-    return _of(source, own, f"{len(own)}-of-{len(names)}-{called}")
+    if isinstance(source, Scope):  # of some classes some: they are classes of the whole
+        return among(source.whole, [source.classes[label] for label in own])
+    names = source.labels.classnames
+    their = digest([names[label] for label in own])[:8]
+    return _of(source, own, f"{len(own)}-of-{len(names)}-{their}")
 
 
-def _of(source: Source, classes: Sequence[int], name: str) -> Scope:
+def _of(source: Source, classes: Sequence[int], called: str) -> Scope:
     if len(classes) < 2:
         raise UsageError(
             f"{len(classes)} of {len(source.labels.classnames)} classes: nothing to tell apart",
             where=f"data set {source.dataset}",
             fix=f"{argument('classes')} with two or more of them",
         )
-    if isinstance(source, Scope):  # of some classes some
-        return Scope(source.whole, name, tuple(source.classes[label] for label in classes))
-    return Scope(source, name, tuple(classes))
+    return Scope(source, called, tuple(classes))

@@ -36,7 +36,7 @@ FLOOR = ("zero-shot", "nearest-mean")
 RIVALS = ("linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
 DEFAULT_METHODS = (*FLOOR, *RIVALS, DEFAULT)
 EVERY = "all"
-LATER = ("setting", "constants", "given")  # fields that rows of earlier versions lack
+LATER = ("setting", "constants", "given", "classnames")  # fields that rows of earlier versions lack
 
 
 def methods_named(asked: Sequence[str]) -> tuple[str, ...]:

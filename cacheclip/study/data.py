@@ -21,7 +21,7 @@ from cacheclip.methods.base import Method, Reads, Settings, Value
 from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.features import VIEWED, VIEWS
 from cacheclip.store.not_extracted import all_of
-from cacheclip.store.scope import name_of
+from cacheclip.store.scope import name_of, names_of
 from cacheclip.store.source import AUX, About, Source, failures_of, store_layer
 from cacheclip.study.layers import IMAGE, Layers
 from cacheclip.study.supports import Supports
@@ -72,6 +72,11 @@ class SetData:
     def classes(self) -> str:
         """What a row calls the classes that count."""
         return name_of(self._source)
+
+    @property
+    def named(self) -> list[str] | None:
+        """The names of these, where that does not say which they are."""
+        return names_of(self._source)
 
     @property
     def logit_scale(self) -> float:

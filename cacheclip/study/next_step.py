@@ -41,17 +41,24 @@ def why(row: Row) -> str:
     return f"best by validation: {_named(row)}, {percent(row.top1_val)} % of {row.n_val} pictures"
 
 
-def command(row: Row, choices: Mapping[str, Choices], classes: Sequence[str] = ()) -> str:
+def command(
+    row: Row,
+    choices: Mapping[str, Choices],
+    classes: Sequence[str] = (),
+    aux: str | None = None,
+) -> str:
     """The command line that makes the row again and leaves its bundle.
 
     Args:
         row: one that went well.
         choices: method -> the settings that the user gave.
         classes: those that were asked for.
+        aux: the second encoder that stood beside the first: pictures that it lacks are none of the
+            draw or test, whether the method reads it or not.
     """
     options = {"dataset": row.dataset, "model": row.model, "pretrained": row.pretrained}
-    if row.encoders[1:]:
-        options["aux"] = row.encoders[1]
+    if beside := row.encoders[1:] or ([aux] if aux else []):
+        options["aux"] = beside[0]
     options["method"] = row.method
     if row.shots:
         options["shots"] = str(row.shots)
@@ -68,7 +75,7 @@ def command(row: Row, choices: Mapping[str, Choices], classes: Sequence[str] = (
     if row.classes in (BASE, NEW):
         options["classes"] = row.classes
     elif row.classes != ALL:
-        options["classes"] = ",".join(classes)
+        options["classes"] = ",".join(classes or row.classnames or ())
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     competed = policies.get(row.select).selects
     for name, values in choices.get(row.method, {}).items():

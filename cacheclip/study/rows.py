@@ -118,6 +118,7 @@ def _of_data(data: SetData) -> dict[str, Any]:
         "labels": data.labels_digest,
         "labels_corrected": data.labels_corrected,
         "device": data.device.type,
+        "classnames": data.named,
     }
 
 
@@ -150,6 +151,7 @@ def elsewhere(row: Row, target: Target, method: Method) -> Row:
         store_key=digest(stores)[:16],
         labels=labels,
         labels_corrected=row.labels_corrected or data.labels_corrected,
+        classnames=data.named,
     )
 
 

@@ -33,13 +33,14 @@ def by_target(rows: Sequence[Row]) -> Table:
             with its standard deviation.
     """
     names, cells = _cells(rows)
-    more = _more(names)
+    halves = _halves(names, rows)
+    more = _more(names, halves)
     several = any(len(own) > 1 for cell in cells.values() for own in cell.values())
     lines = []
     for (label, shots), cell in cells.items():
         told = [cell_text(cell.get(name, []), several=several) for name in names]
         own = cell if all(_tested(cell.get(name, [])) for name in names) else {}
-        lines.append([label, _shown(shots), *told, *_derived(names, own)])
+        lines.append([label, _shown(shots), *told, *_derived(names, halves, own)])
     return ["method", "shots", *names, *more], lines
 
 
@@ -91,23 +92,30 @@ def _target(row: Row, *, several: bool) -> str:
     return row.eval_dataset if several else row.classes
 
 
-def _more(names: Sequence[str]) -> list[str]:
+def _halves(names: Sequence[str], rows: Sequence[Row]) -> Sequence[str]:
+    """The columns of base and new: several of one data set are those two and all. Else none."""
+    return names[:2] if len({row.eval_dataset for row in rows}) == 1 else ()
+
+
+def _more(names: Sequence[str], halves: Sequence[str]) -> list[str]:
     """What is derived of the columns."""
-    if BASE in names and NEW in names:
+    if halves:
         return ["H of means", "mean H"]
     return ["mean of the others"] if len(names) > 2 else []
 
 
-def _derived(names: Sequence[str], cell: Mapping[str, Sequence[Row]]) -> list[str]:
+def _derived(
+    names: Sequence[str], halves: Sequence[str], cell: Mapping[str, Sequence[Row]]
+) -> list[str]:
     """The derived figures of a line; blank where a row failed."""
-    more = _more(names)
+    more = _more(names, halves)
     if not cell:
         return [""] * len(more)
     if len(more) == 1:
         return [percent(mean(_mean(cell[name]) or 0.0 for name in names[1:]))]
     if not more:
         return []
-    base, new = cell[BASE], cell[NEW]
+    base, new = (cell[name] for name in halves)
     its = {_run(row): row.top1_test or 0.0 for row in new}
     pairs = [(row.top1_test or 0.0, its[_run(row)]) for row in base if _run(row) in its]
     single = [harmonic_mean(*pair) for pair in pairs]

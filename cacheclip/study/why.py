@@ -8,6 +8,7 @@ settings: in another order some of the points would stand elsewhere.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from cacheclip.methods.base import Value
 from cacheclip.metrics import Z95
 from cacheclip.results import DECIDES, DECIDES_IF_GIVEN, LOG, Row, rows
 from cacheclip.store.features import FeatureSet
-from cacheclip.store.scope import ALL as ALL_CLASSES
+from cacheclip.store.scope import ALL as ALL_CLASSES, BASE, NEW
 from cacheclip.study import next_step
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.supports import COOP, GIVEN, LISTED, RANKED
@@ -44,6 +45,7 @@ class How:
 
     Attributes:
         encoder: MODEL@PRETRAINED.
+        aux: the same of the second encoder; None where none stands beside the first.
         text: the family of templates that the class text is made of; None where none is read.
         draw: the procedure, or the file of the draw.
         shots, seed, fewer: of the draw; 0 and None where nothing is drawn.
@@ -54,6 +56,7 @@ class How:
     """
 
     encoder: str
+    aux: str | None
     text: str | None
     draw: str
     shots: Shots
@@ -72,13 +75,14 @@ class How:
         listed = str(root / "draws" / f"{row.draw_id}.json")
         return cls(
             encoder=f"{row.model}@{row.pretrained}",
+            aux=row.encoders[1] if row.encoders[1:] else None,
             text=row.template.partition(" + ")[0] if "text" in row.stores else None,
             draw=listed if row.draw == LISTED else row.draw,
             shots=ALL if row.shots == ALL else int(row.shots),
             seed=row.seed,
             fewer="keep" if row.fewer == "keep" else "error",
             init_seed=None if row.init_seed == row.seed else row.init_seed,
-            classes=() if row.classes == ALL_CLASSES else (row.classes,),
+            classes=() if row.classes == ALL_CLASSES else tuple(row.classnames or [row.classes]),
             method=row.method,
             recipe=row.recipe,
             select=row.select,
@@ -107,9 +111,10 @@ class How:
         )
 
     def like(self, other: "How") -> "How":
-        """The same with what it does not read taken from another: draw and text."""
+        """The same with what it does not read taken from another: draw, text, second encoder."""
         unread = ["draw", "shots", "fewer"] if self.shots == 0 else []
         unread += [name for name in ("seed", "text") if getattr(self, name) is None]
+        unread += ["aux"] if self.aux is None and self.encoder == other.encoder else []
         return replace(self, **{name: getattr(other, name) for name in unread})
 
 
@@ -153,7 +158,8 @@ def steps_between(
     Args:
         first: a row of the log.
         second: another.
-        sets: the feature sets that they were made from.
+        sets: the feature sets that they were made from, with the second encoder's features beside
+            them where a row has one.
         root: the folder that the log lies in.
         option: of the command line that reads there.
         max_memory: working memory in bytes.
@@ -188,7 +194,7 @@ class _Maker:
     def __init__(
         self, sets: Sequence[FeatureSet], root: Path, option: str, max_memory: int | None
     ) -> None:
-        self._sets = {features.name: features for features in sets}
+        self._sets = {(own.name, own.aux.name if own.aux else None): own for own in sets}
         self._root = root
         self._option = option
         self._max_memory = max_memory
@@ -202,8 +208,10 @@ class _Maker:
         """
         how = How.of(row, self._root)
         had = {name: (value,) for name, value in row.hparams.items()}
-        for given in [how.given] if row.given is not None else [{}, had]:  # an older row says less
-            how = replace(how, given=given)
+        said = [how.given] if row.given is not None else [{}, had]  # an older row says less
+        beside = [aux for name, aux in self._sets if name == how.encoder]
+        for given, aux in product(said, [how.aux] if how.aux else beside):
+            how = replace(how, given=given, aux=aux)
             (made,) = self._comparison(how).planned
             if made.row_id == row.row_id:
                 return how
@@ -232,7 +240,7 @@ class _Maker:
         return row, outcome.scores.predicted[0] == outcome.scores.label
 
     def _comparison(self, how: How) -> Comparison:
-        features = self._sets[how.encoder]
+        features = self._sets[how.encoder, how.aux]
         if how.text is not None:
             if how.text not in features.texts:
                 raise StoreError(
@@ -282,6 +290,13 @@ def _refuse_apart(first: Row, second: Row) -> None:
             "a row of classes or a set that it did not learn from has no way to another",
             where=ids,
             fix="name two rows that are tested on the classes that they learned from",
+        )
+    named = first.classes in (ALL_CLASSES, BASE, NEW) or (first.classnames and second.classnames)
+    if first.classes == second.classes and not named:
+        raise UsageError(
+            f"these rows were logged before rows named their classes, {first.classes}",
+            where=ids,
+            fix="make both again: add --on-existing redo to the commands that made them",
         )
     apart = [name for name in OF_ONE_TEST if getattr(first, name) != getattr(second, name)]
     if apart:
@@ -336,7 +351,7 @@ def _way(start: How, end: How) -> Iterator[tuple[str, str, How]]:
     walk = _Walk(start, end)
     if start.method != end.method:
         yield from walk.constants()
-    yield from walk.swap("encoder", "encoder")
+    yield from walk.swap("encoder", "encoder", "aux")
     yield from walk.swap("text", "text")
     if start.of_file or end.of_file:
         yield from walk.swap("draw", "draw", "shots", "seed", "fewer")

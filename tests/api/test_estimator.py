@@ -176,3 +176,15 @@ def test_what_arrays_lack_is_refused_by_fit_and_an_array_is_said_in_a_line(
     with pytest.raises(UsageError) as caught:
         FewShotClassifier("tip-adapter", text=text, extra=[X]).fit(X, y)
     assert len(str(caught.value)) < 400
+
+
+def test_what_only_fit_takes_is_refused_with_the_call_that_takes_it(arrays: dict[str, Any]) -> None:
+    X, y = arrays["X"], arrays["y"]
+    with pytest.raises(ValueError, match="takes no select") as error:
+        FewShotClassifier("linear-probe", select="support-loo").fit(X, y)
+    assert 'fit("linear-probe", cacheclip.Features.of(X, y), select="support-loo")' in str(
+        error.value
+    )
+    with pytest.raises(StoreError, match="second encoder") as second:
+        FewShotClassifier("amu", text=arrays["text"]).fit(X, y)
+    assert "Features.of(X, y, text=text, logit_scale=logit_scale, aux=A)" in second.value.fix

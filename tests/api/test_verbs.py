@@ -365,3 +365,23 @@ def test_python_cuts_classes_and_tests_one_fit_on_others(
     assert shifted.rows[0].top1_test == shifted.rows[1].top1_test  # the same pictures
     with pytest.raises(UsageError, match="where features are needed"):
         compare("zero-shot", data, test_on="birds")  # type: ignore[arg-type]
+
+
+def test_several_policies_are_a_list_and_no_text(data: Features) -> None:
+    with pytest.raises(UsageError, match="no name of one policy") as error:
+        compare("gda", data, shots=1, seeds=1, select="fixed, support-loo")
+    assert 'select=["fixed", "support-loo"]' in error.value.fix
+
+
+def test_a_head_tuned_on_the_test_pictures_leaves_no_file(data: Features, tmp_path: Path) -> None:
+    head = fit("tip-adapter", data, shots=1, select="test-oracle")
+    with pytest.raises(UsageError, match="tuned on the test pictures"):
+        head.save(tmp_path / "head.safetensors")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_base_to_new_of_some_classes_has_both_harmonic_means(data: Features) -> None:
+    some = data.only([str(k) for k in (0, 1, 2, 4)])
+    table = compare("zero-shot", some, seeds=1, base_to_new=True)
+    assert "H of means  mean H" in repr(table)
+    assert [row.classnames for row in table.rows][:2] == [["0", "1"], ["2", "4"]]

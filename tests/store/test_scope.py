@@ -11,6 +11,7 @@ import torch
 from cacheclip.draws import coop
 from cacheclip.errors import UsageError
 from cacheclip.features import Features
+from cacheclip.methods.base import Reads
 from cacheclip.store.home import Home
 from cacheclip.store.scope import BASE, NEW, Scope, half, name_of, scoped
 from cacheclip.study.data import SetData
@@ -59,6 +60,23 @@ def test_some_of_some_classes_are_numbered_by_the_whole_set(home: Home) -> None:
     assert isinstance(some, Scope)
     assert not isinstance(some.whole, Scope)
     assert some.classes == (1, 3)
+    assert some == scoped(home.find(), ["bee", "doe"])
+
+
+def test_half_of_some_classes_goes_by_their_names(home: Home) -> None:
+    some = scoped(home.find(), ["bee", "cow", "doe"])
+    assert scoped(some, [BASE]) == scoped(home.find(), ["bee", "cow"])
+    with pytest.raises(UsageError):
+        scoped(some, [NEW])  # a class alone
+
+
+def test_some_classes_come_from_the_encoder_of_all(home: Home) -> None:
+    some = scoped(home.find(), [BASE])
+    assert some.name == home.find().name == "toy@v1"
+    assert data_of(some).encoders(Reads()) == ["toy@v1"]
+    assert data_of(home.find()).named is None
+    assert data_of(some).named is None
+    assert data_of(scoped(home.find(), ["doe", "bee"])).named == ["bee", "doe"]
 
 
 @pytest.mark.parametrize("asked", [["ant"], ["ant", "wasp"], []])

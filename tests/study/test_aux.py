@@ -206,6 +206,14 @@ def test_arrays_of_two_encoders_are_fitted_in_python() -> None:
     assert head.row is not None
     assert head.row.encoders[1].startswith("imported@")
     assert head.score(data) == head.row.top1_test
+    rows = x[split == "test"], second[split == "test"], y[split == "test"]
+    assert head.score(rows[0], rows[2], aux=rows[1]) == head.row.top1_test
+    assert head.predict_proba(rows[0], 3 * rows[1]).shape == (30, 3)
+    with pytest.raises(InputError, match="gp reads a second encoder's feature") as lacks:
+        head.predict(rows[0])
+    assert "head.predict(X, aux=A): A [n, 5]" in lacks.value.fix
+    with pytest.raises(InputError, match="aux: 2 rows, and X has 30"):
+        head.predict(rows[0], rows[1][:2])
     alone = Features.of(x, y, split=split, **text)
     with pytest.raises(StoreError, match="second encoder") as error:
         head.score(alone)
@@ -226,3 +234,30 @@ def test_a_bundle_of_one_encoder_says_nothing_of_a_second(root: Path, tmp_path: 
     wrong = Bundle(**{**vars(changed), "aux": {"encoder": {}, "preprocess": {}}})
     with pytest.raises(InputError, match="which its method does not read"):
         Head(wrong)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, list, dict])
+def test_the_fix_of_bad_rows_of_a_second_encoder_runs(kind: Any) -> None:
+    random = np.random.default_rng(0)
+    X, y, aux = random.normal(size=(6, 4)), np.arange(6) % 2, random.normal(size=(6, 3))
+    aux[4] = np.nan
+    here: dict[str, Any] = {"np": np}
+    given = [{"train": x} if kind is dict else kind(x) for x in (X, y, aux)]
+    names = ("X_train", "y_train", "aux_train") if kind is dict else ("X", "y", "aux")
+    here |= dict(zip(names, (X, y, aux) if kind is dict else given, strict=True))
+    with pytest.raises(InputError, match="aux: 1 of 6 rows are not finite") as error:
+        Features.of(given[0], given[1], aux=given[2])
+    exec(error.value.fix, here)
+    assert len(Features.of(here["X"], here["y"], aux=here["aux"]).train) == 5
+
+
+def test_imported_arrays_get_a_second_encoder_in_python_alone(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).normal(size=(8, 4)), np.arange(8) % 2
+    np.savez(tmp_path / "x.npz", features=x, labels=y, split=["train"] * 4 + ["test"] * 4)
+    home = Home(tmp_path)
+    assert cacheclip("import", tmp_path / "x.npz", "--home", tmp_path).code == 0
+    features = home.find()
+    assert features.aux_command.endswith("Features.of(X, y, ..., aux=A)")
+    with pytest.raises(StoreError, match="by the second encoder, foo") as error:
+        with_aux(home, features, "foo")
+    assert error.value.fix == features.aux_command

@@ -1,6 +1,7 @@
 """Why two rows differ: ingredients are swapped one at a time, and their points add up."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 
 from cacheclip.answers import predictions
-from cacheclip.results import LOG
+from cacheclip.results import LOG, append, rows as logged_rows
 from cacheclip.store.home import Home
 from cacheclip.store.key import key_digest, set_digest_of, text_key
 from cacheclip.store.text import write_text_store
 from tests import makers
-from tests.makers import CLASSES, DIM, ENCODER, Said, build_home, cacheclip
+from tests.makers import CLASSES, DIM, ENCODER, Said, add_encoder, build_home, cacheclip
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +183,33 @@ def test_what_cannot_be_swapped_is_said(home: Home, tmp_path: Path) -> None:
     done = run(other, some[0], apart["row_id"], "--why")
     assert done.code == 2
     assert "answer other questions" in done.err and "test_id" in done.err
+
+
+def test_named_classes_go_by_their_names(tmp_path: Path) -> None:
+    home = build_home(tmp_path)
+    words = ("--methods", "zero-shot,gda", "--select", "fixed", "--classes", "bee,doe,ant")
+    rows = compared(home, *words)
+    assert all(own["classnames"] == ["ant", "bee", "doe"] for own in rows)
+    classes = rows[0]["classes"]
+    ids = [row(home, method=name, classes=classes)["row_id"] for name in ("zero-shot", "gda")]
+    assert swapped(steps(home, *ids)) == [("method", "zero-shot -> gda")]
+    shown = cacheclip("row", ids[1], "--home", str(home.root), "--json")
+    assert [one["class"] for one in json.loads(shown.out)["per_class"]] == ["ant", "bee", "doe"]
+    lacks = cacheclip("stats", "zero-shot", "gp", "--classes", classes, "--home", str(home.root))
+    assert "--classes ant,bee,doe" in lacks.err
+    old = [replace(one, classnames=None) for one in logged_rows(home.root).values()]
+    append(home.root, old)
+    done = run(home, *ids, "--why")
+    assert f"logged before rows named their classes, {classes}" in done.err
+
+
+def test_a_row_of_two_encoders_is_made_with_both(tmp_path: Path) -> None:
+    home = build_home(tmp_path)
+    add_encoder(home, failed=[1, 4])
+    words = ("--methods", "gda,gp", "--select", "fixed", "--model", "toy", "--aux", "other")
+    compared(home, *words, "--set", "gp.encoders=2")
+    ids = [row(home, method=name, shots=2, seed=1)["row_id"] for name in ("gda", "gp")]
+    way = swapped(steps(home, *ids))
+    assert way == [("method", "gda -> gp"), ("gp encoders", "as the method has it -> 2")]
+    done = run(home, *words[2:], "--methods", "gda", "--shots", "2", "--seeds", "1")
+    assert "next: cacheclip fit --dataset toys --model toy --pretrained v1 --aux other" in done.err
