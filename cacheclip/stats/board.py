@@ -122,7 +122,8 @@ def board(
     found, left_out = comparable(counting(logged, wanted), root)
     for lost in left_out:
         notice(str(lost))
-    if not found:
+    drawn = {row.shots for row in found} & {*wanted.shots}
+    if not found or (wanted.shots and not drawn):
         raise missing.none(root, logged, asked, wanted, option)
     by_name = contenders.by_name(found)
     given = contenders.given(found)

@@ -1,6 +1,8 @@
 """Trials: problems that one accuracy answers, and the row that each contender has there."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import mean
 from typing import NamedTuple
 
 from cacheclip.results import Row
@@ -25,7 +27,8 @@ def of_contenders(
 ) -> tuple[dict[str, dict[Trial, Row]], list[Row]]:
     """The row of each contender in each trial, and the rows that a later one stands for.
 
-    What draws nothing has its one row in each trial of its data set that another contender has.
+    What draws nothing has its one row in each trial of its data set that another contender has. Of
+    several starts of one draw the row is the last, with the mean of their test accuracies.
     """
     of_set: dict[str, set[Trial]] = {}
     for row in (row for own in by_name.values() for row in own):
@@ -38,14 +41,24 @@ def of_contenders(
     found: dict[str, dict[Trial, Row]] = {}
     doubled = []
     for name, own in by_name.items():
-        found[name] = {}
+        starts: dict[Trial, dict[int | None, Row]] = {}
         for row in own:
             everywhere = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
             trials = [_trial(row)] if row.shots else everywhere
-            if any(t in found[name] and found[name][t].select == row.select for t in trials):
+            before = [starts.setdefault(t, {}).get(row.init_seed) for t in trials]
+            if any(other and other.select == row.select for other in before):
                 doubled.append(row)
-            found[name] |= dict.fromkeys(trials, row)
+            for t in trials:
+                starts[t][row.init_seed] = row
+        found[name] = {trial: _of_starts([*rows.values()]) for trial, rows in starts.items()}
     return found, doubled
+
+
+def _of_starts(rows: Sequence[Row]) -> Row:
+    """One row for those of several starts."""
+    if len(rows) == 1:
+        return rows[0]
+    return replace(rows[-1], top1_test=mean(row.top1_test or 0.0 for row in rows), predictions=None)
 
 
 def _trial(row: Row) -> Trial:
