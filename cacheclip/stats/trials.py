@@ -24,11 +24,12 @@ class Trial(NamedTuple):
 
 def of_contenders(
     by_name: Mapping[str, Sequence[Row]],
-) -> tuple[dict[str, dict[Trial, Row]], list[Row]]:
+) -> tuple[dict[str, dict[Trial, Row]], list[Row], set[str]]:
     """The row of each contender in each trial, and the rows that a later one stands for.
 
     What draws nothing has its one row in each trial of its data set that another contender has. Of
-    several starts of one draw the row is the last, with the mean of their test accuracies.
+    several starts of one draw the row is the last, with the mean of their test accuracies; these
+    rows' ids come third.
     """
     of_set: dict[str, set[Trial]] = {}
     for row in (row for own in by_name.values() for row in own):
@@ -39,7 +40,7 @@ def of_contenders(
         seeded = {trial for trial in there if trial.seed is not None}
         met[dataset] = sorted(drawn or seeded or there, key=lambda trial: trial.order)
     found: dict[str, dict[Trial, Row]] = {}
-    doubled = []
+    doubled, averaged = [], set()
     for name, own in by_name.items():
         starts: dict[Trial, dict[int | None, Row]] = {}
         for row in own:
@@ -51,14 +52,15 @@ def of_contenders(
             for t in trials:
                 starts[t][row.init_seed] = row
         found[name] = {trial: _of_starts([*rows.values()]) for trial, rows in starts.items()}
-    return found, doubled
+        averaged |= {found[name][trial].row_id for trial, rows in starts.items() if len(rows) > 1}
+    return found, doubled, averaged
 
 
 def _of_starts(rows: Sequence[Row]) -> Row:
     """One row for those of several starts."""
     if len(rows) == 1:
         return rows[0]
-    return replace(rows[-1], top1_test=mean(row.top1_test or 0.0 for row in rows), predictions=None)
+    return replace(rows[-1], top1_test=mean(row.top1_test or 0.0 for row in rows))
 
 
 def _trial(row: Row) -> Trial:

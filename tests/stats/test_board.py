@@ -282,3 +282,4 @@ def test_starts_of_one_draw_count_as_their_mean(tmp_path: Path) -> None:
     found = board(log(tmp_path, rows), notice=said.append)
     assert [found.top1("gda", trial) for trial in found.common()] == [pytest.approx(0.5)]
     assert said == []
+    assert found.averaged == {rows[1].row_id}

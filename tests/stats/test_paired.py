@@ -252,3 +252,20 @@ def test_policies_that_never_met_are_said_to_be_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no trial with several settings and all of its policies"):
         honesty(found, ["gda"])
     assert unlisted(found, []) == ["gda at 4 shots"]
+
+
+def test_a_contender_without_rows_at_a_shot_count_has_no_line_there(tmp_path: Path) -> None:
+    rows = [row(dataset=d, shots=k) for d in ("a", "b") for k in (1, 4)]
+    found = board(log(tmp_path, [*rows, row(dataset="a", method="clap", shots=4)]))
+    lines = {title: [line[0] for line in cells] for title, (_, cells) in accuracies(found)}
+    assert lines == {"1 shot": ["gda"], "4 shots": ["gda", "clap"]}
+
+
+def test_several_starts_have_no_picture_by_picture_test(tmp_path: Path) -> None:
+    label = np.array([0, 1, 2])
+    for method, start in (("gda", 1), ("gda", 2), ("clap", 1)):
+        answered(tmp_path, row(method=method, init_seed=start), label, label)
+    said: list[str] = []
+    (whole,) = compared(board(tmp_path, ["gda", "clap"]), said.append)
+    assert whole.pairs[0].pictures is None
+    assert "several starts are one mean" in said[0]
