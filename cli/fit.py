@@ -146,10 +146,10 @@ def command(
         for title, cells in tables(found) if per_class else ():
             output.table(*cells, title)
         if explain_choice and fitted.choice:
-            output.table(*choice.table(fitted.choice), "what was tried")
+            output.table(*choice.table(fitted.choice), choice.title(fitted.choice))
         output.talk(*fit_table.notes(fitted))
         if explain_choice:
-            output.talk(*choice.sentences(fitted.choice, row.zero_shot_test))
+            output.talk(*choice.sentences(fitted.choice, row))
     if fitted.final:
         output.talk(
             f"final: this bundle learned from all {fitted.final} labelled pictures, test included; "

@@ -141,7 +141,7 @@ def test_the_demo_then_fit_then_predict_then_the_notebook(
     table = first.out
     assert [line.split()[0] for line in table.splitlines()[3:]] == [
         *("zero-shot", "nearest-mean", "linear-probe"),
-        *("tip-adapter", "tip-adapter-f", "clip-adapter"),
+        *("tip-adapter", "tip-adapter-f", "clip-adapter", "kernel-logistic"),
     ]
     again = run("demo")
     assert "0 pictures encoded, 977 were there" in again.err

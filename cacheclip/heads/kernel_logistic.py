@@ -7,8 +7,10 @@ make
 
 least. It is convex. In the eigenvectors of K the Hessian is at most w_j / 2 + 1 / b for the
 eigenvalue w_j, whatever the labels (Boehning 1992): each step divides the gradient by that bound,
-so that there is no rate to choose, and Nesterov's momentum carries it on. Of more rows than `MOST`
-an even choice of landmarks spans the function (Nystroem), which all rows still fit.
+so that there is no rate to choose, and Nesterov's momentum carries it on. There are `STEPS` of
+them: at b = 100 they end at the minimum for what a temperature tells, at 1,000 and beyond they stop
+early, which holds the function back as a smaller b would. Of more rows than `MOST` an even choice
+of landmarks spans the function (Nystroem), which all rows still fit.
 """
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from cacheclip.heads.ridge import rbf
 
-MOST = 2048  # landmarks: an eigendecomposition of as many is seconds
+MOST = 1024  # landmarks: twice the width of most features, and a second to decompose
 STEPS = 100
 LEAST = 1e-10  # of the largest eigenvalue: below it there is rounding alone
 
@@ -54,6 +56,8 @@ class KernelLogistic:
     def dual(self, b: Tensor) -> Tensor:
         """The weights a [V, M, C] of the landmarks for b [V]; 0 stands for its limit, no weight."""
         b = b.to(self._given)[:, None, None]
+        if not b.any():
+            return self._given.new_zeros(*self._rows.mT.shape[:2], self._given.shape[-1])
         curvature = b * self._bound + 1  # times 1 / b
         weights = before = self._given.new_zeros(*self._rows.mT.shape[:2], self._given.shape[-1])
         momentum = 1.0

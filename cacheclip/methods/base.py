@@ -13,7 +13,7 @@ it. What a run learned is `params`, a dict of tensors with a leading axis V of v
 Each may give search(params, query, labels, folds): settings found on held-out pictures after the
 fit; and head(params, task): what `logits` reads, made of what was learned, once all of it is.
 
-The folder is the registry: the file `tip_adapter.py` holds the one class of `tip-adapter`.
+The folder is the registry: `tip_adapter.py` holds the one class of `tip-adapter`.
 """
 
 import inspect
@@ -119,13 +119,11 @@ class Method(ABC):
         setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
             set; `online`: on the pictures before it in the stream.
         transfers: whether `head` can serve classes that were not learned from.
-        equivariant: whether classes in another order give the same columns in that order; not
-            where something is drawn for each class.
+        equivariant: whether columns follow the order of the classes; not where each draws.
         table: setting -> its default, domain, grid: the one place that declares it.
         recipes: recipe -> settings in which it differs from the defaults, for a method whose paper
             and released code disagree; the first is what runs unasked.
-        transferred: support images a class -> settings that the authors found on ImageNet and carry
-            over to other data sets; empty where they publish none.
+        transferred: shots -> settings that the authors carry over from ImageNet, where they do.
         off: the setting under which the method is zero-shot, where there is one.
         reads: what a fit and its answers read; a property where static settings decide it.
     """

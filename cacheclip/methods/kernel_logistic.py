@@ -20,7 +20,8 @@ class KernelLogistic(ClosedForm):
     S are the unit support features, all `views` of them, and k(u, v) = exp(-beta (1 - u v)). It is
     ProKeR (2501.11175) with the logarithmic loss in the place of the squared one: what counts is
     what the labels are likely to be, so that pictures which zero-shot tells well move nothing.
-    Of more than 2,048 rows an even choice spans the function, and a hundred steps reach it.
+    Of more than 1,024 rows an even choice spans the function. A hundred steps are taken: the
+    largest values of C stop short of the minimum.
     C is the inverse of the penalty, as scikit-learn's, in units of 1 / s: 0 is zero-shot, and 1
     suits features of logit scale 16 and of 100 alike. A selecting policy tries C from 0 to 100.
     beta is about what ProKeR carries over from ImageNet. Why it is the default, and what lost,

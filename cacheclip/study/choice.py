@@ -7,13 +7,17 @@ from typing import Any
 from torch import Tensor
 
 from cacheclip.methods.base import Settings
+from cacheclip.results import Row
 from cacheclip.select.base import mean_log_p
 from cacheclip.study.race import Race, Ranking
+from cacheclip.study.rows import ONE_EACH, ORACLE as TESTED
 from cacheclip.study.table import Table, percent, short
 
 MOST = 12  # lines of the table, beside those that are told apart
 
 CHOSEN, CONSTANTS, ZERO_SHOT, LIKELIEST = "chosen", "constants", "zero-shot", "likeliest"
+NOTHING = "nothing: what was given and the constants stand"
+FIRST = "the first value"  # where the settings that were given leave the constants out
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Tried:
     Attributes:
         settings: those that differ among what was tried.
         share: of the pictures that are right.
-        nll: mean negative log probability of the labels, at the best temperature.
+        nll: mean negative log probability of the labels, at the best temperature; None where the
+            hits alone ruled it out, and then there is no gain either.
         gain: how much likelier than the start the labels are, a picture, and its standard error.
         plateau: whether it is within one standard error of the likeliest.
         marks: what else it is: chosen, constants, zero-shot, likeliest.
@@ -31,8 +36,8 @@ class Tried:
 
     settings: Settings
     share: float
-    nll: float
-    gain: tuple[float, float]
+    nll: float | None
+    gain: tuple[float, float] | None
     plateau: bool
     marks: tuple[str, ...]
 
@@ -57,8 +62,8 @@ class Choice:
             {
                 "hparams": dict(one.settings),
                 "top1": one.share,
-                "nll": round(one.nll, 6),
-                "gain": [round(x, 6) for x in one.gain],
+                "nll": None if one.nll is None else round(one.nll, 6),
+                "gain": None if one.gain is None else [round(x, 6) for x in one.gain],
                 "plateau": one.plateau,
                 "marks": list(one.marks),
             }
@@ -68,16 +73,17 @@ class Choice:
 
 
 def explained(race: Race) -> Choice | None:
-    """The choice of a race; None where nothing was chosen between."""
-    if not race.decided or race.front is None:
+    """The choice of a race; None where nothing was chosen between, or the test pictures chose."""
+    if not race.decided or race.front is None or race.policy.held == "test":
         return None
     ranking = race.ranking
     log_p, points = ranking.log_p, ranking.points
     likeliest = int(mean_log_p(log_p).argmax())
-    start = _start(ranking)
+    start, constants = _start(ranking), _is_constant(race, ranking)
+    finite = log_p.isfinite().all(1).tolist()
     told = {
         CHOSEN: points.index(race.front),
-        CONSTANTS: ranking.constant if _is_constant(race, ranking) else None,
+        CONSTANTS: ranking.constant if constants else None,
         ZERO_SHOT: ranking.zero_shot,
         LIKELIEST: likeliest,
     }
@@ -86,28 +92,32 @@ def explained(race: Race) -> Choice | None:
         Tried(
             settings={name: point.settings[name] for name in varied},
             share=point.hits / log_p.shape[1],
-            nll=-float(log_p[k].mean()),
-            gain=_gain(log_p[k], log_p[start]),
-            plateau=k == likeliest or _within(log_p[likeliest], log_p[k]),
+            nll=-float(log_p[k].mean()) if finite[k] else None,
+            gain=_gain(log_p[k], log_p[start]) if finite[k] and finite[start] else None,
+            plateau=k == likeliest or (finite[k] and _within(log_p[likeliest], log_p[k])),
             marks=tuple(mark for mark, where in told.items() if where == k),
         )
         for k, point in enumerate(points)
     ]
-    zero_shot = start == ranking.zero_shot and start != ranking.constant
-    return Choice(log_p.shape[1], ZERO_SHOT if zero_shot else CONSTANTS, tried)
+    named = CONSTANTS if constants else FIRST
+    if start == ranking.zero_shot and (start != ranking.constant or not constants):
+        named = ZERO_SHOT
+    return Choice(log_p.shape[1], named, tried)
 
 
 def table(choice: Choice) -> Table:
-    """What was tried; of many settings the likeliest, beside those that are marked."""
+    """What was tried, by rising values; of many the likeliest, beside those that are marked."""
     names = list(choice.tried[0].settings)
-    likeliest = sorted(choice.tried, key=lambda one: one.nll)[:MOST]
+    judged = [one for one in choice.tried if one.nll is not None]
+    likeliest = sorted(judged, key=lambda one: one.nll or 0.0)[:MOST]
     shown = [one for one in choice.tried if one.marks or one in likeliest]
+    shown.sort(key=lambda one: [(isinstance(x, str), x) for x in one.settings.values()])
     lines = [
         [
             *(short(one.settings[name]) for name in names),
             percent(one.share),
-            f"{one.nll:.3f}",
-            f"{one.gain[0]:+.3f} ± {one.gain[1]:.3f}",
+            "-" if one.nll is None else f"{one.nll:.3f}",
+            "-" if one.gain is None else f"{one.gain[0]:+.3f} ± {one.gain[1]:.3f}",
             ", ".join([*one.marks, *(["plateau"] if one.plateau else [])]),
         ]
         for one in shown
@@ -115,16 +125,22 @@ def table(choice: Choice) -> Table:
     return [*names, "%", "nll", f"likelier than {choice.start}", ""], lines
 
 
-def sentences(choice: Choice | None, zero_shot_test: float | None) -> Iterator[str]:
+def title(choice: Choice) -> str:
+    """What the table shows, and of how many settings."""
+    return f"what was tried ({len(table(choice)[1])} of {len(choice.tried)})"
+
+
+def sentences(choice: Choice | None, row: Row) -> Iterator[str]:
     """The rule, what won by it, how wide the plateau is, and what zero-shot would have given."""
     if choice is None:
-        yield "nothing was chosen: the constants and what was given stand"
+        because = row.chosen_on if row.chosen_on in (ONE_EACH, TESTED) else NOTHING
+        yield f"chosen on {because}"
         return
     marked = {mark: one for one in choice.tried for mark in one.marks}
     won = marked[CHOSEN]
-    gain, error = won.gain
+    gain, error = won.gain or (0.0, 0.0)
     by = f": likelier than {choice.start} by {gain:.3f} ± {error:.3f} a picture"
-    stays = choice.start in won.marks
+    stays = gain == 0.0 and error == 0.0
     yield (
         f"chosen on {choice.n} labelled pictures: {_written(won)}"
         + (f": {choice.start}, which nothing beats by a standard error" if stays else by)
@@ -135,7 +151,8 @@ def sentences(choice: Choice | None, zero_shot_test: float | None) -> Iterator[s
         f"likeliest, {_span(within)}"
     )
     if ZERO_SHOT in marked:
-        tested = "" if zero_shot_test is None else f", {percent(zero_shot_test)} % of the test ones"
+        test = row.zero_shot_test
+        tested = "" if test is None else f", {percent(test)} % of the test ones"
         yield f"zero-shot: {percent(marked[ZERO_SHOT].share)} % of these pictures{tested}"
 
 

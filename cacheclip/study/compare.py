@@ -12,7 +12,7 @@ from cacheclip.answers import Rooted
 from cacheclip.draws import Draw, Fewer, Shots, in_words
 from cacheclip.engine.memory import default_limit, variants_at_once, written
 from cacheclip.errors import CacheclipError, argument
-from cacheclip.methods import base as methods
+from cacheclip.methods import DEFAULT, base as methods
 from cacheclip.results import Row
 from cacheclip.store.scope import BASE, scoped
 from cacheclip.store.source import Source
@@ -34,7 +34,8 @@ from cacheclip.study.sentence import sentence
 from cacheclip.study.targets import Target
 
 FLOOR = ("zero-shot", "nearest-mean")
-DEFAULT_METHODS = (*FLOOR, "linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
+RIVALS = ("linear-probe", "tip-adapter", "tip-adapter-f", "clip-adapter")
+DEFAULT_METHODS = (*FLOOR, *RIVALS, DEFAULT)
 EVERY = "all"
 LATER = ("setting", "constants", "given")  # fields that rows of earlier versions lack
 

@@ -18,12 +18,10 @@ from cacheclip.kernels.weight_grad_update import Outer
 from cacheclip.methods import base
 from cacheclip.methods.base import (
     SEARCH,
-    ClosedForm,
     Method,
     Online,
     Params,
     Reads,
-    Setting,
     Trained,
 )
 from cacheclip.methods.clip_adapter import ClipAdapter
@@ -396,23 +394,3 @@ def test_settings_of_a_stack_are_numbers_or_the_constructor_s(method: Method) ->
     for name, x in numbers.items():  # a word's place holds the default
         own = method.table[name].default
         assert x.tolist() == [own if isinstance(s[name], str) else s[name] for s in variants]
-
-
-def test_a_class_that_breaks_the_contract_is_refused_where_it_is_written() -> None:
-    def written(**said: object) -> None:
-        body = {"__module__": "broken", "solve": None, "logits": None}
-        type("Broken", (ClosedForm,), body | said)
-
-    with pytest.raises(TypeError, match="no paper"):
-        written()
-    alpha = Setting(1.0, 0.0, 2.0)
-    for said, message in (
-        ({"table": {"alpha": alpha}, "off": {"beta": 0.0}}, "no setting beta"),
-        ({"recipes": {"as-code": {"alpha": 1.0}}}, "no setting alpha"),
-        ({"table": {"alpha": replace(alpha, grid=(1.0, 3.0))}}, "alpha may not be"),
-        ({"table": {"alpha": replace(alpha, default=-1.0)}}, "alpha may not be"),
-        ({"table": {"width": Setting(4, 1, shape=True)}}, "width changes shapes"),
-        ({"table": {"word": Setting("b", words=("a", "b"), unsaid=True)}}, "word goes unsaid"),
-    ):
-        with pytest.raises(TypeError, match=message):
-            written(paper="a toy of this test", **said)
