@@ -60,7 +60,7 @@ def command(
     without = unlisted(whole, found, methods)
     partial = any(line.n_trials > len(line.best) for line in found)
     output.talk(
-        f"test accuracy in %{whole.on}; in brackets what the best of all tested settings has over it",
+        f"test accuracy in %{whole.on}; in brackets what the best of all settings has over it",
         "best on test chose by the test labels: it is the price of tuning on test, and no result",
         *["trials without the whole grid, or a policy, are left out"] * partial,
         *["+: and all those that test-oracle tried"] * any(line.searched for line in found),
