@@ -183,6 +183,7 @@ def command(
         Comparison(replace(request, test_on=tuple(own)), features, written)
         for features, own in zip(sets, others, strict=True)
     ]
+    asked = set(request.methods) - (set() if methods else set(FLOOR))
     rows: list[Row] = []
     printed: list[dict[str, Any]] = []
     steps: list[str] = []
@@ -200,7 +201,7 @@ def command(
                 if isinstance(outcome.result, CacheclipError):
                     errors.append(outcome.result)
         rows += comparison.rows
-        own = [row for row in comparison.own_rows if row.method in request.methods]
+        own = [row for row in comparison.own_rows if row.method in asked]
         best = next_step.best(own)
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []

@@ -44,7 +44,7 @@ def command(
     """
     from cacheclip.stats.board import board
     from cacheclip.stats.comparable import Wanted
-    from cacheclip.stats.policies import honesty, lacking, table
+    from cacheclip.stats.policies import honesty, lacking, table, unlisted
     from cacheclip.store.home import Home
 
     place = Home.resolve(home)
@@ -57,10 +57,13 @@ def command(
         output.data({"lines": [line.as_json() for line in found], "missing": missing})
         return
     output.table(*table(found))
+    without = unlisted(whole, found, methods)
     partial = any(line.n_trials > len(line.best) for line in found)
     output.talk(
-        "test accuracy in %; in brackets what the best of all tested settings has over it",
+        f"test accuracy in %{whole.on}; in brackets what the best of all settings has over it",
         "best on test chose by the test labels: it is the price of tuning on test, and no result",
         *["trials without the whole grid, or a policy, are left out"] * partial,
+        *["+: and all those that test-oracle tried"] * any(line.searched for line in found),
+        *(f"not listed: {own}: no trial has several settings and all policies" for own in without),
         *(f"missing: {line}" for line in missing),
     )

@@ -41,6 +41,6 @@ def command(row_id: str | None, home: Path | None, results: Path | None, as_json
         row = row if row.curve else replace(row, curve=curve(root, row.row_id))
         output.data({"row": row.as_json(), "measures": found, **whole})
         return
-    output.table(*table(found))
+    output.table(*table(found, row.n_classes))
     for title, cells in tables(whole):
         output.table(*cells, title)

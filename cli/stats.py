@@ -81,7 +81,7 @@ def command(
     else:
         for title, cells in tables.accuracies(found):
             output.table(*cells, title)
-        output.talk("test accuracy in %, mean ± standard deviation over seeds")
+        output.talk(f"test accuracy in %{found.on}, mean ± standard deviation over seeds")
     output.talk(*tables.given(found), *(f"not listed: {own}; add -v" for own in swept))
     if ranks and ranks.tells_apart:
         output.table(*tables.ranks(ranks, found), "ranks over the trials that all of them have")

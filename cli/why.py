@@ -8,6 +8,8 @@ from click.core import ParameterSource
 
 from cacheclip.cli import options, output
 from cacheclip.errors import UsageError
+from cacheclip.methods import names as method_names
+from cacheclip.select import names as policy_names
 
 if TYPE_CHECKING:
     from cacheclip.draws import Shots
@@ -27,7 +29,7 @@ def _refuse_others(pair: tuple[str, ...], *, why: bool) -> None:
         raise UsageError(
             f"{named}: compare takes names of rows with --why alone",
             where="cacheclip compare",
-            fix=f"cacheclip compare {named} --why, or cacheclip compare --methods {','.join(pair)}",
+            fix=" or ".join([f"cacheclip compare {named} --why", *_as_options(pair)]),
         )
     if len(pair) != 2:
         raise UsageError(
@@ -43,6 +45,17 @@ def _refuse_others(pair: tuple[str, ...], *, why: bool) -> None:
             where="cacheclip compare A B --why",
             fix=f"leave {', '.join(given)} out",
         )
+
+
+def _as_options(pair: tuple[str, ...]) -> list[str]:
+    """The comparison of such contenders; nothing where one is no method's name."""
+    methods = dict.fromkeys(name.partition("@")[0] for name in pair)
+    if not set(methods) <= set(method_names()):
+        return []
+    parts = dict.fromkeys(part for name in pair for part in name.split("@")[1:])
+    policies = [part for part in parts if part in policy_names()]
+    select = f" --select {','.join(policies)}" if policies else ""
+    return [f"cacheclip compare --methods {','.join(methods)}{select}"]
 
 
 def explained(

@@ -4,3 +4,4 @@ from cacheclip.registry import Registry
 
 POLICIES = Registry("cacheclip.select", "selection policy", besides=frozenset({"base"}))
 names = POLICIES.names
+CONSTANT = ("fixed", "fixed-from-imagenet")  # nothing competes: settings that differ are a row each

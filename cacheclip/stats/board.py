@@ -1,7 +1,7 @@
 """The rows of a log as contenders that met in trials."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,12 +28,14 @@ class Board:
             its data set that another contender has.
         given: contender -> the settings that it was given.
         left_out: the rows that do not count.
+        averaged: ids of the rows whose test accuracy here is the mean of several starts.
     """
 
     makers: Makers
     rows: Mapping[str, Mapping[Trial, Row]]
     given: Mapping[str, Given]
     left_out: Sequence[LeftOut] = ()
+    averaged: Collection[str] = ()
 
     @property
     def root(self) -> Path:
@@ -59,6 +61,11 @@ class Board:
     def datasets(self) -> list[str]:
         """The data sets of all trials."""
         return sorted({trial.dataset for own in self.rows.values() for trial in own})
+
+    @property
+    def on(self) -> str:
+        """Their data set in words, where there is one."""
+        return f" on {self.datasets[0]}" if len(self.datasets) == 1 else ""
 
     def common(self) -> list[Trial]:
         """The trials that every contender has, in order."""
@@ -122,7 +129,8 @@ def board(
     found, left_out = comparable(counting(logged, wanted), root)
     for lost in left_out:
         notice(str(lost))
-    if not found:
+    drawn = {row.shots for row in found} & {*wanted.shots}
+    if not found or (wanted.shots and not drawn):
         raise missing.none(root, logged, asked, wanted, option)
     by_name = contenders.by_name(found)
     given = contenders.given(found)
@@ -136,11 +144,11 @@ def board(
                 fix="name each contender once",
             )
         by_name = {name: by_name[name] for name in meant}
-    rows, doubled = trials.of_contenders(by_name)
+    rows, doubled, averaged = trials.of_contenders(by_name)
     if doubled:
         notice(str(LeftOut(doubled, "of one name and trial")))
     own = {name: given[rows[-1].row_id] for name, rows in by_name.items()}
-    return Board(everything, rows, own, left_out)
+    return Board(everything, rows, own, left_out, averaged)
 
 
 def _meant(

@@ -10,10 +10,10 @@ from cacheclip.errors import CacheclipError, StoreError, UsageError, counted, in
 from cacheclip.methods import names as method_names
 from cacheclip.results import LOG, Row
 from cacheclip.select import names as policy_names
-from cacheclip.stats.comparable import LeftOut, Wanted
+from cacheclip.stats.comparable import LeftOut, Wanted, classes_of
 from cacheclip.stats.contenders import Given
 from cacheclip.stats.trials import Trial
-from cacheclip.store.scope import ALL
+from cacheclip.store.scope import ALL, BASE, NEW
 from cacheclip.study.supports import LISTED
 from cacheclip.study.table import by_number
 
@@ -128,10 +128,13 @@ def none(
     methods = [f"--methods {','.join(dict.fromkeys(a.split('@')[0] for a in asked))}"] * bool(asked)
     what = f"no results of {' '.join(words)}" if logged and words else "no results"
     there = Counter(f"{row.dataset} by {row.model}@{row.pretrained}" for row in logged)
+    shots = sorted({row.shots for row in logged} - {0}, key=by_number)
+    at = f" at {', '.join(map(str, shots))} shots" if wanted.shots and shots else ""
     return StoreError(
-        what + (f"; there are of {some(list(there))}" if there else ""),
+        what + (f"; there are of {some(list(there))}{at}" if there else ""),
         where=str(root / LOG),
         fix=_misspelled(logged, wanted)
+        or _of_no_row(logged, wanted)
         or " ".join(["cacheclip compare", *words, *methods]) + option,
     )
 
@@ -155,3 +158,15 @@ def _misspelled(logged: Sequence[Row], wanted: Wanted) -> str:
         f"{option}{near(name, there)[0]}" for name, option, there in asked if near(name, there)
     ]
     return f"did you mean {' '.join(close)}?" if close else ""
+
+
+def _of_no_row(logged: Sequence[Row], wanted: Wanted) -> str:
+    """What to give instead of an encoder or classes that no row has and no command makes."""
+    encoders = [f"{row.model}@{row.pretrained}" for row in reversed(logged)]
+    if wanted.model and logged and wanted.model.partition("@")[0] not in {r.model for r in logged}:
+        return f"give --model {some([shlex.quote(name) for name in dict.fromkeys(encoders)])}"
+    made = (ALL, BASE, NEW)  # by `compare`, whatever the data set
+    classes = dict.fromkeys(classes_of(row) for row in reversed(logged))
+    if wanted.classes in (*made, *classes) or "-to-" in wanted.classes or not logged:
+        return ""
+    return f"give --classes {some([shlex.quote(name) for name in classes])}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from cacheclip.answers import Predictions
 from cacheclip.errors import CacheclipError, StoreError, some
@@ -16,6 +16,8 @@ from cacheclip.store.scope import ALL, BASE, NEW, scoped
 from cacheclip.study.table import Table, named, percent, short
 
 Measures = dict[str, Any]
+
+TOP = 5
 
 NAMES = {
     "top1": "top-1 accuracy, %",
@@ -80,9 +82,12 @@ def _labels(dataset: str, classes: str, row: Row, home: Home) -> Labels:
 
 
 def measures(row: Row, answers: Predictions) -> Measures:
-    """Each measure's value and 95 % interval, None where there is none. Fractions."""
+    """Each measure's value and 95 % interval, None where there is none or it tells nothing.
+
+    Fractions.
+    """
     n = len(answers.label)
-    top5 = float((answers.true_rank < 5).mean())
+    top5 = float((answers.true_rank < TOP).mean())
     right = answers.predicted == answers.label
     calibrated = calibration_interval(answers.top_p, right)
     raw = None if answers.raw_top_p is None else calibration_interval(answers.raw_top_p, right)
@@ -96,21 +101,35 @@ def measures(row: Row, answers: Predictions) -> Measures:
         "nll_raw": (row.nll_test_raw, None),
     }
     return {
-        name: {"value": value, "ci95": None if ci95 is None else list(ci95)}
+        name: {"value": value, "ci95": list(ci95) if _holds(ci95, value) else None}
         for name, (value, ci95) in found.items()
     }
 
 
-def table(found: Measures) -> Table:
-    """The same for people."""
+def _holds(ci95: tuple[float, float] | None, value: float | None) -> TypeGuard[tuple[float, float]]:
+    """Whether an interval is one: from half precision, or of too few pictures, it may miss."""
+    return ci95 is not None and value is not None and ci95[0] <= value <= ci95[1]
+
+
+def table(found: Measures, n_classes: int) -> Table:
+    """The same for people; of five classes each is among the first five."""
     cells = []
     for name, own in found.items():
+        if name == "top5" and n_classes <= TOP:
+            continue
         shares = NAMES[name].endswith("%")
         value = own["value"]
         shown = percent(value) if shares or value is None else f"{value:.3f}"
         ci95 = own["ci95"]
-        cells.append([NAMES[name], shown, "" if ci95 is None else "-".join(map(percent, ci95))])
+        cells.append(
+            [NAMES[name], shown, _none(name) if ci95 is None else "-".join(map(percent, ci95))]
+        )
     return ["measure", "value", "95 %"], cells
+
+
+def _none(name: str) -> str:
+    """What stands for an interval: nothing where the measure has none."""
+    return "-" if name.startswith("ece") else ""
 
 
 def about(row: Row) -> Iterator[str]:

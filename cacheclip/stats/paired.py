@@ -121,7 +121,9 @@ def compared(board: Board, notice: Callable[[str], None] = lambda text: None) ->
         accuracies = (board.top1(first, trial), board.top1(second, trial))
         pairs.append(Pair(trial, ids, *accuracies, pictures))
     if lost:
-        notice(f"no picture by picture test of {lost} of {len(pairs)} trials: predictions lack")
+        why = "several starts are one mean, or predictions lack"
+        why = why if board.averaged else "predictions lack"
+        notice(f"no picture by picture test of {lost} of {len(pairs)} trials: {why}")
     shots = sorted({pair.trial.shots for pair in pairs}, key=by_number)
     each = [_comparison(k, [pair for pair in pairs if pair.trial.shots == k]) for k in shots]
     return [*each, _comparison(None, pairs)] if len(shots) > 1 else each
@@ -157,9 +159,12 @@ def _comparison(shots: int | str | None, pairs: Sequence[Pair]) -> Comparison:
 
 
 def _pictures(board: Board, trial: Trial) -> McNemar | None:
-    """How the pictures of a trial fell; None where what was answered is not there."""
+    """How the pictures of a trial fell; None of several starts, or what was answered is lost."""
+    rows = [own[trial] for own in board.rows.values()]
+    if any(row.row_id in board.averaged for row in rows):
+        return None
     try:
-        first, second = (predictions(board.root, own[trial].row_id) for own in board.rows.values())
+        first, second = (predictions(board.root, row.row_id) for row in rows)
     except StoreError:
         return None
     return McNemar.of(first.predicted == first.label, second.predicted == second.label)

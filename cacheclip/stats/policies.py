@@ -21,7 +21,7 @@ from cacheclip.stats.bootstrap import interval
 from cacheclip.stats.contenders import Given, marked
 from cacheclip.stats.missing import absent
 from cacheclip.stats.trials import Trial
-from cacheclip.study.table import Table, by_number, percent
+from cacheclip.study.table import ORACLE, Table, by_number, of_shots, percent
 
 FIXED = "fixed"
 MOST = 64  # settings of a grid that a command makes
@@ -42,6 +42,7 @@ class Honesty:
         best: of each trial, among all settings that were tested in it.
         n_settings: how many these are in a trial, the fewest and the most.
         n_trials: how many there are, those that are not counted among them.
+        searched: whether `test-oracle` tried further settings on the test pictures.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Honesty:
     best: Mapping[Trial, float]
     n_settings: tuple[int, int]
     n_trials: int
+    searched: bool = False
 
     def price(self, policy: str) -> float:
         """What the best on test has over a policy."""
@@ -77,6 +79,7 @@ class Honesty:
             "best_on_test": over_datasets(self.best).value,
             "n_settings": self.n_settings[0],
             "most_settings": self.n_settings[1],
+            "searched_on_test": self.searched,
         }
 
 
@@ -91,11 +94,7 @@ def honesty(board: Board, methods: Sequence[str] = ()) -> list[Honesty]:
         StoreError: the log has no rows of a method, or of none more than one of a trial.
     """
     rows = _by_method(board, methods)
-    policies = {
-        row.row_id: "@".join([row.select, *(part for part in name.split("@") if "=" in part)])
-        for name, own in board.rows.items()
-        for row in own.values()
-    }
+    policies = _named(board)
     found = [
         line
         for name, trials in rows.items()
@@ -104,12 +103,27 @@ def honesty(board: Board, methods: Sequence[str] = ()) -> list[Honesty]:
     ]
     if not found:
         here = f"of {', '.join(methods)} the log has" if methods else "the log has of each method"
+        what = "no trial with several settings and all of its policies"
+        if not unlisted(board, found, methods):
+            what = "one policy and one setting in each trial"
         raise StoreError(
-            f"{here} one policy and one setting in each trial",
+            f"{here} {what}",
             where=str(board.root / LOG),
             fix=(lacking(board, methods) or [f"cacheclip compare{board.makers.option}"])[0],
         )
     return found
+
+
+def unlisted(board: Board, found: Sequence[Honesty], methods: Sequence[str] = ()) -> list[str]:
+    """The methods and shot counts of several policies that make no line."""
+    lines = {(line.method, line.shots) for line in found}
+    return [
+        f"{name} at {of_shots(shots)}"
+        for name, trials in _by_method(board, methods).items()
+        for shots in sorted({trial.shots for trial in trials} - {0}, key=by_number)
+        if (name, shots) not in lines
+        and len({row.select for t, rows in trials.items() if t.shots == shots for row in rows}) > 1
+    ]
 
 
 def table(found: Sequence[Honesty]) -> Table:
@@ -124,7 +138,7 @@ def table(found: Sequence[Honesty]) -> Table:
             for name in policies
         ]
         fewest, most = line.n_settings
-        counts = str(fewest) if fewest == most else f"{fewest}-{most}"
+        counts = (str(fewest) if fewest == most else f"{fewest}-{most}") + "+" * line.searched
         n = len(line.best)
         trials = str(n) if n == line.n_trials else f"{n} of {line.n_trials}"
         best = [percent(over_datasets(line.best).value), counts, trials]
@@ -156,11 +170,38 @@ def lacking(board: Board, methods: Sequence[str] = ()) -> list[str]:
             for dataset in dict.fromkeys(trial.dataset for trial in lost if rows):
                 here = [trial for trial in lost if trial.dataset == dataset]
                 commands += board.makers.of(replace(rows[0], select=FIXED), here, given)
+        commands += _policies_lacking(board, trials)
         if not chosen:
             for dataset in dict.fromkeys(trial.dataset for trial in trials):
                 here = [trial for trial in trials if trial.dataset == dataset]
                 commands += board.makers.of(replace(fixed[0], select="fewshot-val"), here, {})
     return commands
+
+
+def _policies_lacking(board: Board, trials: Mapping[Trial, Sequence[Row]]) -> list[str]:
+    """The commands that choose by each policy of a method where others of its policies chose."""
+    named = _named(board)
+    given = contenders.given([row for rows in trials.values() for row in rows])
+    by_policy: dict[str, dict[Trial, Row]] = {}
+    for trial, rows in trials.items():
+        for row in (row for row in rows if row.select != FIXED):
+            by_policy.setdefault(named[row.row_id], {})[trial] = row
+    commands = []
+    for own in by_policy.values():
+        like = next(iter(own.values()))
+        for dataset in dict.fromkeys(trial.dataset for trial in trials):
+            lost = [t for t in trials if t.dataset == dataset and t not in own]
+            commands += board.makers.of(like, lost, given[like.row_id]) if lost else []
+    return commands
+
+
+def _named(board: Board) -> dict[str, str]:
+    """row_id -> its policy, with the settings that tell it from others of that policy."""
+    return {
+        row.row_id: "@".join([row.select, *(part for part in name.split("@") if "=" in part)])
+        for name, own in board.rows.items()
+        for row in own.values()
+    }
 
 
 def _grid(board: Board, trials: Mapping[Trial, Sequence[Row]]) -> tuple[Given, int]:
@@ -229,16 +270,17 @@ def _by_method(board: Board, methods: Sequence[str]) -> dict[str, dict[Trial, li
 
     Raises:
         StoreError: the log has no rows of a method.
-        UsageError: it is none, or one that draws nothing.
+        UsageError: it is none, or one that draws nothing, or has no settings.
     """
     found: dict[str, dict[Trial, list[Row]]] = {}
     every = [row for own in board.rows.values() for row in own.values()]
     drawing = {row.method for row in every if row.shots}  # with some policy, at least
+    settled = {row.method for row in every if row.hparams}
     for own in board.rows.values():
         for trial, row in own.items():
             name = f"{row.method}@{row.recipe}" if row.recipe else row.method
             asked = not methods or row.method in methods
-            if trial.shots and row.method in drawing and asked:
+            if trial.shots and row.method in drawing & settled and asked:
                 found.setdefault(name, {}).setdefault(trial, []).append(row)
     for method in methods:
         if method in {row.method for row in every} - drawing:
@@ -246,6 +288,12 @@ def _by_method(board: Board, methods: Sequence[str]) -> dict[str, dict[Trial, li
                 f"{method} draws nothing, so nothing is chosen for it",
                 where=str(board.root / LOG),
                 fix="name methods that learn from support pictures, or none for all",
+            )
+        if method in drawing - settled:
+            raise UsageError(
+                f"{method} has no settings, so nothing is chosen for it",
+                where=str(board.root / LOG),
+                fix="name methods that have settings, or none for all",
             )
         if method not in {name.partition("@")[0] for name in found}:
             raise absent(method, board.makers, board.left_out)
@@ -274,21 +322,51 @@ def _line(
             if row.select != FIXED or row.constants or (row.constants is None and alone):
                 policy = FIXED if row.select == FIXED else named[row.row_id]
                 policies.setdefault(policy, {})[trial] = row.top1_test or 0.0
-    full = max(map(_n_fixed, here.values()))
-    whole = [trial for trial, rows in here.items() if _n_fixed(rows) == full]
-    shared = [trial for trial in whole if all(trial in own for own in policies.values())]
-    tested = [len({_settings(row) for row in here[trial]}) for trial in shared]
-    if not policies or max(tested, default=0) < 2:
+    chosen = _cells(here, policies)
+    if chosen is None:
         return None
+    names, shared = chosen
+    tested = [len({_settings(row) for row in here[trial]}) for trial in shared]
+    counted = [row for trial in shared for row in here[trial]]
     return Honesty(
         name,
-        next(iter(here.values()))[0],
+        min(counted, key=lambda row: row.select == ORACLE),  # which marks a policy, not a method
         shots,
-        {policy: {trial: own[trial] for trial in shared} for policy, own in policies.items()},
+        {policy: {trial: policies[policy][trial] for trial in shared} for policy in names},
         {trial: max(row.top1_test or 0.0 for row in here[trial]) for trial in shared},
         (min(tested), max(tested)),
         len(here),
+        any(row.select == ORACLE for row in counted),
     )
+
+
+def _cells(
+    here: Mapping[Trial, Sequence[Row]], policies: Mapping[str, Mapping[Trial, float]]
+) -> tuple[list[str], list[Trial]] | None:
+    """The policies and the trials that count; None where no trial saw more than one setting.
+
+    These are the policies of one data set, and all trials that have them and as many settings as
+    its fullest: first of several policies, then with the most settings, then the most numbers. So
+    what one data set alone was tried with hides no other.
+    """
+    found = []
+    for dataset in dict.fromkeys(trial.dataset for trial in here):
+        own = [trial for trial in here if trial.dataset == dataset]
+        full = max(_n_fixed(here[trial]) for trial in own)
+        whole = [trial for trial in own if _n_fixed(here[trial]) == full]
+        names = [name for name, values in policies.items() if any(t in values for t in whole)]
+        shared = [
+            trial
+            for trial, rows in here.items()
+            if _n_fixed(rows) >= full and all(trial in policies[name] for name in names)
+        ]
+        several = any(len({_settings(row) for row in here[trial]}) > 1 for trial in shared)
+        if names and several:
+            found.append(((len(names) > 1, full, len(names) * len(shared)), names, shared))
+    if not found:
+        return None
+    _, names, shared = max(found, key=lambda each: each[0])
+    return names, shared
 
 
 def _settings(row: Row) -> tuple[tuple[str, str], ...]:

@@ -39,6 +39,8 @@ def accuracies(board: Board) -> Iterator[tuple[str, Table]]:
         lines = []
         for name, label in zip(board.names, board.labels, strict=True):
             values = _at(board, name, k)
+            if not values:
+                continue
             each = by_dataset(values)
             whole = over_datasets(values) if len(each) == len(datasets) else None
             means = [*(_cell(each.get(own)) for own in datasets), _cell(whole)]
@@ -90,8 +92,9 @@ def worth(whole: Comparison) -> Iterator[str]:
     """
     sets = {pair.trial.dataset for pair in whole.pairs}
     trials = _count(len(whole.pairs), "trial")
+    on = f" on {next(iter(sets))}" if len(sets) == 1 else ""
     yield (
-        f"difference in points, over {trials}; 95 % by {TIMES:,} resamples of "
+        f"difference in points{on}, over {trials}; 95 % by {TIMES:,} resamples of "
         + ("data sets, then of their seeds" if len(sets) > 1 else "its seeds, so of no other data")
     )
     n = len(whole.units)

@@ -1,6 +1,8 @@
 """Trials: problems that one accuracy answers, and the row that each contender has there."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import mean
 from typing import NamedTuple
 
 from cacheclip.results import Row
@@ -22,10 +24,12 @@ class Trial(NamedTuple):
 
 def of_contenders(
     by_name: Mapping[str, Sequence[Row]],
-) -> tuple[dict[str, dict[Trial, Row]], list[Row]]:
+) -> tuple[dict[str, dict[Trial, Row]], list[Row], set[str]]:
     """The row of each contender in each trial, and the rows that a later one stands for.
 
-    What draws nothing has its one row in each trial of its data set that another contender has.
+    What draws nothing has its one row in each trial of its data set that another contender has. Of
+    several starts of one draw the row is the last, with the mean of their test accuracies; these
+    rows' ids come third.
     """
     of_set: dict[str, set[Trial]] = {}
     for row in (row for own in by_name.values() for row in own):
@@ -36,16 +40,27 @@ def of_contenders(
         seeded = {trial for trial in there if trial.seed is not None}
         met[dataset] = sorted(drawn or seeded or there, key=lambda trial: trial.order)
     found: dict[str, dict[Trial, Row]] = {}
-    doubled = []
+    doubled, averaged = [], set()
     for name, own in by_name.items():
-        found[name] = {}
+        starts: dict[Trial, dict[int | None, Row]] = {}
         for row in own:
             everywhere = [t for t in met[row.dataset] if row.seed in (None, t.seed)]
             trials = [_trial(row)] if row.shots else everywhere
-            if any(t in found[name] and found[name][t].select == row.select for t in trials):
+            before = [starts.setdefault(t, {}).get(row.init_seed) for t in trials]
+            if any(other and other.select == row.select for other in before):
                 doubled.append(row)
-            found[name] |= dict.fromkeys(trials, row)
-    return found, doubled
+            for t in trials:
+                starts[t][row.init_seed] = row
+        found[name] = {trial: _of_starts([*rows.values()]) for trial, rows in starts.items()}
+        averaged |= {found[name][trial].row_id for trial, rows in starts.items() if len(rows) > 1}
+    return found, doubled, averaged
+
+
+def _of_starts(rows: Sequence[Row]) -> Row:
+    """One row for those of several starts."""
+    if len(rows) == 1:
+        return rows[0]
+    return replace(rows[-1], top1_test=mean(row.top1_test or 0.0 for row in rows))
 
 
 def _trial(row: Row) -> Trial:

@@ -9,7 +9,7 @@ from cacheclip.stats.board import Board, board
 from cacheclip.stats.comparable import Wanted
 from cacheclip.stats.one_row import row_named
 from cacheclip.stats.trials import Trial
-from cacheclip.study.table import by_number
+from cacheclip.study.table import by_number, of_one_kind
 
 
 def two_rows(
@@ -59,4 +59,6 @@ def _best(rows: Mapping[Trial, Row]) -> Trial:
     """The trial at the most shots whose row validation pictures say most for."""
     most = max((trial.shots for trial in rows), key=by_number)
     rivals = [trial for trial in rows if trial.shots == most]
+    kind = of_one_kind([rows[trial] for trial in rivals])
+    rivals = [trial for trial in rivals if rows[trial] in kind]
     return max(rivals, key=lambda trial: rows[trial].top1_val or 0.0)

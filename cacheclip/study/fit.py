@@ -162,7 +162,8 @@ def one_cell(
     (block,) = comparison.blocks
     if len(block.cells) > 1:
         raise UsageError(
-            f"{len(block.cells)} combinations of settings, and --select fixed does not choose",
+            f"{len(block.cells)} combinations of settings, and "
+            f"--select {block.policy.name} does not choose",
             where="--set",
             fix="give one value each, or `cacheclip compare` for a row each",
         )

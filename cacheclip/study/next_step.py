@@ -7,13 +7,14 @@ from cacheclip.results import Row
 from cacheclip.select import base as policies
 from cacheclip.select.base import Choices
 from cacheclip.store.scope import ALL, BASE, NEW
-from cacheclip.study.table import ORACLE, by_number, of_shots, percent
+from cacheclip.study.table import ORACLE, VALIDATION, by_number, of_one_kind, of_shots, percent
 
 
 def best(rows: Sequence[Row]) -> Row | None:
     """The row with the best validation accuracy at the most shots; test accuracy has no say.
 
-    Rows on other classes than those learned from, or another set, are left out. Of equals the first
+    Left-out support pictures rank rows among themselves, where no row has validation pictures. Rows
+    on other classes than those learned from, or another set, are left out. Of equals the first
     counts. Where nothing was validated, the last row that went well, of those
     by the method's own constants where there are any; None where several methods have such rows.
     """
@@ -23,7 +24,7 @@ def best(rows: Sequence[Row]) -> Row | None:
     if validated:
         most = max((row.shots for row in validated), key=by_number)
         rivals = [row for row in validated if row.shots == most]
-        return max(rivals, key=lambda row: row.top1_val or 0.0)
+        return max(of_one_kind(rivals), key=lambda row: row.top1_val or 0.0)
     drawn = [row for row in good if row.shots] or good
     unswept = [row for row in drawn if row.constants] or drawn
     return unswept[-1] if len({row.method for row in unswept}) == 1 else None
@@ -38,7 +39,8 @@ def why(row: Row) -> str:
     """On what grounds `best` named the row."""
     if row.top1_val is None:
         return f"nothing was chosen on validation pictures; next takes {_named(row)} as it stands"
-    return f"best by validation: {_named(row)}, {percent(row.top1_val)} % of {row.n_val} pictures"
+    on = "validation" if row.chosen_on in (None, VALIDATION) else row.chosen_on
+    return f"best by {on}: {_named(row)}, {percent(row.top1_val)} % of {row.n_val} pictures"
 
 
 def command(

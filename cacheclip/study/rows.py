@@ -24,6 +24,7 @@ from cacheclip.study.race import Race
 from cacheclip.study.run import Outcome
 from cacheclip.study.score import Scores
 from cacheclip.study.supports import RANKED
+from cacheclip.study.table import VALIDATION
 from cacheclip.study.targets import Target
 from cacheclip.version import __version__
 
@@ -186,7 +187,7 @@ def _chosen_on(race: Race) -> str | None:
     if not race.policy.selects:
         return None
     if race.policy.reads_val:
-        return "validation pictures"
+        return VALIDATION
     if race.policy.held == "test":
         return ORACLE
     return LEFT_OUT if race.points else ONE_EACH

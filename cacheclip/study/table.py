@@ -3,7 +3,7 @@
 What the numbers are worth stands in lines below it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import ceil, floor, inf
 from statistics import mean, stdev
 
@@ -11,6 +11,7 @@ from cacheclip.draws import ALL, Draw, Shots
 from cacheclip.errors import is_in_python
 from cacheclip.metrics import wilson
 from cacheclip.results import Row
+from cacheclip.select import CONSTANT
 
 Table = tuple[list[str], list[list[str]]]
 Columns = dict[int | str, list[Row]]  # shots -> the rows of a cell
@@ -19,6 +20,7 @@ Value = float | int | str
 NAMED = 8  # names in a line before it says how many more there are
 FEW = 100  # test pictures
 ORACLE = "test-oracle"
+VALIDATION = "validation pictures"
 
 
 def summary(rows: Sequence[Row]) -> Table:
@@ -26,7 +28,7 @@ def summary(rows: Sequence[Row]) -> Table:
 
     With one seed there is no deviation, and the 95 % interval of the test pictures stands there.
     Zero-shot reads no shots, so its one figure stands in every column. Rows whose settings were
-    chosen by validation share a line; under `fixed` each combination of settings has its own.
+    chosen share a line; where nothing chose, each combination of settings has its own.
     """
     shots, lines = by_line(rows)
     headers = ["method", *(_shots([k]) for k in shots)]
@@ -125,9 +127,12 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method, with what sets it apart: other test pictures, tuned on them, two encoders."""
+    """Its method, with what sets it apart: other test pictures, tuned on them, two encoders.
+
+    A method without settings has none that could be tuned.
+    """
     marks = [] if row.setting in (None, "inductive") else [str(row.setting)]
-    marks += ["tuned on test"] if row.select == ORACLE else []
+    marks += ["tuned on test"] if row.select == ORACLE and (row.hparams or row.error) else []
     marks += [f"{len(row.encoders)} encoders"] if len(row.encoders) > 1 else []
     return f"{row.method} ({', '.join(marks)})" if marks else row.method
 
@@ -163,21 +168,33 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
+def of_one_kind(rows: Sequence[Row]) -> list[Row]:
+    """Of rows that pictures chose, those whose accuracies there can be ranked.
+
+    Validation pictures go first; fewer than these were left out of a support set, by other fits.
+    """
+    held = [row for row in rows if row.chosen_on in (None, VALIDATION)]  # None: an older row
+    return held or [row for row in rows if row.chosen_on == rows[0].chosen_on]
+
+
 def by_line(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
     """The shots of the columns, and line by line the rows of each cell.
 
     A line's label names the settings, and the policy, in which rows of its method and shots differ.
+    Where a method has no settings, what several policies made of it is one line.
     """
+    settled = {row.method for row in rows if row.hparams or row.error}
+    rows = _once(rows, settled)
     shots = sorted({row.shots for row in rows} - {0}, key=by_number) or [0]
     peers: dict[tuple[str, int | str, str], list[Row]] = {}
     policies: dict[str, set[str]] = {}
     for row in rows:
         peers.setdefault((row.method, row.shots, row.select), []).append(row)
-        policies.setdefault(row.method, set()).add(row.select)
+        policies.setdefault(row.method, set()).add(row.select if row.method in settled else "")
     varied = {key: _varied(own) for key, own in peers.items()}
     lines: dict[str, Columns] = {}
     for row in rows:
-        told = varied[row.method, row.shots, row.select] if row.select == "fixed" else []
+        told = varied[row.method, row.shots, row.select] if row.select in CONSTANT else []
         policy = f"@{row.select}" if len(policies[row.method]) > 1 else ""
         marks = named(row).removeprefix(row.method)
         settings = [f"{n}={exact(row.hparams[n])}" for n in told if n in row.hparams]
@@ -185,6 +202,23 @@ def by_line(rows: Sequence[Row]) -> tuple[list[int | str], dict[str, Columns]]:
         for k in [row.shots] if row.shots else shots:
             columns.setdefault(k, []).append(row)
     return shots, lines
+
+
+def _once(rows: Sequence[Row], settled: Collection[str]) -> list[Row]:
+    """The rows, but of a method without settings those of one policy a cell: all are the same.
+
+    Args:
+        rows: of a table.
+        settled: the methods that have settings.
+    """
+    kept, met = [], set()
+    for row in rows:
+        cell = (row.dataset, row.eval_dataset, row.classes, row.learned_classes, row.recipe)
+        run = (row.method, row.shots, row.draw_id, row.seed, row.init_seed)
+        if row.method in settled or (cell, run) not in met:
+            kept.append(row)
+        met.add((cell, run))
+    return kept
 
 
 def _varied(rows: Sequence[Row]) -> list[str]:

@@ -257,3 +257,29 @@ def test_a_sweep_is_one_line_until_it_is_asked_for(tmp_path: Path) -> None:
     rows = [row(hparams={"alpha": float(a)}, constants=a == 1) for a in range(1, 11)]
     kept, swept = board(log(tmp_path, rows)).without_sweeps()
     assert (kept.names, swept) == (["gda"], ["9 settings of gda"])
+
+
+def test_shots_that_no_row_has_are_answered_with_those_that_there_are(tmp_path: Path) -> None:
+    log(tmp_path, [row(shots=1), row(shots=16), zero_shot()])
+    with pytest.raises(StoreError, match=r"no results of --shots 3; there are .* at 1, 16 shots"):
+        board(tmp_path, wanted=Wanted(shots=[3]))
+
+
+def test_an_encoder_or_classes_that_no_row_has_are_answered_with_those_that_there_are(
+    tmp_path: Path,
+) -> None:
+    log(tmp_path, [row()])
+    with pytest.raises(StoreError) as model:
+        board(tmp_path, wanted=Wanted(model="nono"))
+    with pytest.raises(StoreError) as classes:
+        board(tmp_path, wanted=Wanted(classes="foo"))
+    assert (model.value.fix, classes.value.fix) == ("give --model toy@v1", "give --classes all")
+
+
+def test_starts_of_one_draw_count_as_their_mean(tmp_path: Path) -> None:
+    rows = [row(init_seed=start, top1_test=x) for start, x in ((1, 0.4), (2, 0.6))]
+    said: list[str] = []
+    found = board(log(tmp_path, rows), notice=said.append)
+    assert [found.top1("gda", trial) for trial in found.common()] == [pytest.approx(0.5)]
+    assert said == []
+    assert found.averaged == {rows[1].row_id}

@@ -4,15 +4,18 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cacheclip import results
 from cacheclip.answers import predictions
 from cacheclip.cli.compare import command
 from cacheclip.results import LOG
+from cacheclip.stats.one_row import measures, table
 from cacheclip.store.home import Home
 from cacheclip.study.supports import COOP, GIVEN, LISTED, RANKED
 from tests.makers import Said, build_home, cacheclip
@@ -109,7 +112,28 @@ def test_a_row_is_shown_whole_and_agrees_with_what_the_log_says(home: Home) -> N
     assert found["measures"]["top5"]["value"] == 1.0  # of four classes
     assert (last["curve"], len(found["row"]["curve"])) == (None, 8)  # of gda's alphas
     said = run(home, "row")
-    assert "top-5 accuracy" in said.out and last["row_id"] in said.err
+    assert "macro accuracy" in said.out and "top-5" not in said.out
+    assert last["row_id"] in said.err
+
+
+def test_an_interval_holds_its_value_and_of_few_classes_no_first_five_are_shown(
+    home: Home,
+) -> None:
+    row_id = asked(home, "row")["row"]["row_id"]
+    made = next(row for row in results.rows(home.root).values() if row.row_id == row_id)
+    answers = predictions(home, row_id)
+    told = measures(made, answers)["ece"]["ci95"]
+    assert told is None or told[0] <= (made.ece_test or 0.0) <= told[1]
+    found = measures(replace(made, ece_test=1.0), answers)
+    assert found["ece"]["ci95"] is None
+    lines = {line[0]: line[1:] for line in table(found, made.n_classes)[1]}
+    assert lines["calibration error, %"] == ["100.0", "-"]
+    assert not any("top-5" in name for name in lines)
+
+
+def test_a_pair_without_why_is_answered_with_its_comparison(home: Home) -> None:
+    said = run(home, "compare", "gda@fixed", "gda@fewshot-val").err
+    assert said.rstrip().endswith("cacheclip compare --methods gda --select fixed,fewshot-val")
 
 
 def test_what_was_answered_holds_the_runners_up_of_each_picture(home: Home) -> None:

@@ -8,7 +8,7 @@ import pytest
 from cacheclip.errors import StoreError, UsageError
 from cacheclip.stats.board import board
 from cacheclip.stats.paired import compared
-from cacheclip.stats.policies import honesty, lacking
+from cacheclip.stats.policies import honesty, lacking, table, unlisted
 from cacheclip.stats.ranks import ranked
 from cacheclip.stats.tables import accuracies, differences, ranks
 from tests.stats.logs import answered, log, row, zero_shot
@@ -205,3 +205,67 @@ def test_settings_given_to_a_policy_make_a_policy_of_its_own(tmp_path: Path) -> 
     (line,) = honesty(found)
     accuracy = {name: [*own.values()] for name, own in line.policies.items()}
     assert accuracy == {"fixed": [0.5], "fewshot-val": [0.6], "fewshot-val@views=2": [0.7]}
+
+
+def test_what_one_data_set_alone_was_tried_with_hides_no_other(tmp_path: Path) -> None:
+    rows = [
+        row(dataset=d, hparams={"alpha": a}, constants=a == 1, top1_test=a / 10)
+        for d in ("birds", "cars", "dogs")
+        for a in (0.1, 1.0)
+    ]
+    chosen = {"hparams": {"alpha": 1.0}, "top1_test": 0.1}
+    rows += [row(dataset=d, select="fewshot-val", **chosen) for d in ("birds", "cars")]
+    rows += [row(dataset="dogs", select="support-loo", **chosen)]
+    found = board(log(tmp_path, rows))
+    (line,) = honesty(found, ["gda"])
+    assert list(line.policies) == ["fixed", "fewshot-val"]
+    assert ([trial.dataset for trial in line.best], line.n_trials) == (["birds", "cars"], 3)
+    missing = lacking(found, ["gda"])
+    assert ["--dataset dogs" in own and "--select fewshot-val" in own for own in missing] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_the_oracle_marks_its_own_column_and_the_settings_that_it_tried(tmp_path: Path) -> None:
+    rows = [row(hparams={"alpha": 2.0}, select="test-oracle", top1_test=0.7)]
+    rows += [row(hparams={"alpha": 1.0}, constants=True)]
+    (line,) = honesty(board(log(tmp_path, rows)))
+    headers, (cells,) = table([line])
+    assert cells[0] == "gda"
+    assert dict(zip(headers, cells, strict=True))["settings"] == "2+"
+
+
+def test_a_method_without_settings_has_no_price(tmp_path: Path) -> None:
+    rows = [row(method="nearest-mean"), row(hparams={"alpha": 1.0}, constants=True)]
+    found = board(log(tmp_path, rows))
+    assert not any("nearest-mean" in own for own in lacking(found))
+    with pytest.raises(UsageError, match="nearest-mean has no settings"):
+        honesty(found, ["nearest-mean"])
+
+
+def test_policies_that_never_met_are_said_to_be_so(tmp_path: Path) -> None:
+    rows = [row(seed=1, hparams={"alpha": 1.0}, constants=True)]
+    rows += [row(seed=2, hparams={"alpha": 2.0}, select="fewshot-val")]
+    found = board(log(tmp_path, rows))
+    with pytest.raises(StoreError, match="no trial with several settings and all of its policies"):
+        honesty(found, ["gda"])
+    assert unlisted(found, []) == ["gda at 4 shots"]
+
+
+def test_a_contender_without_rows_at_a_shot_count_has_no_line_there(tmp_path: Path) -> None:
+    rows = [row(dataset=d, shots=k) for d in ("a", "b") for k in (1, 4)]
+    found = board(log(tmp_path, [*rows, row(dataset="a", method="clap", shots=4)]))
+    lines = {title: [line[0] for line in cells] for title, (_, cells) in accuracies(found)}
+    assert lines == {"1 shot": ["gda"], "4 shots": ["gda", "clap"]}
+
+
+def test_several_starts_have_no_picture_by_picture_test(tmp_path: Path) -> None:
+    label = np.array([0, 1, 2])
+    for method, start in (("gda", 1), ("gda", 2), ("clap", 1)):
+        answered(tmp_path, row(method=method, init_seed=start), label, label)
+    said: list[str] = []
+    (whole,) = compared(board(tmp_path, ["gda", "clap"]), said.append)
+    assert whole.pairs[0].pictures is None
+    assert "several starts are one mean" in said[0]

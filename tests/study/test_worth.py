@@ -21,12 +21,13 @@ from cacheclip.draws import Draw
 from cacheclip.errors import StoreError
 from cacheclip.metrics import wilson
 from cacheclip.results import Row
+from cacheclip.select import CONSTANT, base as policies
 from cacheclip.store.home import Home, Labels
 from cacheclip.study import fit_table, next_step
 from cacheclip.study.compare import Comparison, Request
 from cacheclip.study.fit import fit
 from cacheclip.study.per_class import report, tables
-from cacheclip.study.table import notes, spread, summary
+from cacheclip.study.table import VALIDATION, notes, spread, summary
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOOR = ("zero-shot", "nearest-mean")
@@ -200,6 +201,35 @@ def test_next_is_the_best_by_validation_at_the_most_shots() -> None:
     assert next_step.best(rows) is rows[2]
     permuted = [replace(row, top1_test=1 - (row.top1_test or 0)) for row in rows]
     assert next_step.best(permuted) is permuted[2]  # test accuracy has no say
+
+
+def test_left_out_support_pictures_are_not_ranked_against_validation_pictures() -> None:
+    held = made(shots=4, top1_val=0.6, chosen_on=VALIDATION)
+    left_out = made(shots=4, top1_val=1.0, chosen_on="support pictures", select="support-loo")
+    worse = replace(left_out, top1_val=0.5)
+    assert next_step.best([left_out, held]) is held
+    assert next_step.best([worse, left_out]) is left_out
+    assert next_step.why(left_out).startswith("best by support pictures: ")
+
+
+def test_settings_that_a_paper_carries_over_have_a_line_each() -> None:
+    carried = [
+        made(select="fixed-from-imagenet", hparams={"alpha": a}, top1_test=a) for a in (0.2, 0.8)
+    ]
+    assert [line[0] for line in summary(carried)[1]] == [
+        "tip-adapter alpha=0.2",
+        "tip-adapter alpha=0.8",
+    ]
+    assert {name for name in policies.names() if not policies.get(name).selects} == {*CONSTANT}
+
+
+def test_a_method_without_settings_is_one_unmarked_line_whatever_the_policies() -> None:
+    rows = [
+        made(method="nearest-mean", hparams={}, select=policy, seed=seed, top1_test=seed / 10)
+        for policy in ("fixed", "fewshot-val", "test-oracle")
+        for seed in (1, 2)
+    ]
+    assert summary(rows)[1] == [["nearest-mean", "15.0 ± 7.1"]]
 
 
 def test_next_names_the_last_where_nothing_was_validated() -> None:
