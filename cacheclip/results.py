@@ -49,7 +49,7 @@ class Row:
     keys: Annotated[str | None, "views that a key/value cache is made of"]
     n_classes: Annotated[int, "classes", COUNT]
     n_train: Annotated[int, "support images", COUNT]
-    n_val: Annotated[int, "images that the choice went by, none of which a fit saw", COUNT]
+    n_val: Annotated[int, "pictures that the choice went by, unseen by the fits it judged", COUNT]
     n_test: Annotated[int, "test images", (1, inf)]
     n_failed: Annotated[int, "images of the splits read that could not be encoded", COUNT]
     top1_val: Annotated[float | None, "accuracy of what was chosen on these images", SHARE]
