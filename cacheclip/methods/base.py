@@ -121,7 +121,7 @@ class Method(ABC):
         transfers: whether `head` can serve classes that were not learned from.
         equivariant: whether columns follow the order of the classes; not where each draws.
         table: setting -> its default, domain, grid: the one place that declares it.
-        recipes: recipe -> what it sets, where paper and released code differ; the first runs unasked.
+        recipes: recipe -> what it sets, where paper and release differ; the first runs unasked.
         transferred: shots -> settings that the authors carry over from ImageNet, where they do.
         off: the setting under which the method is zero-shot, where there is one.
         reads: what a fit and its answers read; a property where static settings decide it.
