@@ -10,6 +10,25 @@ is lambda times the function that makes sum_i |r_i - f(x_i)|^2 + lambda |f|^2 le
 import torch
 from torch import Tensor
 
+from cacheclip.task import Task
+
+
+def beside_text(task: Task) -> dict[str, Tensor]:
+    """Params of a kernel beside zero-shot: the rows that it is made of, every view of them one."""
+    text, views = task.class_text("norm-mean"), task.flat()
+    return {
+        "weight": text,
+        "logit_scale": text.new_full((len(text),), task.logit_scale),
+        "keys": views.support()["image"],
+        "labels": views.labels,
+    }
+
+
+def left_to_explain(x: Tensor, text: Tensor, labels: Tensor) -> Tensor:
+    """One-hot labels [V, N] without the cosines of rows x [V, N, D] and class text: [V, N, C]."""
+    left = -(x @ text.mT)
+    return left.scatter_add_(-1, labels.unsqueeze(-1), torch.ones_like(left[..., :1]))
+
 
 def rbf(x: Tensor, rows: Tensor, beta: Tensor) -> Tensor:
     """exp(-beta (1 - x r)) of unit rows x [.., n, D] and r [V, N, D]: [V, n, N]; beta [V]."""

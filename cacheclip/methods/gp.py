@@ -1,11 +1,10 @@
 """GP: a Gaussian process over one encoder or two, whose mean is zero-shot."""
 
-import torch
 from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.heads.encoder_kernels import kernel_of, likeliest, nearness
-from cacheclip.heads.ridge import Ridge
+from cacheclip.heads.ridge import Ridge, left_to_explain
 from cacheclip.methods.base import ClosedForm, Params, Reads, Setting, Settings
 from cacheclip.task import Query, Task
 
@@ -63,8 +62,7 @@ class Gp(ClosedForm):
             **task.settings,
             **kernel_of(support),
         }
-        left = -(support["image"] @ text.mT)  # [V, N, C]
-        left.scatter_add_(-1, task.labels.unsqueeze(-1), torch.ones_like(left[..., :1]))
+        left = left_to_explain(support["image"], text, task.labels)
         params |= likeliest(params, left, {name: GRID[name] for name in self._found})
         noise = params["noise_ratio"]
         dual = Ridge(nearness(params, support), left).dual(noise) / noise[:, None, None]

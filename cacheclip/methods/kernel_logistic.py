@@ -7,7 +7,7 @@ from torch import Tensor
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.heads.kernel_logistic import KernelLogistic as Regression, landmarks
 from cacheclip.heads.points import tried
-from cacheclip.heads.ridge import rbf
+from cacheclip.heads.ridge import beside_text, rbf
 from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Setting, from_zero
 from cacheclip.task import Query, Task
 
@@ -39,15 +39,7 @@ class KernelLogistic(ClosedForm):
 
     def solve(self, task: Task) -> Params:
         """What the regression reads; its weights wait for C."""
-        text, views = task.class_text("norm-mean"), task.flat()
-        return {
-            "weight": text,
-            "logit_scale": text.new_full((len(text),), task.logit_scale),
-            "keys": views.support()["image"],
-            "labels": views.labels,
-            "beta": task.settings["beta"],
-            "C": task.settings["C"],
-        }
+        return beside_text(task) | {name: task.settings[name] for name in ("beta", "C")}
 
     def head(self, params: Params, task: Task) -> Params:
         """The landmarks and their weights in the place of support, labels and C."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.heads.points import tried
-from cacheclip.heads.ridge import Ridge, rbf
+from cacheclip.heads.ridge import Ridge, beside_text, left_to_explain, rbf
 from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Settings, from_zero
 from cacheclip.task import Query, Task
 
@@ -44,15 +44,7 @@ class Proker(ClosedForm):
 
     def solve(self, task: Task) -> Params:
         """The regression's rows; its weights wait for beta and lam."""
-        text, views = task.class_text("norm-mean"), task.flat()
-        return {
-            "weight": text,
-            "logit_scale": text.new_full((len(text),), task.logit_scale),
-            "keys": views.support()["image"],
-            "labels": views.labels,
-            "beta": task.settings["beta"],
-            "lam": task.settings["lam"],
-        }
+        return beside_text(task) | {name: task.settings[name] for name in ("beta", "lam")}
 
     def head(self, params: Params, task: Task) -> Params:
         """The weights in the place of labels and lam."""
@@ -93,7 +85,6 @@ class Proker(ClosedForm):
 
 def _ridge(params: Params, beta: Tensor) -> Ridge:
     """The regression of what zero-shot leaves of the labels."""
-    keys, weight = params["keys"], params["weight"]
-    targets = -(keys @ weight.mT)  # [V, N, C]
-    targets.scatter_add_(-1, params["labels"].unsqueeze(-1), torch.ones_like(targets[..., :1]))
+    keys = params["keys"]
+    targets = left_to_explain(keys, params["weight"], params["labels"])
     return Ridge(rbf(keys, keys, beta), targets)

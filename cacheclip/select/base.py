@@ -85,6 +85,18 @@ class Policy:
             made.append(method.rescaled(settings, of_grid, logit_scale, text_norm))
         return made
 
+    def start(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
+        """What another candidate must beat: the constants, or zero-shot where that is likelier.
+
+        Args:
+            log_p: as `best` takes it, and the numbers too.
+            constant: see there.
+            zero_shot: see there.
+        """
+        mean = mean_log_p(log_p)
+        likelier = zero_shot is not None and mean[zero_shot] > mean[constant]
+        return zero_shot if zero_shot is not None and likelier and log_p.shape[1] > 1 else constant
+
     def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
         """Which of P candidates wins on n pictures that none of them learned from.
 
@@ -99,15 +111,13 @@ class Policy:
             constant: the candidate that has the method's constants.
             zero_shot: the candidate that is zero-shot, where there is one.
         """
-        mean = mean_log_p(log_p)
-        front = int(mean.argmax())
-        if zero_shot is not None and log_p.shape[1] > 1 and mean[zero_shot] > mean[constant]:
-            constant = zero_shot
-        gain = log_p[front] - log_p[constant]
+        front = int(mean_log_p(log_p).argmax())
+        start = self.start(log_p, constant, zero_shot)
+        gain = log_p[front] - log_p[start]
         if len(gain) < 2 or not gain.isfinite().all():
-            return constant if log_p[constant].isfinite().all() else front
+            return start if log_p[start].isfinite().all() else front
         error = gain.std() / len(gain) ** 0.5
-        return front if float(gain.mean()) > float(error) else constant
+        return front if float(gain.mean()) > float(error) else start
 
 
 def mean_log_p(log_p: Tensor) -> Tensor:

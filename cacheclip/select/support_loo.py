@@ -27,13 +27,17 @@ class SupportLoo(Policy):
         axes = super().axes(method, choices)
         return {name: own for name, own in axes.items() if name != "stop" or name in choices}
 
-    def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
-        """The rule of every policy; where constants are no likelier than zero-shot, from there."""
+    def start(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
+        """Zero-shot also where the constants are no likelier."""
         mean = mean_log_p(log_p)
-        if zero_shot is not None and mean[zero_shot] > mean[constant] - SAME:
-            constant = zero_shot
+        equal = zero_shot is not None and mean[zero_shot] > mean[constant] - SAME
+        return zero_shot if zero_shot is not None and equal else constant
+
+    def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
+        """The rule of every policy; a gain that is rounding is none."""
+        mean, start = mean_log_p(log_p), self.start(log_p, constant, zero_shot)
         best = super().best(log_p, constant, zero_shot)
-        return best if mean[best] > mean[constant] + SAME else constant
+        return best if mean[best] > mean[start] + SAME else start
 
 
 POLICY = SupportLoo()

@@ -10,7 +10,7 @@ from cacheclip.methods.base import Settings
 from cacheclip.results import Row
 from cacheclip.select.base import mean_log_p
 from cacheclip.study.race import Race, Ranking
-from cacheclip.study.rows import ONE_EACH, ORACLE as TESTED
+from cacheclip.study.rows import ONE_EACH, TESTED
 from cacheclip.study.table import Table, percent, short
 
 MOST = 12  # lines of the table, beside those that are told apart
@@ -79,7 +79,8 @@ def explained(race: Race) -> Choice | None:
     ranking = race.ranking
     log_p, points = ranking.log_p, ranking.points
     likeliest = int(mean_log_p(log_p).argmax())
-    start, constants = _start(ranking), _is_constant(race, ranking)
+    start = race.policy.start(log_p, ranking.constant, ranking.zero_shot)
+    constants = _is_constant(race, ranking)
     finite = log_p.isfinite().all(1).tolist()
     told = {
         CHOSEN: points.index(race.front),
@@ -108,10 +109,6 @@ def explained(race: Race) -> Choice | None:
 def table(choice: Choice) -> Table:
     """What was tried, by rising values; of many the likeliest, beside those that are marked."""
     names = list(choice.tried[0].settings)
-    judged = [one for one in choice.tried if one.nll is not None]
-    likeliest = sorted(judged, key=lambda one: one.nll or 0.0)[:MOST]
-    shown = [one for one in choice.tried if one.marks or one in likeliest]
-    shown.sort(key=lambda one: [(isinstance(x, str), x) for x in one.settings.values()])
     lines = [
         [
             *(short(one.settings[name]) for name in names),
@@ -120,14 +117,14 @@ def table(choice: Choice) -> Table:
             "-" if one.gain is None else f"{one.gain[0]:+.3f} ± {one.gain[1]:.3f}",
             ", ".join([*one.marks, *(["plateau"] if one.plateau else [])]),
         ]
-        for one in shown
+        for one in _shown(choice)
     ]
     return [*names, "%", "nll", f"likelier than {choice.start}", ""], lines
 
 
 def title(choice: Choice) -> str:
     """What the table shows, and of how many settings."""
-    return f"what was tried ({len(table(choice)[1])} of {len(choice.tried)})"
+    return f"what was tried ({len(_shown(choice))} of {len(choice.tried)})"
 
 
 def sentences(choice: Choice | None, row: Row) -> Iterator[str]:
@@ -156,17 +153,17 @@ def sentences(choice: Choice | None, row: Row) -> Iterator[str]:
         yield f"zero-shot: {percent(marked[ZERO_SHOT].share)} % of these pictures{tested}"
 
 
+def _shown(choice: Choice) -> list[Tried]:
+    """The likeliest and those that are marked, by rising values."""
+    judged = [one for one in choice.tried if one.nll is not None]
+    likeliest = sorted(judged, key=lambda one: one.nll or 0.0)[:MOST]
+    shown = [one for one in choice.tried if one.marks or one in likeliest]
+    return sorted(shown, key=lambda one: [(isinstance(x, str), x) for x in one.settings.values()])
+
+
 def _is_constant(race: Race, ranking: Ranking) -> bool:
     """Whether the constants were tried: settings that were given may have left them out."""
     return ranking.points[ranking.constant].settings == race.cell.constant
-
-
-def _start(ranking: Ranking) -> int:
-    """What others must beat: the constants, or zero-shot where that is likelier."""
-    mean = mean_log_p(ranking.log_p)
-    if ranking.zero_shot is not None and mean[ranking.zero_shot] > mean[ranking.constant]:
-        return ranking.zero_shot
-    return ranking.constant
 
 
 def _gain(log_p: Tensor, start: Tensor) -> tuple[float, float]:

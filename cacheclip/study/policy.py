@@ -6,7 +6,7 @@ from cacheclip.select.base import Policy
 from cacheclip.store.source import About
 from cacheclip.study.data import SetData
 
-LEFT_OUT = "support-loo"  # where there are no validation pictures
+WITHOUT_VAL = "support-loo"  # where there are no validation pictures
 
 
 def policy_for(name: str | None, data: SetData) -> Policy:
@@ -25,15 +25,15 @@ def policy_for(name: str | None, data: SetData) -> Policy:
     val = set(data.pool("val").labels) - {-1}
     complete = len(val) == len(data.classnames)
     if name is None:
-        name = "full-val" if data.features.own else "fewshot-val" if complete else LEFT_OUT
-        name = name if len(val) > 1 else LEFT_OUT
+        name = "full-val" if data.features.own else "fewshot-val" if complete else WITHOUT_VAL
+        name = name if len(val) > 1 else WITHOUT_VAL
     policy = policies.get(name)
     if (policy.held == "few" and not complete) or (policy.held == "all" and len(val) < 2):
         wanted = "every class" if policy.held == "few" else "two classes at least"
         raise UsageError(
             f"{argument('select', policy.name)} needs validation pictures of {wanted}",
             where=f"data set {data.features.dataset}, split val",
-            fix=f"use {argument('select', 'full-val' if len(val) > 1 else LEFT_OUT)}"
+            fix=f"use {argument('select', 'full-val' if len(val) > 1 else WITHOUT_VAL)}"
             + _more_val(data.features),
         )
     if policy.held == "test" and not data.tested:

@@ -28,7 +28,7 @@ from cacheclip.study.table import VALIDATION
 from cacheclip.study.targets import Target
 from cacheclip.version import __version__
 
-ORACLE = "the test pictures: no result of a method"
+TESTED = "the test pictures: no result of a method"
 ONE_EACH = "nothing: a class has one support picture, so the constants stand"
 
 # What a row says of its run before there was one.
@@ -189,7 +189,7 @@ def _chosen_on(race: Race) -> str | None:
     if race.policy.reads_val:
         return VALIDATION
     if race.policy.held == "test":
-        return ORACLE
+        return TESTED
     return LEFT_OUT if race.points else ONE_EACH
 
 
