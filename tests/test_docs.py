@@ -56,7 +56,7 @@ def test_architecture_can_be_read_in_one_sitting_and_names_every_room() -> None:
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 SHOWN = re.findall(r"^cacheclip .*$", README, re.MULTILINE)
 SHOWN += re.findall(r"`(cacheclip [^`]+)`", CONTRIBUTING)
-for page in (ROOT / "docs").glob("*.md"):
+for page in (ROOT / "docs").rglob("*.md"):
     SHOWN += re.findall(r"^cacheclip .*$", page.read_text(), re.MULTILINE)
 
 

@@ -29,6 +29,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = [
     *("cache-models", "linear-heads", "gaussian-and-kernel-heads", "adapters"),
     *("prompt-learning", "encoders", "transductive", "text", "views"),
+    *(f"papers/{page.stem}" for page in sorted((DOCS / "papers").glob("*.md"))),
 ]
 WIDE = 24  # of the features before the projection
 SHOTS = 16
