@@ -127,7 +127,7 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method, with what sets it apart: it answers a whole set, was tuned on test, read new shots.
+    """Its method, with what sets it apart: how it answers, tuned on test, new shots, encoders.
 
     A method without settings has none that could be tuned.
     """
