@@ -2,10 +2,10 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -329,9 +329,8 @@ def _refuse_encoder(learned: About | Auxiliary, other: About | Auxiliary, datase
     Raises:
         UsageError: they are such.
     """
-    own, its = dict(learned.encoder), dict(other.encoder)
-    imported = own["library"] == its["library"] == IMPORTED
-    if own == its or (imported and own["embed_dim"] == its["embed_dim"]):
+    own, its = learned.encoder, other.encoder
+    if is_same_encoder(own, its):
         return
     weights = ["--model", own["name"], "--pretrained", str(own["pretrained"])]
     raise UsageError(
@@ -341,6 +340,12 @@ def _refuse_encoder(learned: About | Auxiliary, other: About | Auxiliary, datase
         fix="encode it by the same: "
         + shlex.join(["cacheclip", "extract", "--dataset", dataset, *weights]),
     )
+
+
+def is_same_encoder(own: Mapping[str, Any], its: Mapping[str, Any]) -> bool:
+    """Whether two encoder blocks are of one; of imported features equal widths have to do."""
+    imported = own["library"] == its["library"] == IMPORTED
+    return dict(own) == dict(its) or (imported and own["embed_dim"] == its["embed_dim"])
 
 
 def _columns(learned: Sequence[str], names: Sequence[str]) -> list[int | None]:
