@@ -20,6 +20,7 @@ from cacheclip.store.schema import IMPORTED
 from cacheclip.store.scope import ALL, BASE, Scope, among, beside, easiest, scoped
 from cacheclip.store.source import About, Source
 from cacheclip.study.data import SetData
+from cacheclip.study.difficulty import accuracy
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Variant
 from cacheclip.study.supports import COOP
@@ -182,27 +183,8 @@ def learned_from(
             fix=f"take a data set of {FEWEST} classes, or leave {argument('base-to-new')} out",
         )
     if base_to_new == "difficulty":
-        return easiest(source, _accuracy(SetData(source, device, limit)))
+        return easiest(source, accuracy(SetData(source, device, limit)))
     return scoped(source, [BASE])
-
-
-def _accuracy(data: SetData) -> list[float]:
-    """Zero-shot's on the training pictures of each class: no test picture says what is hard.
-
-    Raises:
-        UsageError: there is no text to tell by.
-    """
-    if data.features.text is None:
-        raise UsageError(
-            "difficulty is zero-shot's, and here is no class text",
-            where=f"{argument('base-to-new', 'difficulty')}, data set {data.features.dataset}",
-            fix=f"take halves by label order: {argument('base-to-new')}",
-        )
-    rows, labels, _ = data.pool("train").held
-    right = data.zero_shot_on("train", rows, labels)
-    total = [max(1, labels.count(label)) for label in range(len(data.classnames))]
-    hits = Counter(label for label, own in zip(labels, right, strict=True) if own)
-    return [hits[label] / n for label, n in enumerate(total)]
 
 
 def of_classes(learned: SetData, source: Source) -> list[Target]:
@@ -252,8 +234,8 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
                 "test needs two",
                 where=f"{argument('test-on')}, data set {other.dataset} "
                 f"({some(names)}); learned from: {some(learned.classnames)}",
-                fix="give classes the same names in both sets: cacheclip extract --classnames FILE"
-                "; or give it text, for methods that serve any classes",
+                fix="give it text, for methods that serve any classes, or the same names to classes "
+                "in both sets: cacheclip extract --classnames FILE",
             )
         _refuse_untested(data, argument("test-on"))
         found.append(Target(learned, data, columns))
