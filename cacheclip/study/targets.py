@@ -234,7 +234,7 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
                 "test needs two",
                 where=f"{argument('test-on')}, data set {other.dataset} "
                 f"({some(names)}); learned from: {some(learned.classnames)}",
-                fix="give it text, for methods that serve any classes, or the same names to classes "
+                fix="give it text, for methods that serve any classes, or classes the same names "
                 "in both sets: cacheclip extract --classnames FILE",
             )
         _refuse_untested(data, argument("test-on"))
