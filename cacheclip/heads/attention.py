@@ -27,4 +27,5 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, heads: int = 1) -> Tenso
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)  # [..., heads, rows, width / heads]
+    parts = x.view(*x.shape[:-1], heads, x.shape[-1] // heads)
+    return parts.transpose(-2, -3)  # [..., heads, rows, width / heads]

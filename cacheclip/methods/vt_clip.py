@@ -54,7 +54,7 @@ class VtClip(Trained):
         text, parts, x = params["text"], query[PARTS], query["image"]
         n, M, D = parts.shape[-3:]
         rows = layer_norm(parts.flatten(-3, -2), (D,))  # [(V,) n M, D]
-        keys, values = ((rows @ params[name]).unflatten(-2, (n, M)) for name in ("key", "value"))
+        keys, values = ((rows @ params[name]).view(-1, n, M, D) for name in ("key", "value"))
         asked = layer_norm(text, (D,)) @ params["query"]  # [V, C, D]
         found = attend(asked.unsqueeze(1), keys, values, gcd(HEADS, D))  # [V, n, C, D]
         moved = (found.flatten(1, 2) @ params["out"]).view_as(found)

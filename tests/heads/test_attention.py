@@ -12,8 +12,8 @@ V, Q, M, D = 2, 3, 5, 8
 def test_it_is_torch_s_attention_in_each_head() -> None:
     q, k, v = (normal(V, n, D, seed=s) for s, n in enumerate((Q, M, M)))
     for heads in (1, 2, 8):
-        parts = [x.view(V, -1, heads, D // heads).transpose(1, 2) for x in (q, k, v)]
-        want = scaled_dot_product_attention(*parts).transpose(1, 2).reshape(V, Q, D)
+        a, b, c = (x.view(V, -1, heads, D // heads).transpose(1, 2) for x in (q, k, v))
+        want = scaled_dot_product_attention(a, b, c).transpose(1, 2).reshape(V, Q, D)
         torch.testing.assert_close(attend(q, k, v, heads), want, rtol=0, atol=1e-12)
 
 
