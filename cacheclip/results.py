@@ -152,6 +152,7 @@ class Row:
         str | None,
         "draw of the classes tested on, whose shots it read without learning from them; null where "
         "it read none",
+    ] = None
     unverified: Annotated[
         str | None,
         "what of the method's structure could not be held against its paper or release; null: "
