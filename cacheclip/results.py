@@ -156,6 +156,11 @@ class Row:
         "draw of the classes tested on, whose shots it read without learning from them; null where "
         "it read none",
     ] = None
+    unverified: Annotated[
+        str | None,
+        "what of the method's structure could not be held against its paper or release; null: "
+        "nothing, or nobody noted it",
+    ] = None
 
     @cached_property
     def row_id(self) -> str:

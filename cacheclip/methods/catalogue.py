@@ -130,6 +130,7 @@ class Described:
         reads: of "support", "query", "text" and "encoder" what a fit and its answers read.
         extract: the options of `cacheclip extract` that keep what a plain extraction does not.
         trains: how many numbers steps move, as `Trained.size` has it; "" where there are none.
+        unverified: what of its structure could not be held against its paper or release.
         transfers: whether it serves classes that it did not learn from.
         reads_new_shots: whether it reads support pictures of those.
         settings: all of its settings.
@@ -144,6 +145,7 @@ class Described:
     reads: Mapping[str, tuple[str, ...]]
     extract: tuple[str, ...]
     trains: str
+    unverified: str
     transfers: bool
     reads_new_shots: bool
     settings: tuple[Domain, ...]
@@ -166,6 +168,7 @@ class Described:
         if any(layer.startswith("aux:") for layer in self.reads["query"]):
             lines[-1] += ", then --aux NAME@TAG of fit and compare"
         lines += [f"trains: {self.trains} numbers"] * bool(self.trains)
+        lines += [f"not verified: {self.unverified}"] * bool(self.unverified)
         if self.transfers:
             by = ", by their text and shots" if self.reads_new_shots else ""
             lines += [f"serves classes that it did not learn from{by}"]
@@ -229,6 +232,7 @@ def described(name: str) -> Described:
         reads=asked,
         extract=tuple(option for _, option in _on_request(chain(*asked.values()))),
         trains=method.size if issubclass(method, Trained) else "",
+        unverified=method.unverified,
         transfers=method.transfers,
         reads_new_shots=method.reads_new_shots,
         settings=tuple(_domain(method, name) for name in method.table),

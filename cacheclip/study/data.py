@@ -26,7 +26,7 @@ from cacheclip.store.source import AUX, About, Source, failures_of, store_layer
 from cacheclip.study.layers import IMAGE, Layers
 from cacheclip.study.supports import Supports
 from cacheclip.study.texts import TOKENS, Texts
-from cacheclip.task import Query, Task
+from cacheclip.task import Query, Task, Unread
 
 TEST = "test"
 
@@ -46,10 +46,10 @@ class SetData:
         self.limit = limit  # working memory in bytes
         self.supports = Supports(source, self.pool, self._failed_rows)
         self.texts = Texts(source, device)
-        self._layers = Layers(source)
+        self._layers = Layers(source, device, limit)
         self._good: dict[str, tuple[Sequence[int], list[str]]] = {}
         self._failed: dict[str, frozenset[int]] = {}
-        self._test: dict[str, Tensor] = {}
+        self._test: dict[str, Tensor | Unread] = {}
         self._pools: dict[str, Pool] = {}
         self._parts: dict[str, Any] = {}
 
@@ -311,7 +311,7 @@ class SetData:
         self, method: Method, split: str, rows: Sequence[int], labels: Sequence[int]
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
-        layers = {n: self._layers.rows(split, n, rows).to(self.device) for n in method.reads.query}
+        layers = {name: self._layers.asked(split, name, rows) for name in method.reads.query}
         query = Query(layers, self.encoder(method.reads))
         return query, torch.tensor(labels, device=self.device)
 
@@ -319,8 +319,7 @@ class SetData:
         """All good test pictures, beside frozen parts of the encoder: by default the set's own."""
         for name in method.reads.query:
             if name not in self._test:
-                rows = self._layers.rows("test", name, self.good_rows("test"))
-                self._test[name] = rows.to(self.device)
+                self._test[name] = self._layers.asked(TEST, name, self.good_rows(TEST))
         layers = {name: self._test[name] for name in method.reads.query}
         return Query(layers, self.encoder(method.reads) if encoder is None else encoder)
 
