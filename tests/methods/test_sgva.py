@@ -107,7 +107,7 @@ def test_without_fusion_frozen_text_is_zero_shot() -> None:
 
 def test_without_the_adapter_features_pass_and_the_student_is_its_teacher() -> None:
     method, task = made()
-    task = replace(task, pool=task.pool | positive(task.pool["pre-projection"]))
+    task = replace(task, pool=positive(task.pool["pre-projection"]))
     params = method.init(task, Generators(SEEDS, "init", task.device, task.dtype))
     params["ratio"] = torch.zeros(2, dtype=torch.float64)
     v, labels = task.support()["pre-projection"], task.labels
