@@ -6,10 +6,11 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from cacheclip.heads.classes import class_means
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
+from cacheclip.heads.episodes import distilled, episode_logits, episodes
 from cacheclip.heads.points import tried
 from cacheclip.heads.prompts import class_features, prompted
-from cacheclip.heads.prototypes import class_means, distilled, episode_logits, episodes
 from cacheclip.heads.text_transformer import TextTransformer
 from cacheclip.methods.base import (
     SEARCH,
@@ -154,7 +155,7 @@ class Sgva(Trained):
         """The text and the means of any classes."""
         views, own = task.flat(), ("down", "up", "ratio", "fusion", "logit_scale")
         h = unit(_adapted(params, views.support()[PICTURES]))
-        means, _ = class_means(h, views.labels, task.n_classes)
+        means = class_means(h, views.labels, task.n_classes)
         return {name: params[name] for name in own} | {
             "weight": self._text(params, task),
             "means": means,
@@ -171,7 +172,7 @@ class Sgva(Trained):
             return None
         weight = params["weight"] if "weight" in params else _read(params, query)
         h = unit(_adapted(params, params["support"]))
-        means, _ = class_means(h, params["labels"], weight.shape[1])
+        means = class_means(h, params["labels"], weight.shape[1])
         text, pictures = _both(params | {"weight": weight, "means": means}, query)
         fusions = [torch.full_like(params["fusion"], fusion) for fusion in TRIED]
         points = (({"fusion": own}, text.lerp(pictures, own[:, None, None])) for own in fusions)

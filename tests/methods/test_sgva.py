@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cacheclip.engine import memory, stack as engine
-from cacheclip.heads.prototypes import episodes
+from cacheclip.heads.episodes import episodes
 from cacheclip.heads.text_transformer import TextTransformer
 from cacheclip.methods.base import SEARCH, Params
 from cacheclip.methods.sgva import Sgva

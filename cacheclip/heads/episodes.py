@@ -1,28 +1,14 @@
-"""Classes as the means of their pictures, and episodes of a few classes, which these tell apart."""
+"""Episodes: a few classes, which the means of their own pictures tell apart."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from cacheclip.heads.classes import class_counts, class_means
 from cacheclip.task import Generators
 
 SOFTENED = 5.0  # what logits are divided by where one answer teaches another
-
-
-def class_means(x: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
-    """The mean of the rows of each class [V, C, E], 0 without any, and how many there are [V, C].
-
-    Args:
-        x: [V, n, E].
-        labels: [V, n] int64.
-        n_classes: C.
-    """
-    sums = x.new_zeros(len(x), n_classes, x.shape[-1])
-    sums = sums.scatter_add(1, labels.unsqueeze(-1).expand(x.shape), x)
-    counts = x.new_zeros(labels.shape[0], n_classes)
-    counts = counts.scatter_add(1, labels, x.new_ones(labels.shape))
-    return sums / counts.clamp_min(1).unsqueeze(-1), counts
 
 
 def episode_logits(h: Tensor, labels: Tensor, n_classes: int, scale: Tensor) -> Tensor:
@@ -36,9 +22,9 @@ def episode_logits(h: Tensor, labels: Tensor, n_classes: int, scale: Tensor) -> 
         n_classes: C.
         scale: [V], s.
     """
-    means, counts = class_means(h, labels, n_classes)
-    logits = scale[:, None, None] * (h @ means.mT)
-    return logits.masked_fill((counts == 0)[:, None], -torch.inf)
+    logits = scale[:, None, None] * (h @ class_means(h, labels, n_classes).mT)
+    absent = class_counts(labels, n_classes) == 0
+    return logits.masked_fill(absent[:, None], -torch.inf)
 
 
 def distilled(student: Tensor, teacher: Tensor) -> Tensor:
