@@ -59,8 +59,8 @@ class Sgva(Trained):
     it is v itself. The release projects h/|h| and leaves the length of the product as it is; here z
     has its length taken off, as any feature that meets text. Its command asks for the schedule
     above, but its code steps that on an optimizer that moves nothing: what it ran is
-    schedule=constant. The paper's episodes ask about other pictures than those of the means; the
-    release, and so it is here, about the same. It computes in fp16, here it is float32.
+    schedule=constant. An episode asks about the pictures that make its means, as in the release:
+    the word commonly means others. It computes in fp16, here it is float32.
     """
 
     paper = "2211.16191"
