@@ -17,6 +17,7 @@ from cacheclip.store.features import VIEWED
 from cacheclip.store.source import Source
 from cacheclip.study.data import SetData
 from cacheclip.study.score import Scores, score
+from cacheclip.study.targets import is_same_encoder
 from cacheclip.version import __version__
 
 
@@ -78,9 +79,9 @@ def _refuse(bundle: Bundle, method: Method, source: Source) -> None:
         raise UsageError(
             f"a bundle of {method.name} serves the classes that it learned from alone",
             where="the bundle",
-            fix=f"take one of {', '.join(_able())}",
+            fix=f"take a bundle of {' or '.join(_able())}",
         )
-    if dict(source.encoder) != bundle.encoder:
+    if not is_same_encoder(bundle.encoder, source.encoder):
         raise UsageError(
             f"{source.dataset} has features of another encoder than the bundle's",
             where=f"{source.name}; the bundle: {bundle.encoder['name']}",
