@@ -152,13 +152,13 @@ class Sgva(Trained):
         return params | {"context": words.expand(V, -1, -1), "tokens": tokens}
 
     def head(self, params: Params, task: Task) -> Params:
-        """The text and the means of any classes."""
-        views, own = task.flat(), ("down", "up", "ratio", "fusion", "logit_scale")
+        """The text and the means of any classes, beside what makes those of others."""
+        views = task.flat()
         h = unit(_adapted(params, views.support()[PICTURES]))
-        means = class_means(h, views.labels, task.n_classes)
-        return {name: params[name] for name in own} | {
+        own = {name: params[name] for name in (*self.trainable, "fusion", "logit_scale")}
+        return own | {
             "weight": self._text(params, task),
-            "means": means,
+            "means": class_means(h, views.labels, task.n_classes),
         }
 
     def logits(self, params: Params, query: Query) -> Tensor:

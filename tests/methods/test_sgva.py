@@ -177,17 +177,19 @@ def test_learned_words_start_as_their_prompt_and_are_searched_as_they_are_served
         assert torch.equal(hits(served, labels), found.hits[:, t])
 
 
-def test_other_classes_are_served_by_their_own_pictures() -> None:
-    method, task = made()
+@pytest.mark.parametrize("prompts", ["frozen", "learned"])
+def test_other_classes_are_served_by_their_own_pictures_from_a_bundle_too(prompts: str) -> None:
+    method, task = made(epochs=2, prompts=prompts)
     params = learned(method, task)
     few = task.labels < 3
     rows, labels = (x[few].view(2, -1) for x in (task.rows, task.labels))
     text = {name: x[:3] for name, x in task.text.items()}
     fewer = replace(task, rows=rows, labels=labels, text=text, n_classes=3)
-    query = query_of(method, 7)
-    part = method.logits(method.head(params, fewer), query)
-    whole = method.logits(method.head(params, task), query)
-    torch.testing.assert_close(part, whole[..., :3], rtol=0, atol=1e-12)
+    query, whole = query_of(method, 7), method.head(params, task)
+    exact = method.logits(whole, query)[..., :3]
+    for known in (params, whole):
+        part = method.logits(method.head(known, fewer), query)
+        torch.testing.assert_close(part, exact, rtol=0, atol=1e-12)
 
 
 def test_an_episode_is_some_classes_whole_whatever_their_numbers() -> None:
