@@ -26,6 +26,7 @@ from cacheclip.methods.base import (
 )
 from cacheclip.methods.clip_adapter import ClipAdapter
 from cacheclip.methods.cross_modal import CrossModal
+from cacheclip.methods.sgva import Sgva
 from cacheclip.metrics import hits
 from cacheclip.task import Batch, Generators, Query, Task
 from tests.methods.tasks import (
@@ -314,6 +315,7 @@ FORMS = [
     *(ClipAdapter(branch=branch) for branch in ("text", "both")),
     *(ClipAdapter(branch=branch, alpha="learned") for branch in ("image", "text", "both")),
     CrossModal(head="adapter"),
+    Sgva(prompts="learned"),
 ]
 trained = pytest.mark.parametrize(
     "method", FORMS, ids=lambda m: "-".join([type(m).__name__, *map(str, m.settings.values())])
