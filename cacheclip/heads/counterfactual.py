@@ -1,0 +1,90 @@
+"""Counterfactuals of cached features: what little of another picture would change the answer."""
+
+import torch
+from torch import Tensor
+
+ROWS = 1024  # whose search runs together: its arrays stay in a CPU's caches
+
+
+def distractors(text: Tensor, labels: Tensor) -> Tensor:
+    """Of each class the other class whose text is nearest, among those that have pictures.
+
+    Args:
+        text: [C, D], unit rows.
+        labels: [V, N], of pictures.
+
+    Returns:
+        [V, C]; a class beside which no other has pictures is its own.
+    """
+    C = len(text)
+    itself = torch.eye(C, dtype=torch.bool, device=text.device)
+    absent = _counts(labels, C) == 0  # [V, C]
+    near = (text @ text.mT).masked_fill(itself, -torch.inf)
+    nearest = near.masked_fill(absent[:, None], -torch.inf).max(-1)
+    own = torch.arange(C, device=text.device)
+    return nearest.indices.where(nearest.values.isfinite(), own)
+
+
+def partners(labels: Tensor, wanted: Tensor, share: Tensor) -> Tensor:
+    """For each picture one of the pictures of another class.
+
+    Args:
+        labels: [V, N], of the pictures to choose among.
+        wanted: [V, N], the class that each is to get a picture of; it has some.
+        share: [V, N] in [0, 1), which of them: at 0 the first.
+
+    Returns:
+        [V, N] positions.
+    """
+    counts = _counts(labels, int(labels.max()) + 1)
+    count = counts.gather(1, wanted)
+    first = (counts.cumsum(1) - counts).gather(1, wanted)
+    within = (share * count).long().minimum(count - 1)  # in float32 a share may round to 1
+    return labels.sort(dim=1, stable=True).indices.gather(1, first + within)
+
+
+def minimal_edits(x: Tensor, other: Tensor, own: Tensor, rival: Tensor) -> Tensor:
+    """Which numbers of x become those of `other` until x is nearer to another text than to its own.
+
+    One number after the other is copied, each time the one after which x has the highest cosine
+    with the rival text, and none once the rival is ahead. Where it never is, all are copied. A
+    candidate costs three additions and a root, since its product with the text and its squared norm
+    differ from the present ones by what is known of that number alone.
+
+    Args:
+        x: [n, D].
+        other: [n, D], what is copied from.
+        own: [n, D], the text that x belongs to.
+        rival: [n, D], the text that is to win.
+
+    Returns:
+        [n, D] bool.
+    """
+    parts = (part.double().split(ROWS) for part in (x, other, own, rival))
+    return torch.cat([_minimal_edits(*part) for part in zip(*parts, strict=True)])
+
+
+def _minimal_edits(x: Tensor, other: Tensor, own: Tensor, rival: Tensor) -> Tensor:
+    added = (other - x) * rival  # [n, D], what copying a number adds to the product with the rival
+    ahead = (other - x) * (rival - own)  # to what it is ahead of the own text
+    longer = other.square() - x.square()  # to the squared norm
+    product, lead = (x * rival).sum(1), (x * (rival - own)).sum(1)  # [n]
+    square = x.square().sum(1)
+    edited = torch.zeros_like(x, dtype=torch.bool)
+    while True:
+        behind = (lead <= 0) & ~edited.all(1)
+        if not behind.any():
+            return edited
+        norm = (square[:, None] + longer).clamp_min(1e-24).sqrt()
+        cosine = ((product[:, None] + added) / norm).masked_fill(edited, -torch.inf)
+        best = cosine.argmax(1, keepdim=True)  # [n, 1]
+        product += added.gather(1, best)[:, 0] * behind
+        lead += ahead.gather(1, best)[:, 0] * behind
+        square += longer.gather(1, best)[:, 0] * behind
+        edited |= torch.zeros_like(edited).scatter_(1, best, behind[:, None])
+
+
+def _counts(labels: Tensor, C: int) -> Tensor:
+    """Pictures of each class: [V, C]."""
+    counts = labels.new_zeros(len(labels), C)
+    return counts.scatter_add_(1, labels, torch.ones_like(labels))
