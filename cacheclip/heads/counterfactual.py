@@ -3,7 +3,51 @@
 import torch
 from torch import Tensor
 
+from cacheclip.task import Batch, Task, unit
+
 ROWS = 1024  # whose search runs together: its arrays stay in a CPU's caches
+LEARNT_SHARE = 0.001  # of a mask what is learned; the rest is what was found
+
+
+def found(task: Task, text: Tensor, share: Tensor) -> dict[str, Tensor]:
+    """What counterfactuals of the support pictures are made of, for each view.
+
+    Args:
+        task: V variants of N pictures, W views each.
+        text: [C, D], unit rows, by which classes are alike and pictures belong to them.
+        share: [V, N] in [0, 1), as `partners` has it.
+
+    Returns:
+        `others` [V, N, W, D], a picture of the nearest other class in the same view, and `edits`
+        [V, N, W, D] bool, as `minimal_edits` finds them.
+    """
+    rivals = distractors(text, task.labels).gather(1, task.labels)  # [V, N]
+    at = partners(task.labels, rivals, share)
+    own, rival = text[task.labels].flatten(0, 1), text[rivals].flatten(0, 1)  # [V N, D]
+    edits, others = [], []
+    for view in range(task.views):
+        x = task.support(view)["image"]  # [V, N, D]
+        other = x.gather(1, at[..., None].expand_as(x))
+        flat = x.flatten(0, 1), other.flatten(0, 1)
+        edits.append(minimal_edits(*flat, own, rival).view_as(x))
+        others.append(other)
+    return {"edits": torch.stack(edits, 2), "others": torch.stack(others, 2)}
+
+
+def changed(parts: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+    """The counterfactuals [V, B, D] of a batch as unit rows, and their masks [V, B, D].
+
+    Args:
+        parts: what `found` gives, and `mask` [V, C, D], what is learned of each class.
+        batch: of the same task.
+    """
+    pictures, view = batch.rows // batch.task.views, batch.rows % batch.task.views  # [V, B]
+    position = (batch.task.rows[:, None] == pictures[..., None]).int().argmax(-1)
+    variant = torch.arange(len(position), device=position.device)[:, None]
+    edits, others = (parts[name][variant, position, view] for name in ("edits", "others"))
+    edited, learnt = 2 * edits.to(others.dtype) - 1, parts["mask"][variant, batch.labels]
+    mask = ((1 - LEARNT_SHARE) * edited + LEARNT_SHARE * learnt).clamp(0, 1)
+    return unit((1 - mask) * batch.query["image"] + mask * others), mask
 
 
 def distractors(text: Tensor, labels: Tensor) -> Tensor:
@@ -60,7 +104,7 @@ def minimal_edits(x: Tensor, other: Tensor, own: Tensor, rival: Tensor) -> Tenso
     Returns:
         [n, D] bool.
     """
-    parts = (part.double().split(ROWS) for part in (x, other, own, rival))
+    parts = (torch.split(part.double(), ROWS) for part in (x, other, own, rival))
     return torch.cat([_minimal_edits(*part) for part in zip(*parts, strict=True)])
 
 

@@ -4,14 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from cacheclip.heads import conditional_prompts
+from cacheclip.heads import conditional_prompts, counterfactual
 from cacheclip.heads.cosine import mean_cross_entropy
-from cacheclip.heads.counterfactual import distractors, minimal_edits, partners
 from cacheclip.heads.text_transformer import TextTransformer
 from cacheclip.methods.base import VIEWS, Params, Reads, Setting, Trained, steps
-from cacheclip.task import Batch, Generators, Query, Task, unit
+from cacheclip.task import Batch, Generators, Query, Task
 
-LEARNT_SHARE, NORM = 0.001, 0.07  # of the mask what steps move; what its norm costs
+NORM = 0.07  # what a mask's norm costs beside the contrast
 
 
 class Cpl(Trained):
@@ -49,23 +48,10 @@ class Cpl(Trained):
         """CoCoOp's start, and of each picture and view what a counterfactual is made of."""
         params = conditional_prompts.start(task, random)
         text = task.text["norm-mean"]
-        rivals = distractors(text, task.labels).gather(1, task.labels)  # [V, N]
         share = random.uniform(0.5, task.labels.shape[1:]) + 0.5
-        at = partners(task.labels, rivals, share)
-        views = [task.support(view)["image"] for view in range(task.views)]  # [V, N, D] each
-        others = [x.gather(1, at[..., None].expand_as(x)) for x in views]
-        own, rival = text[task.labels].flatten(0, 1), text[rivals].flatten(0, 1)
-        edits = [
-            minimal_edits(x.flatten(0, 1), other.flatten(0, 1), own, rival).view_as(x)
-            for x, other in zip(views, others, strict=True)
-        ]
-        C, D = text.shape
-        return params | {
-            "mask": text.new_ones(task.variants, C, D),
-            "edits": torch.stack(edits, 2),  # [V, N, W, D]
-            "others": torch.stack(others, 2),
-            "strength": task.settings["strength"],
-        }
+        counterfactuals = counterfactual.found(task, text, share)
+        mask = text.new_ones(task.variants, *text.shape)
+        return params | counterfactuals | {"mask": mask, "strength": task.settings["strength"]}
 
     def head(self, params: Params, task: Task) -> Params:
         """What was learned, beside the names of any classes."""
@@ -80,26 +66,17 @@ class Cpl(Trained):
         task, x = batch.task, batch.query["image"]  # [V, B, D]
         served = self.head(params, task)
         tower = TextTransformer.of(task.encoder["tower"], x.dtype)
-        pictures = x.split(1, 1)
-        weight = [conditional_prompts.class_weight(tower, served, one) for one in pictures]
-        changed, mask = _counterfactual(params, batch)
-        near = torch.cat([one @ w.mT for one, w in zip(pictures, weight, strict=True)], 1)
-        far = torch.cat([c @ w.mT for c, w in zip(changed.split(1, 1), weight, strict=True)], 1)
-        lead = near - far  # [V, B, C]
+        changed, mask = counterfactual.changed(params, batch)
+        near, far = [], []
+        for k in range(x.shape[1]):
+            picture = x[:, k : k + 1]
+            text = conditional_prompts.class_weight(tower, served, picture).mT  # [V, D, C]
+            near.append(picture @ text)
+            far.append(changed[:, k : k + 1] @ text)
+        cosines = torch.cat(near, 1)  # [V, B, C]
+        lead = cosines - torch.cat(far, 1)
         if self.settings["contrast"] == "own":
             lead = lead.gather(-1, batch.labels[..., None])
-        cost = -logsigmoid(lead).mean(-1) + NORM * mask.norm(dim=-1)  # [V, B]
-        fit = mean_cross_entropy(near * params["logit_scale"][:, None, None], batch.labels)
-        return fit + params["strength"] * cost.mean(1)
-
-
-def _counterfactual(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The features x' [V, B, D] of a batch, and how much of them is another's."""
-    pictures, view = batch.rows // batch.task.views, batch.rows % batch.task.views  # [V, B]
-    position = (batch.task.rows[:, None] == pictures[..., None]).int().argmax(-1)
-    variant = torch.arange(len(position), device=position.device)[:, None]
-    edits, other = (params[name][variant, position, view] for name in ("edits", "others"))
-    found, learnt = 2 * edits.to(other.dtype) - 1, params["mask"][variant, batch.labels]
-    mask = ((1 - LEARNT_SHARE) * found + LEARNT_SHARE * learnt).clamp(0, 1)
-    x = batch.query["image"]
-    return unit((1 - mask) * x + mask * other), mask
+        cost: Tensor = (NORM * mask.norm(dim=-1) - logsigmoid(lead).mean(-1)).mean(1)  # [V]
+        fit = mean_cross_entropy(cosines * params["logit_scale"][:, None, None], batch.labels)
+        return fit + params["strength"] * cost
