@@ -51,4 +51,5 @@ class Attention:
         total = of_text.scatter_add(1, labels, of_shots)  # [V, C]
         looked = of_text[..., None] * text
         looked = looked.scatter_add(1, its, of_shots[..., None] * shots)
-        return looked / total[..., None]
+        seen: Tensor = looked / total[..., None]
+        return seen

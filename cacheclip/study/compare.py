@@ -88,8 +88,11 @@ class Comparison:
 
     def __init__(self, request: Request, features: Source, results: Rooted | None = None) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        learned = elsewhere.learned_from(features, request.classes, base_to_new=request.base_to_new)
-        self.data = SetData(learned, device, request.max_memory or default_limit(device))
+        limit = request.max_memory or default_limit(device)
+        learned = elsewhere.learned_from(
+            features, request.classes, device, limit, base_to_new=request.base_to_new
+        )
+        self.data = SetData(learned, device, limit)
         self.targets = elsewhere.of(
             self.data, features, request.test_on, request.classes, base_to_new=request.base_to_new
         )

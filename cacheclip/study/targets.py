@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from cacheclip.answers import Classes
@@ -15,7 +17,7 @@ from cacheclip.errors import InputError, StoreError, UsageError, argument, is_in
 from cacheclip.methods.base import Method
 from cacheclip.store.auxiliary import Auxiliary
 from cacheclip.store.schema import IMPORTED
-from cacheclip.store.scope import ALL, BASE, NEW, Scope, among, scoped
+from cacheclip.store.scope import ALL, BASE, Scope, among, beside, easiest, scoped
 from cacheclip.store.source import About, Source
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit
@@ -23,6 +25,7 @@ from cacheclip.study.plan import Variant
 from cacheclip.study.supports import COOP
 from cacheclip.task import Query
 
+BaseToNew = bool | Literal["difficulty"]
 FEWEST = 4  # classes, of which two are base and two new
 
 
@@ -122,7 +125,7 @@ def of(
     test_on: Sequence[Source],
     classes: Sequence[str],
     *,
-    base_to_new: bool,
+    base_to_new: BaseToNew,
 ) -> list[Target]:
     """What fits are tested on beside the classes that they learn from.
 
@@ -131,7 +134,7 @@ def of(
         source: all classes of their set.
         test_on: other sets to be tested on.
         classes: those that were asked for.
-        base_to_new: whether the classes learned from are the base classes.
+        base_to_new: whether the classes learned from are half of them.
 
     Raises:
         CacheclipError: see `of_sets`.
@@ -149,13 +152,23 @@ def of(
     return of_classes(learned, source)
 
 
-def learned_from(source: Source, classes: Sequence[str], *, base_to_new: bool) -> Source:
+def learned_from(
+    source: Source,
+    classes: Sequence[str],
+    device: torch.device,
+    limit: int,
+    *,
+    base_to_new: BaseToNew,
+) -> Source:
     """The classes that fits learn from.
 
     Args:
         source: all classes.
         classes: those that were asked for.
-        base_to_new: whether they are the base classes.
+        device: where difficulty is computed.
+        limit: working memory in bytes.
+        base_to_new: whether they are half of them, the first in label order or by `difficulty`
+            those that zero-shot knows best.
 
     Raises:
         UsageError: see `scoped`; or base and new would not be two classes each.
@@ -168,7 +181,28 @@ def learned_from(source: Source, classes: Sequence[str], *, base_to_new: bool) -
             where=f"{argument('base-to-new')}, data set {source.dataset}",
             fix=f"take a data set of {FEWEST} classes, or leave {argument('base-to-new')} out",
         )
+    if base_to_new == "difficulty":
+        return easiest(source, _accuracy(SetData(source, device, limit)))
     return scoped(source, [BASE])
+
+
+def _accuracy(data: SetData) -> list[float]:
+    """Zero-shot's on the training pictures of each class: no test picture says what is hard.
+
+    Raises:
+        UsageError: there is no text to tell by.
+    """
+    if data.features.text is None:
+        raise UsageError(
+            "difficulty is zero-shot's, and here is no class text",
+            where=f"{argument('base-to-new', 'difficulty')}, data set {data.features.dataset}",
+            fix=f"take halves by label order: {argument('base-to-new')}",
+        )
+    rows, labels, _ = data.pool("train").held
+    right = data.zero_shot_on("train", rows, labels)
+    total = [max(1, labels.count(label)) for label in range(len(data.classnames))]
+    hits = Counter(label for label, own in zip(labels, right, strict=True) if own)
+    return [hits[label] / n for label, n in enumerate(total)]
 
 
 def of_classes(learned: SetData, source: Source) -> list[Target]:
@@ -182,8 +216,8 @@ def of_classes(learned: SetData, source: Source) -> list[Target]:
         StoreError: some of them have no test pictures.
     """
     found = []
-    for name in (NEW, ALL):
-        data = SetData(scoped(source, [name]), learned.device, learned.limit)
+    for name, own in (("new", beside(source, learned.features)), (ALL, source)):
+        data = SetData(own, learned.device, learned.limit)
         _refuse_untested(data, argument("base-to-new"), f" of its {name} classes")
         found.append(Target(learned, data))
     return found

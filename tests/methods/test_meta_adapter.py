@@ -72,7 +72,7 @@ def test_shots_of_a_class_have_no_order() -> None:
 
 def test_shots_that_are_their_text_leave_it_as_it_is() -> None:
     task = two()
-    same = replace(task, pool=task.pool | {"image": task.text["norm-mean"]}, rows=task.labels)
+    same = replace(task, pool=dict(task.pool) | {"image": task.text["norm-mean"]}, rows=task.labels)
     text = task.class_text("norm-mean")
     torch.testing.assert_close(weight(attention(), same), text, rtol=0, atol=1e-12)
 
@@ -112,7 +112,7 @@ def test_it_starts_at_a_gate_of_073_and_shots_that_count_alike() -> None:
 
 def test_steps_make_the_support_likelier() -> None:
     method, task = MetaAdapter(epochs=40, batch_size=4), two()
-    task = replace(task, settings=task.settings | {"lr": torch.full((2,), 1e-2).double()})
+    task = replace(task, settings=dict(task.settings) | {"lr": torch.full((2,), 1e-2).double()})
     ((_, _, params),) = engine.fit(method, task, [1, 2], lambda share: None, 10**9)
     first = method.init(task, Generators([1, 2], "init", task.device, task.dtype))
     every = torch.arange(C * SHOTS).expand(2, -1)
