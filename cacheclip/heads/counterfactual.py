@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from cacheclip.heads.classes import class_counts
 from cacheclip.task import Batch, Task, unit
 
 ROWS = 1024  # whose search runs together: its arrays stay in a CPU's caches
@@ -62,7 +63,7 @@ def distractors(text: Tensor, labels: Tensor) -> Tensor:
     """
     C = len(text)
     itself = torch.eye(C, dtype=torch.bool, device=text.device)
-    absent = _counts(labels, C) == 0  # [V, C]
+    absent = class_counts(labels, C) == 0  # [V, C]
     near = (text @ text.mT).masked_fill(itself, -torch.inf)
     nearest = near.masked_fill(absent[:, None], -torch.inf).max(-1)
     own = torch.arange(C, device=text.device)
@@ -80,7 +81,7 @@ def partners(labels: Tensor, wanted: Tensor, share: Tensor) -> Tensor:
     Returns:
         [V, N] positions.
     """
-    counts = _counts(labels, int(labels.max()) + 1)
+    counts = class_counts(labels, int(labels.max()) + 1)
     count = counts.gather(1, wanted)
     first = (counts.cumsum(1) - counts).gather(1, wanted)
     within = (share * count).long().minimum(count - 1)  # in float32 a share may round to 1
@@ -126,9 +127,3 @@ def _minimal_edits(x: Tensor, other: Tensor, own: Tensor, rival: Tensor) -> Tens
         lead += ahead.gather(1, best)[:, 0] * behind
         square += longer.gather(1, best)[:, 0] * behind
         edited |= torch.zeros_like(edited).scatter_(1, best, behind[:, None])
-
-
-def _counts(labels: Tensor, C: int) -> Tensor:
-    """Pictures of each class: [V, C]."""
-    counts = labels.new_zeros(len(labels), C)
-    return counts.scatter_add_(1, labels, torch.ones_like(labels))
