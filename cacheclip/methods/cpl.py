@@ -14,7 +14,7 @@ NORM = 0.07  # what a mask's norm costs beside the contrast
 
 
 class Cpl(Trained):
-    """CoCoOp, loss + strength (mean_c -ln sigmoid(w_c x - w_c x') + 0.07 |u|). (2210.10362).
+    """CoCoOp, loss + strength (mean_c -ln sigmoid(w_c x - w_c x') + 0.07 |u|) (2210.10362).
 
     x' = unit((1 - u) x + u x-) is a counterfactual: x- a picture of the class whose text is nearest
     to that of x's class, u = clamp(0.999 u* + 0.001 m) with m a learned mask a class that starts at
@@ -25,7 +25,8 @@ class Cpl(Trained):
     a picture and run; u* is found for each picture, on unit features, where the release has one a
     class, on raw ones. The release does not run, so its numbers are checked against none here.
 
-    Recipes. as-code: the mean over all classes. as-paper: the picture's own class alone.
+    Recipes. as-code: the mean over all classes. as-paper: the picture's own class alone; whether a
+    temperature divides the cosines there is not verified.
     """
 
     paper = "2210.10362"
