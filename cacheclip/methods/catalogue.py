@@ -131,6 +131,7 @@ class Described:
         extract: the options of `cacheclip extract` that keep what a plain extraction does not.
         trains: how many numbers steps move, as `Trained.size` has it; "" where there are none.
         transfers: whether it serves classes that it did not learn from.
+        reads_new_shots: whether it reads support pictures of those.
         settings: all of its settings.
         recipes: recipe -> settings in which it differs from the defaults.
     """
@@ -144,6 +145,7 @@ class Described:
     extract: tuple[str, ...]
     trains: str
     transfers: bool
+    reads_new_shots: bool
     settings: tuple[Domain, ...]
     recipes: Mapping[str, Mapping[str, float | int | str]]
 
@@ -164,7 +166,9 @@ class Described:
         if any(layer.startswith("aux:") for layer in self.reads["query"]):
             lines[-1] += ", then --aux NAME@TAG of fit and compare"
         lines += [f"trains: {self.trains} numbers"] * bool(self.trains)
-        lines += ["serves classes that it did not learn from"] * self.transfers
+        if self.transfers:
+            by = ", by their text and shots" if self.reads_new_shots else ""
+            lines += [f"serves classes that it did not learn from{by}"]
         return lines
 
     @property
@@ -226,6 +230,7 @@ def described(name: str) -> Described:
         extract=tuple(option for _, option in _on_request(chain(*asked.values()))),
         trains=method.size if issubclass(method, Trained) else "",
         transfers=method.transfers,
+        reads_new_shots=method.reads_new_shots,
         settings=tuple(_domain(method, name) for name in method.table),
         recipes={recipe: dict(differs) for recipe, differs in method.recipes.items()},
     )

@@ -127,12 +127,13 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method, with what sets it apart: other test pictures, tuned on them, two encoders.
+    """Its method, with what sets it apart: how it answers, tuned on test, new shots, encoders.
 
     A method without settings has none that could be tuned.
     """
     marks = [] if row.setting in (None, "inductive") else [str(row.setting)]
     marks += ["tuned on test"] if row.select == ORACLE and (row.hparams or row.error) else []
+    marks += ["new shots"] if row.eval_draw_id else []
     marks += [f"{len(row.encoders)} encoders"] if len(row.encoders) > 1 else []
     return f"{row.method} ({', '.join(marks)})" if marks else row.method
 

@@ -78,7 +78,7 @@ def _refuse(bundle: Bundle, method: Method, source: Source) -> None:
         raise UsageError(
             f"a bundle of {method.name} serves the classes that it learned from alone",
             where="the bundle",
-            fix=f"take one of {', '.join(_able())}",
+            fix=f"take a bundle of {' or '.join(_able())}",
         )
     if dict(source.encoder) != bundle.encoder:
         raise UsageError(
