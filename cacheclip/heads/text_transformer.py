@@ -51,45 +51,52 @@ class TextTransformer:
 
         Args:
             x: [S, L, d], embeddings of S texts without their positions.
-            end: [S] int64, where in x the end token of each is. What comes after the last of them
-                is cut off: no token sees a later one, so that changes nothing.
+            end: [S] int64, where in x the end token of each is. What comes after it passes through
+                no layer: no token sees a later one, so that changes nothing.
             first: [V, P, d], embeddings that stand before x, the same for S / V neighbours: as no
                 token sees a later one, they pass through the tower once for all of these.
 
         Returns:
             [S, D].
         """
-        length, before = int(end.max()) + 1, 0 if first is None else first.shape[1]
+        texts, before = _Texts.of(end), 0 if first is None else first.shape[1]
+        length = texts.length
         positions = self.weights["positional_embedding"][: before + length]
-        x = x[:, :length] + positions[before:]
+        x = texts.packed(x[:, :length] + positions[before:])  # [T, d]
         if first is not None:
-            first = first + positions[:before]
+            shared = _Texts.of(end.new_full(first.shape[:1], before - 1))
+            first = shared.packed(first + positions[:before])  # [V P, d]
         names = [name for name in self.weights if name.endswith("ln_1.weight")]
         for name in (BLOCK.format(k) for k in range(len(names))):
             seen = None
             if first is not None:
-                first, seen = self._block(first, name)
-            read = end if name == BLOCK.format(len(names) - 1) else None
-            x, _ = self._block(x, name, seen, read)
-        return self._norm(x[:, 0], "ln_final") @ self.weights["text_projection"]
+                first, seen = self._block(first, name, shared)
+            last = name == BLOCK.format(len(names) - 1)
+            x, _ = self._block(x, name, texts, seen, ends_alone=last)
+        return self._norm(x, "ln_final") @ self.weights["text_projection"]
 
     def _block(
         self,
         x: Tensor,
         name: str,
+        texts: "_Texts",
         before: tuple[Tensor, Tensor] | None = None,
-        read: Tensor | None = None,
+        *,
+        ends_alone: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """What a block makes of x [S, L, d], and the keys and values by which x is seen.
+        """What a block makes of x [T, d], and the keys and values by which x is seen.
 
         Args:
-            x: embeddings or what the block before made of them.
+            x: embeddings or what the block before made of them, one text after the other.
             name: of the block's weights.
+            texts: where in x they are.
             before: keys and values of what stands before x, of S or of fewer texts.
-            read: [S], the one token of each text that is asked for, by default all.
+            ends_alone: whether the last token of each text is all that is asked for: [S, d].
         """
-        S, L, d = x.shape
-        qkv = self._linear(self._norm(x, name + "ln_1"), name + "attn.in_proj_")  # [S, L, 3 d]
+        d = x.shape[1]
+        qkv = self._linear(self._norm(x, name + "ln_1"), name + "attn.in_proj_")  # [T, 3 d]
+        qkv = texts.spread(qkv)
+        S, L, _ = qkv.shape
         q, k, v = qkv.view(S, L, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         own = k, v
         if before is not None:
@@ -99,12 +106,13 @@ class TextTransformer:
             )  # [S, heads, P + L, d / heads]
         earlier = torch.ones(L, k.shape[2], dtype=torch.bool, device=x.device)
         earlier = earlier.tril(k.shape[2] - L)
-        if read is not None:
-            texts = torch.arange(S, device=x.device)
-            x, q = x[texts, read][:, None], q[texts, :, read][:, :, None]
-            earlier = earlier[read][:, None, None]  # [S, 1, 1, P + L]
+        if ends_alone:
+            x = x[texts.last]
+            q = q[torch.arange(S, device=x.device), :, texts.end][:, :, None]
+            earlier = earlier[texts.end][:, None, None]  # [S, 1, 1, P + L]
         seen = functional.scaled_dot_product_attention(q, k, v, earlier)
-        seen = seen.transpose(1, 2).reshape(x.shape)  # from [S, heads, L or 1, d / heads]
+        seen = seen.transpose(1, 2).reshape(S, -1, d)  # from [S, heads, L or 1, d / heads]
+        seen = seen[:, 0] if ends_alone else texts.packed(seen)
         x = x + self._linear(seen, name + "attn.out_proj.")
         hidden = self._linear(self._norm(x, name + "ln_2"), name + "mlp.c_fc.")
         hidden = (
@@ -118,3 +126,39 @@ class TextTransformer:
     def _norm(self, x: Tensor, name: str) -> Tensor:
         weight, bias = self.weights[name + ".weight"], self.weights[name + ".bias"]
         return functional.layer_norm(x, x.shape[-1:], weight, bias)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """S texts of different lengths, T tokens in all, so that what fills shorter ones costs nothing.
+
+    Attributes:
+        end: [S], where the last token of each is.
+        at: [T], the places of their tokens in [S L], L being the length of the longest.
+        last: [S], where among the T tokens the last of each is.
+        length: L.
+    """
+
+    end: Tensor
+    at: Tensor
+    last: Tensor
+    length: int
+
+    @classmethod
+    def of(cls, end: Tensor) -> "_Texts":
+        """Texts that end at [S]."""
+        length = int(end.max()) + 1
+        tokens = torch.arange(length, device=end.device) <= end[:, None]  # [S, L]
+        return cls(end, tokens.flatten().nonzero()[:, 0], (end + 1).cumsum(0) - 1, length)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """Their tokens' rows [T, n] of x [S, L, n]."""
+        rows = x.flatten(0, 1)
+        return rows if len(rows) == len(self.at) else rows[self.at]
+
+    def spread(self, x: Tensor) -> Tensor:
+        """The rows x [T, n] in their places [S, L, n], zeros in the others."""
+        places = len(self.end) * self.length
+        if len(x) < places:
+            x = x.new_zeros(places, x.shape[1]).index_copy(0, self.at, x)
+        return x.view(len(self.end), self.length, -1)

@@ -89,3 +89,18 @@ def test_a_name_that_leaves_no_room_for_the_context_is_refused(theirs: Any) -> N
     with pytest.raises(InputError, match="a class name of 6 tokens leaves no room for 11 of"):
         class_features(tower, tokens(NAMES), torch.zeros(1, 11, WIDTH))
     assert class_features(tower, tokens(NAMES), torch.zeros(1, 10, WIDTH)).shape == (1, 3, D)
+
+
+def test_what_fills_a_row_passes_through_no_layer(theirs: Any) -> None:
+    """Not a number there would spread by any product."""
+    rows = tokens([[3, 4, 5], [7]])
+    end = (rows == END).int().argmax(1)
+    tower = ours(theirs)
+    x = tower.embed(rows)
+    first = torch.randn(1, 2, WIDTH, generator=torch.Generator().manual_seed(5))
+    after = torch.arange(LENGTH) > end[:, None]
+    poisoned = x.masked_fill(after[..., None], torch.nan)
+    for before in (None, first):
+        got = tower.features(poisoned, end, before)
+        assert torch.equal(got, tower.features(x, end, before))
+        assert got.isfinite().all()
