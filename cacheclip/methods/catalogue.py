@@ -25,6 +25,7 @@ SHOWN = 8  # values of a grid that are all shown
 ON_REQUEST = {
     "tower": ("text tower", "--layers text-tower"),
     "patches": ("patches", "--layers patches"),
+    "image/views": ("query views", "--query-views N"),
     "cupl": ("sentences", "--sentences FILE"),
     "aux": ("second encoder", "--model NAME@TAG"),
 }

@@ -49,7 +49,7 @@ class SetData:
         self._layers = Layers(source)
         self._good: dict[str, tuple[Sequence[int], list[str]]] = {}
         self._failed: dict[str, frozenset[int]] = {}
-        self._test: dict[str, Tensor] = {}
+        self._test: dict[tuple[str, int], Tensor] = {}
         self._pools: dict[str, Pool] = {}
         self._parts: dict[str, Any] = {}
 
@@ -246,18 +246,16 @@ class SetData:
     def _places_read(self, reads: Reads, views: int) -> Iterator[tuple[str, str, int]]:
         """Split, layer and views of what a method reads beside the layer that every set has."""
         for split in self.labelled_splits:
-            own = _views_read(views, split)
-            there = {IMAGE} if own == 1 else set()
-            for layer in sorted(_layers_read(reads, split) - there):
-                yield split, layer, own
+            asked = (at for at in _layers_read(reads, split, views) if at != (IMAGE, 1))
+            yield from ((split, *at) for at in asked)
         if self.labelled_splits == [VIEWED]:  # nothing else says whether it can ever answer
-            for layer in sorted({store_layer(name) for name in reads.query} - {IMAGE}):
-                yield VIEWED, layer, 1
+            asked = (at for at in _layers_read(reads, TEST, views) if at != (IMAGE, 1))
+            yield from ((VIEWED, *at) for at in asked)
 
-    def untestable(self, reads: Reads) -> StoreError | None:
+    def untestable(self, reads: Reads, views: Iterable[Value] = (1,)) -> StoreError | None:
         """What is missing of the test pictures that a fit on other classes answers for; or None."""
         try:
-            self.test_stores(reads)
+            self.test_stores(reads, max(int(count) for count in views))
         except StoreError as error:
             return error
         return None
@@ -311,17 +309,22 @@ class SetData:
         self, method: Method, split: str, rows: Sequence[int], labels: Sequence[int]
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
-        layers = {n: self._layers.rows(split, n, rows).to(self.device) for n in method.reads.query}
+        layers = {
+            name: self._layers.rows(split, name, rows, _views_of(name, method)).to(self.device)
+            for name in method.reads.query
+        }
         query = Query(layers, self.encoder(method.reads))
         return query, torch.tensor(labels, device=self.device)
 
     def test_query(self, method: Method, encoder: Mapping[str, Any] | None = None) -> Query:
         """All good test pictures, beside frozen parts of the encoder: by default the set's own."""
+        layers = {}
         for name in method.reads.query:
-            if name not in self._test:
-                rows = self._layers.rows("test", name, self.good_rows("test"))
-                self._test[name] = rows.to(self.device)
-        layers = {name: self._test[name] for name in method.reads.query}
+            own = name, _views_of(name, method)
+            if own not in self._test:
+                rows = self._layers.rows(TEST, name, self.good_rows(TEST), own[1])
+                self._test[own] = rows.to(self.device)
+            layers[name] = self._test[own]
         return Query(layers, self.encoder(method.reads) if encoder is None else encoder)
 
     def encoders(self, reads: Reads) -> list[str]:
@@ -333,28 +336,29 @@ class SetData:
     def stores(
         self, reads: Reads, splits: Sequence[str], views: Collection[int] = (1,)
     ) -> dict[str, str]:
-        """The key digests of what a row reads: `split/layer` or `train/layer/views` -> digest.
+        """The key digests of what a row reads: `split/layer` or `split/layer/views` -> digest.
 
         Args:
             reads: what it reads.
             splits: of these.
-            views: of each support picture, every count that competes; where several are more than
-                one, each is at `train/layer/views/COUNT`.
+            views: every count that competes; where several are more than one, each is at
+                `split/layer/views/COUNT`.
         """
         several = sum(count > 1 for count in views) > 1
         read = {}
         for split, count in product(sorted(splits), views):
-            own = _views_read(count, split)
-            kind = "" if own == 1 else f"{VIEWS}/{own}" if several else VIEWS
-            for layer in sorted(_layers_read(reads, split)):
+            for layer, own in _layers_read(reads, split, count):
+                kind = "" if own == 1 else f"{VIEWS}/{own}" if several else VIEWS
                 read[f"{split}/{layer}{kind}"] = self._layers.store(split, layer, own).digest
         read |= self.texts.stores(reads)
         return read | {name: self._source.part_store(name).digest for name in _parts_read(reads)}
 
-    def test_stores(self, reads: Reads) -> dict[str, str]:
+    def test_stores(self, reads: Reads, views: int) -> dict[str, str]:
         """The same of the test pictures alone."""
-        layers = sorted(_layers_read(reads, TEST))
-        return {f"{TEST}/{layer}": self._layers.store(TEST, layer).digest for layer in layers}
+        return {
+            f"{TEST}/{layer}{VIEWS if own > 1 else ''}": self._layers.store(TEST, layer, own).digest
+            for layer, own in _layers_read(reads, TEST, views)
+        }
 
     def _good_rows(self, split: str) -> tuple[Sequence[int], list[str]]:
         """Rows and ids of the good pictures of a split."""
@@ -384,14 +388,19 @@ class SetData:
         return shaped.to(self.device)
 
 
-def _layers_read(reads: Reads, split: str) -> set[str]:
-    """The store layers that are read of a split: a support is of `train`, the others queries."""
-    return {store_layer(name) for name in (reads.support if split == VIEWED else reads.query)}
+def _layers_read(reads: Reads, split: str, views: int) -> list[tuple[str, int]]:
+    """The store layers that are read of a split, and in how many views of each picture.
+
+    A support is of `train`, the others are queries: of these one layer is named for its views.
+    """
+    if split == VIEWED:
+        return sorted({(store_layer(name), views) for name in reads.support})
+    return sorted({(store_layer(n), views if n.endswith(VIEWS) else 1) for n in reads.query})
 
 
-def _views_read(views: int, split: str) -> int:
-    """How many views of each picture of a split are read: of what is answered for the one."""
-    return views if split == VIEWED else 1
+def _views_of(layer: str, method: Method) -> int:
+    """In how many views a method reads a layer of the pictures that it answers for."""
+    return method.views if layer.endswith(VIEWS) else 1
 
 
 def _parts_read(reads: Reads) -> tuple[str, ...]:
