@@ -149,6 +149,11 @@ class Row:
         list[str] | None,
         "names of the classes that count, where classes is K-of-C-DIGEST; null: nobody noted them",
     ] = None
+    unverified: Annotated[
+        str | None,
+        "what of the method's structure could not be held against its paper or release; null: "
+        "nothing, or nobody noted it",
+    ] = None
 
     @cached_property
     def row_id(self) -> str:

@@ -18,6 +18,46 @@ from cacheclip.kernels.launch import Workspace
 
 
 @dataclass(frozen=True)
+class Unread:
+    """Rows of a layer that are read when they are asked for: all of them are too many to hold.
+
+    Attributes:
+        read: rows [k] of where they lie -> [k, *inner].
+        rows: [n], which they are.
+        inner: the shape of one.
+    """
+
+    read: Callable[[Tensor], Tensor]
+    rows: Tensor
+    inner: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the tensor that they would be: [n, *inner]."""
+        return len(self.rows), *self.inner
+
+    @property
+    def ndim(self) -> int:
+        """Its axes."""
+        return len(self.shape)
+
+    def narrow(self, axis: int, first: int, n: int) -> "Unread":
+        """Those from `first` on, still unread; pictures are axis 0."""
+        return replace(self, rows=self.rows.narrow(axis, first, n))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Those at positions [...]: [..., *inner]."""
+        return self.read(self.rows[index.cpu().flatten()]).view(*index.shape, *self.inner)
+
+    def whole(self) -> Tensor:
+        """All of them."""
+        return self.read(self.rows)
+
+
+@dataclass(frozen=True)
 class Query:
     """The layers of some pictures, just those that a method `reads`.
 
@@ -26,16 +66,20 @@ class Query:
     `aux:image` [., D'] unit rows of a second encoder, and `aux:image-norm`; `image/views` [., W, D]
     unit rows of W views, the picture first; `pre-projection` [., E] raw; `patches` [., P, D] raw.
     `encoder` holds frozen parts of the encoder, as `Task` does.
+
+    Of more pictures than memory has room for a layer is `Unread`: a part of the query reads its own
+    rows once it is asked for the layer.
     """
 
-    layers: Mapping[str, Tensor]
+    layers: Mapping[str, Tensor | Unread]
     encoder: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, layer: str) -> Tensor:
         if layer not in self.layers:
             have = ", ".join(self.layers) or "none"
             raise KeyError(f"layer {layer!r} is not among what this method reads (it has: {have})")
-        return self.layers[layer]
+        x = self.layers[layer]
+        return x.whole() if isinstance(x, Unread) else x
 
     def __len__(self) -> int:
         """Pictures of one variant (of all variants, where they share them)."""
@@ -52,25 +96,28 @@ class Query:
 
     def variants(self, first: int, last: int) -> "Query":
         """What the variants first..last-1 look at."""
-        layers = {n: x[first:last] if _row_axis(n, x) else x for n, x in self.layers.items()}
+        layers = {
+            name: x[first:last] if isinstance(x, Tensor) and _row_axis(name, x) else x
+            for name, x in self.layers.items()
+        }
         return Query(layers, self.encoder)
 
     def beside(self, other: "Query") -> "Query":
         """These pictures and then others of the same layers; both are shared by all variants."""
-        layers = {name: torch.cat([x, other[name]]) for name, x in self.layers.items()}
+        layers = {name: torch.cat([self[name], other[name]]) for name in self.layers}
         return Query(layers, self.encoder)
 
     def at(self, index: Tensor) -> "Query":
         """The pictures at positions `index` [V, B] of each variant: layers [V, B, ...]."""
         variant = torch.arange(len(index), device=index.device)[:, None]
         layers = {
-            name: x[variant, index] if _row_axis(name, x) else x[index]
+            name: x[variant, index] if isinstance(x, Tensor) and _row_axis(name, x) else x[index]
             for name, x in self.layers.items()
         }
         return Query(layers, self.encoder)
 
 
-def _row_axis(layer: str, x: Tensor) -> int:
+def _row_axis(layer: str, x: Tensor | Unread) -> int:
     inner = 2 if layer in ("image/views", "patches") else 1
     return x.ndim - inner - 1
 

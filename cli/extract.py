@@ -85,7 +85,7 @@ from cacheclip.cli import options, output
     callback=lambda ctx, param, value: _layers(value),
     help="Keep more: text-tower, which methods that learn prompts read (0.1 to 0.5 GB; nano 2 MB); "
     "patches, the features of the parts of each picture (0.1 to 0.4 MB a picture), which calip "
-    "reads.",
+    "and vt-clip read.",
 )
 @click.option(
     "--views",

@@ -94,6 +94,10 @@ class Encoder(Protocol):
         They are those of the tower's places through its last projection: see `patches`.
         """
 
+    @property
+    def patches_are(self) -> str | None:
+        """What `encode_patches` gives, in words; None where it gives nothing."""
+
     def text_tower(self) -> Mapping[str, NDArray[Any]] | None:
         """Give the text transformer as arrays; None where it is not CLIP's: see `text_tower`."""
 

@@ -6,17 +6,29 @@ that averages, the places that are averaged: the mean of their features is the p
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Places = Callable[[Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Places:
+    """The places of a tower.
+
+    Attributes:
+        kind: what their features are, for people who look at a store.
+        of: pixels [B, 3, H, W] -> features [B, P, E] of P places before the projection.
+    """
+
+    kind: str
+    of: Callable[[Tensor], Tensor]
 
 
 def places_of(tower: Any) -> Places | None:
-    """What gives, of pixels [B, 3, H, W], the features [B, P, E] of P places before the projection.
+    """The places of a tower whose features its last projection takes.
 
     Args:
         tower: an open_clip image tower whose last projection was taken.
@@ -26,13 +38,19 @@ def places_of(tower: Any) -> Places | None:
     """
     pool = getattr(tower, "attnpool", None)
     if pool is not None:
-        return lambda pixels: _asked_everywhere(pool, _before_pool(tower, pixels))
+        return Places(
+            "attention pooling asked at every place",
+            lambda pixels: _asked_everywhere(pool, _before_pool(tower, pixels)),
+        )
     if hasattr(tower, "ln_post") and getattr(tower, "attn_pool", None) is None:
-        return lambda pixels: _tokens(tower, pixels)
+        return Places(
+            "patch tokens through the last norm and the projection, which were not trained for it",
+            lambda pixels: _tokens(tower, pixels),
+        )
     trunk: Any = getattr(tower, "trunk", None)
     last = getattr(trunk, "global_pool", None)
     if isinstance(last, nn.Module) and getattr(last, "pool_type", None) == "avg":
-        return lambda pixels: _averaged(trunk, pixels)
+        return Places("places before they are averaged", lambda pixels: _averaged(trunk, pixels))
     return None
 
 

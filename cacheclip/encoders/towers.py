@@ -92,8 +92,13 @@ class OpenClipEncoder:
             return None
         dtype = getattr(torch, self.compute["dtype"])
         with torch.inference_mode():
-            places = self._places(pixels.to(self.device, dtype))  # [B, P, E]
+            places = self._places.of(pixels.to(self.device, dtype))  # [B, P, E]
             return _rows(self._projection(places))
+
+    @property
+    def patches_are(self) -> str | None:
+        """What `encode_patches` gives, in words; None where it gives nothing."""
+        return None if self._projection is None or self._places is None else self._places.kind
 
     def encode_texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         """Give raw features, [n, D] float32, and how many texts were cut to the context length."""

@@ -18,7 +18,7 @@ from cacheclip.engine.trainer import steps
 from cacheclip.engine.watch import Watch
 from cacheclip.errors import CacheclipError
 from cacheclip.methods.base import ClosedForm, Method, Params, Trained
-from cacheclip.task import Query, Task
+from cacheclip.task import Query, Task, Unread
 
 Made = TypeVar("Made")
 
@@ -242,10 +242,13 @@ def _of_a_variant(method: Method, one: Task, held: Task | None = None) -> int:
 
 def _shapes(tensors: Mapping[str, Any]) -> tuple[Hashable, ...]:
     """The shapes of tensors by name; of anything else which one it is."""
-    return tuple(
-        (name, x.shape, x.dtype, x.device) if isinstance(x, Tensor) else (name, id(x))
-        for name, x in sorted(tensors.items())
-    )
+    return tuple((name, *_shape(x)) for name, x in sorted(tensors.items()))
+
+
+def _shape(x: object) -> tuple[Hashable, ...]:
+    if isinstance(x, Tensor):
+        return x.shape, x.dtype, x.device
+    return (x.shape,) if isinstance(x, Unread) else (id(x),)
 
 
 def written(n: float) -> str:

@@ -153,7 +153,7 @@ def _of_the_whole(
 
 def _stream(method: Online, params: Params, query: Query, seeds: Sequence[int]) -> Tensor:
     """Logits [V, n, C] by the place of a picture in the query, which comes in an order by seed."""
-    x = next(iter(query.layers.values()))
+    x = query[next(iter(query.layers))]
     order = Generators(seeds, "stream", x.device, x.dtype).permutations(len(query))  # [V, n]
     logits = method.stream(params, (query.at(order[:, k : k + 1]) for k in range(len(query))))
     return logits.gather(1, order.argsort(1)[..., None].expand(logits.shape))

@@ -2,7 +2,8 @@
 
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +82,24 @@ class Extraction:
         notices: one line each, for the user.
     """
 
-    def __init__(self, plan: Plan, home: Home, encoder: Encoder, progress: Progress) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        home: Home,
+        encoder: Encoder,
+        progress: Progress,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Prepare only.
+
+        Args:
+            plan: what is encoded.
+            home: where the stores go.
+            encoder: with what.
+            progress: called with what is being done, the count done, and the count in all.
+            say: called with a line that is worth reading before the work.
+        """
+        self._say = say
         self._plan = plan
         self._home = home
         self._encoder = encoder
@@ -135,14 +153,13 @@ class Extraction:
         return keep_texts(prompts, dataset, self._home, self._encoder, self._info(), self._progress)
 
     def _refuse_no_room(self, begun: Mapping[Job, Writers]) -> None:
-        """Refuse before the first picture what the disk cannot hold: parts take far more."""
-        width = int(self._encoder.identity["embed_dim"]) * np.dtype(STORE_DTYPE).itemsize
-        needed = sum(
-            spec.rows * job.way.vectors * width
-            for job, writers in begun.items()
-            for writer in writers.values()
-            for spec in writer.missing
-        )
+        """Refuse before the first picture what the disk cannot hold, and say what parts take."""
+        width, item = int(self._encoder.identity["embed_dim"]), np.dtype(STORE_DTYPE).itemsize
+        vectors: Counter[Pass] = Counter()
+        for job, writers in begun.items():
+            rows = sum(spec.rows for writer in writers.values() for spec in writer.missing)
+            vectors[job.way] += rows * job.way.vectors
+        needed = vectors.total() * width * item
         free = shutil.disk_usage(self._home.root).free
         if needed > free:
             raise MachineError(
@@ -152,6 +169,15 @@ class Extraction:
                 fix="choose a folder on another disk with --home, or ask for fewer --views, "
                 "--query-views and --layers",
             )
+        for way, count in vectors.items():
+            if count and way.vectors > 1:
+                self._say(
+                    f"{way.name} of {count // way.vectors:,} pictures will take "
+                    f"{count * width * item / 1e6:,.1f} MB of disk: {way.vectors} vectors each of "
+                    f"{width} {STORE_DTYPE} numbers"
+                )
+                for kind in way.info.values():
+                    self._say(f"{way.name}: {kind}")
 
     def _fill(self, begun: Mapping[Job, Writers], at_once: int) -> list[Store]:
         """Encode what is missing of the stores that are begun, job by job."""
@@ -210,7 +236,7 @@ class Extraction:
                     files=samples.stamps,
                     rows_per_shard=rows_per_shard,
                     encode_batch=batch,
-                    info={**self._info(), "sizes": self._plan.sizes.get(job.split)},
+                    info={**self._info(), **job.way.info, "sizes": self._plan.sizes.get(job.split)},
                     home=self._home.option,
                 )
             )

@@ -1,6 +1,7 @@
 """What goes through the encoder for a picture: the picture as it is, views of it, or its parts."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Pass:
         shape: of the pixels of a picture, [..., 3, H, W].
         vectors: of each layer that are kept of a picture.
         at_once: pictures that the encoder sees for one of them.
+        info: what people may want to know of them beside all that; no part of a key.
         device: where it computes.
     """
 
@@ -39,6 +41,7 @@ class Pass:
     views: Mapping[str, Any] | None = None
     vectors: int = 1
     at_once: int = 1
+    info: Mapping[str, str | None] = MappingProxyType({})
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -108,6 +111,7 @@ class PatchesPass(Pass):
                 fix=f"leave {PATCHES} out of --layers, or use another --model",
             )
         self.vectors = tried.shape[1]
+        self.info = {PATCHES: encoder.patches_are}
 
     def encode(self, pixels: "Tensor") -> Encoded:
         """Layer `patches`, [B, P D] float32, of pixels [B, 3, H, W]."""

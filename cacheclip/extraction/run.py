@@ -101,7 +101,7 @@ def run(
         if request.white_level is None and (line := low_range(plan.dataset)):
             say(line)
         encoder = _encoder(plan, home)
-        extraction = Extraction(plan, home, encoder, progress)
+        extraction = Extraction(plan, home, encoder, progress, say)
         note = extraction.run()
         encoded = extraction.encoded
         say(*extraction.notices, *extraction.beside)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,8 @@ def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]
     failures = failures_of(features, split)
     record, names = features.labels.splits[split], features.labels.classnames
     labels = [names[label] if label >= 0 else None for label in record.labels]
-    ids, step = features.store(split).ids(), rows_at_once(bundle)
+    longest = max(prod(store.shape) for store in stores.values())
+    ids, step = features.store(split).ids(), rows_at_once(bundle, longest)
     for first in range(0, len(ids), step):
         part = range(first, min(first + step, len(ids)))
         errors = {

@@ -38,10 +38,15 @@ class Part:
     encoder: Mapping[str, Any] = field(default_factory=dict)
 
 
-def rows_at_once(bundle: Bundle) -> int:
-    """How many rows a part should have, so that what is computed for it stays small."""
+def rows_at_once(bundle: Bundle, numbers: int = 0) -> int:
+    """How many rows a part should have, so that what is computed for it stays small.
+
+    Args:
+        bundle: what will answer.
+        numbers: of the longest layer of a row.
+    """
     longest = max(max(x.shape, default=1) for x in bundle.head.values())
-    return max(1, min(MOST_ROWS, MOST_NUMBERS // max(longest, len(bundle.classnames))))
+    return max(1, min(MOST_ROWS, MOST_NUMBERS // max(longest, numbers, len(bundle.classnames))))
 
 
 def predict_rows(

@@ -115,6 +115,8 @@ class Method(ABC):
     Class attributes:
         paper: arXiv number, or where the method comes from.
         version: raised whenever results change.
+        unverified: what of its structure could not be held against the paper or its release; a row
+            says so, and tables call the method "like".
         learns: from `support` pictures, from the `held-out` ones of its search, or `nothing`.
         setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
             set; `online`: on the pictures before it in the stream.
@@ -130,6 +132,7 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1
+    unverified: ClassVar[str] = ""
     learns: ClassVar[Literal["support", "held-out", "nothing"]] = "support"
     setting: ClassVar[Literal["inductive", "transductive", "online"]] = "inductive"
     transfers: ClassVar[bool] = False

@@ -5,6 +5,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from cacheclip.heads.attention import seen
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.heads.points import tried
 from cacheclip.methods.base import ClosedForm, Found, Params, Reads, from_zero
@@ -85,7 +86,7 @@ def _three(params: Params, query: Query) -> tuple[Tensor, Tensor, Tensor]:
     attention = SHARPNESS * parts @ text.mT.unsqueeze(1)  # [V, n, M, C]
     own = parts @ x.unsqueeze(-1)  # [(V,) n, M, 1]: T_a itself is never formed
     by_text = (attention.softmax(-2) * own).sum(-2) * scale[:, None, None]
-    seen = attention.softmax(-1) @ text.unsqueeze(1)  # [V, n, M, D]
-    pooled = seen.mean(-2) + seen.amax(-2)
+    told = seen(attention, text.unsqueeze(1))  # [V, n, M, D]
+    pooled = told.mean(-2) + told.amax(-2)
     by_parts = cosine_logits(Query({"image": pooled}), text, scale)
     return cosine_logits(query, text, scale), by_text, by_parts

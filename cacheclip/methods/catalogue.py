@@ -131,6 +131,7 @@ class Described:
         reads: of "support", "query", "text" and "encoder" what a fit and its answers read.
         extract: the options of `cacheclip extract` that keep what a plain extraction does not.
         trains: how many numbers steps move, as `Trained.size` has it; "" where there are none.
+        unverified: what of its structure could not be held against its paper or release.
         transfers: whether it serves classes that it did not learn from.
         settings: all of its settings.
         recipes: recipe -> settings in which it differs from the defaults.
@@ -144,6 +145,7 @@ class Described:
     reads: Mapping[str, tuple[str, ...]]
     extract: tuple[str, ...]
     trains: str
+    unverified: str
     transfers: bool
     settings: tuple[Domain, ...]
     recipes: Mapping[str, Mapping[str, float | int | str]]
@@ -165,6 +167,7 @@ class Described:
         if any(layer.startswith("aux:") for layer in self.reads["query"]):
             lines[-1] += ", then --aux NAME@TAG of fit and compare"
         lines += [f"trains: {self.trains} numbers"] * bool(self.trains)
+        lines += [f"not verified: {self.unverified}"] * bool(self.unverified)
         lines += ["serves classes that it did not learn from"] * self.transfers
         return lines
 
@@ -226,6 +229,7 @@ def described(name: str) -> Described:
         reads=asked,
         extract=tuple(option for _, option in _on_request(chain(*asked.values()))),
         trains=method.size if issubclass(method, Trained) else "",
+        unverified=method.unverified,
         transfers=method.transfers,
         settings=tuple(_domain(method, name) for name in method.table),
         recipes={recipe: dict(differs) for recipe, differs in method.recipes.items()},

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cacheclip.store.features import VIEWS, FeatureSet
-from cacheclip.store.schema import SENTENCES
+from cacheclip.store.schema import PATCHES, SENTENCES
 
 
 def about(features: FeatureSet) -> dict[str, Any]:
@@ -29,6 +29,7 @@ def about(features: FeatureSet) -> dict[str, Any]:
         "compute": dict(features.compute),
         "store_dtype": features.store_dtype,
         "layers": sorted({layer for _, layer in features.images}),
+        **_patches(features),
         "views": {f"{split}/{layer}": w for split, layer, w in sorted(features.views)},
         "parts": sorted(name for store in features.parts for name in store.names),
         "template": features.text.template if features.text else None,
@@ -44,6 +45,12 @@ def about(features: FeatureSet) -> dict[str, Any]:
         },
         "extract": features.extract_command,
     }
+
+
+def _patches(features: FeatureSet) -> dict[str, Any]:
+    """What the features of the parts of a picture are, where they are there and it was noted."""
+    kept = [s.header.info.get(PATCHES) for (_, at), s in features.images.items() if at == PATCHES]
+    return {PATCHES: kept[0]} if kept and kept[0] else {}
 
 
 def _sentences(features: FeatureSet) -> dict[str, Any] | None:

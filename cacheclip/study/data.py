@@ -26,7 +26,7 @@ from cacheclip.store.source import AUX, About, Source, failures_of, store_layer
 from cacheclip.study.layers import IMAGE, Layers
 from cacheclip.study.supports import Supports
 from cacheclip.study.texts import TOKENS, Texts
-from cacheclip.task import Query, Task
+from cacheclip.task import Query, Task, Unread
 
 TEST = "test"
 
@@ -46,10 +46,10 @@ class SetData:
         self.limit = limit  # working memory in bytes
         self.supports = Supports(source, self.pool, self._failed_rows)
         self.texts = Texts(source, device)
-        self._layers = Layers(source)
+        self._layers = Layers(source, device, limit)
         self._good: dict[str, tuple[Sequence[int], list[str]]] = {}
         self._failed: dict[str, frozenset[int]] = {}
-        self._test: dict[tuple[str, int], Tensor] = {}
+        self._test: dict[tuple[str, int], Tensor | Unread] = {}
         self._pools: dict[str, Pool] = {}
         self._parts: dict[str, Any] = {}
 
@@ -310,7 +310,7 @@ class SetData:
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
         layers = {
-            name: self._layers.rows(split, name, rows, _views_of(name, method)).to(self.device)
+            name: self._layers.asked(split, name, rows, _views_of(name, method))
             for name in method.reads.query
         }
         query = Query(layers, self.encoder(method.reads))
@@ -322,8 +322,7 @@ class SetData:
         for name in method.reads.query:
             own = name, _views_of(name, method)
             if own not in self._test:
-                rows = self._layers.rows(TEST, name, self.good_rows(TEST), own[1])
-                self._test[own] = rows.to(self.device)
+                self._test[own] = self._layers.asked(TEST, name, self.good_rows(TEST), own[1])
             layers[name] = self._test[own]
         return Query(layers, self.encoder(method.reads) if encoder is None else encoder)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cacheclip.store.source import AUX, NORM, Layer, Source, layer_of
-from cacheclip.task import unit
+from cacheclip.task import Unread, unit
 
 IMAGE = "image"
 UNIT = (IMAGE, AUX + IMAGE)  # layers whose rows are brought to length 1
@@ -32,10 +33,18 @@ class _Held:
 
 
 class Layers:
-    """Rows of the layers of one source, in float32."""
+    """Rows of the layers of one source, in float32.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        source: where they lie.
+        device: where those of a query go.
+        limit: bytes that a layer of a query may take at most to be held.
+    """
+
+    def __init__(self, source: Source, device: torch.device, limit: int) -> None:
         self._source = source
+        self._device = device
+        self._limit = limit
         self._expected: dict[str, set[int]] = {}
         self._held: dict[tuple[str, str, int], _Held] = {}
 
@@ -70,6 +79,26 @@ class Layers:
         if np.array_equal(place, np.arange(len(x))):
             return x  # all there is, as it lies there: no copy
         return x[torch.from_numpy(place)]
+
+    def asked(
+        self, split: str, name: str, rows: Sequence[int], views: int = 1
+    ) -> Tensor | Unread:
+        """One layer [k, ...] of k pictures of a query, on the device; not to be written to.
+
+        A layer of several vectors a picture that would take more than the limit is left where it
+        lies, and its rows are read whenever a part of the query asks for them.
+        """
+        store = self.store(split, name, views)
+        inner = store.shape if views == 1 else (views, *store.shape[1:])
+        if len(inner) == 1 or 4 * len(rows) * prod(inner) <= self._limit:
+            return self.rows(split, name, rows, views).to(self._device)
+
+        def read(rows: Tensor) -> Tensor:
+            found = torch.from_numpy(store.read_rows(rows.numpy()).features)
+            found = found.view(-1, *store.shape)
+            return (found if views == 1 else unit(found[:, :views])).to(self._device)
+
+        return Unread(read, torch.tensor(rows, dtype=torch.int64), inner)
 
     def store(self, split: str, name: str, views: int = 1) -> Layer:
         """Where these rows lie: one view is the picture as it is.

@@ -81,6 +81,7 @@ def planned(block: Block, cell: Cell, data: SetData) -> Row:
         choice_version=policies.VERSION if chooses else 1,
         text_norm=data.texts.norm if reads.raw_text else None,
         setting=block.method.setting,
+        unverified=block.method.unverified or None,
         constants=None if chooses else cell.untouched,
         given=_given(cell, chooses=chooses),
     )

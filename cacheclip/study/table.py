@@ -127,11 +127,12 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method, with what sets it apart: other test pictures, tuned on them, two encoders.
+    """Its method, with what sets it apart: its structure is not verified, more is read, ...
 
     A method without settings has none that could be tuned.
     """
-    marks = [] if row.setting in (None, "inductive") else [str(row.setting)]
+    marks = ["like"] * bool(row.unverified)
+    marks += [] if row.setting in (None, "inductive") else [str(row.setting)]
     marks += ["tuned on test"] if row.select == ORACLE and (row.hparams or row.error) else []
     marks += [f"{len(row.encoders)} encoders"] if len(row.encoders) > 1 else []
     return f"{row.method} ({', '.join(marks)})" if marks else row.method

@@ -16,6 +16,7 @@ from cacheclip.extraction import fill
 from cacheclip.extraction.plan import ExtractRequest
 from cacheclip.extraction.run import run
 from cacheclip.extraction.views import RATIO, SCALE, _box, view
+from cacheclip.store.about import about
 from cacheclip.store.home import Home
 from cacheclip.store.overview import overview
 from cacheclip.store.reader import Store
@@ -127,8 +128,12 @@ def test_parts_are_added_by_the_command_that_is_named(asked: Asked, home: Home, 
     run(asked(pets), home)
     with pytest.raises(StoreError, match="no patches features") as caught:
         home.find().store("test", "patches")
-    run_command(shlex.split(caught.value.fix)[1:])
+    said = run_command(shlex.split(caught.value.fix)[1:])
+    assert "patches of 60 pictures will take 0.0 MB of disk: 4 vectors each of 16 float16" in said
+    assert "not trained for it" in said  # a vision transformer's tokens
     store = home.find().store("test", "patches")
+    assert "not trained for it" in store.header.info["patches"]
+    assert about(home.find())["patches"] == store.header.info["patches"]
     assert store.shape == (4, 16)  # 16 x 16 pixels in patches of 8
     assert np.isfinite(rows(store)).all()
 

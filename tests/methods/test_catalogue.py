@@ -27,7 +27,7 @@ def test_what_an_extraction_keeps_on_request_is_asked_for() -> None:
     asked = {name: method.extract for name, method in ALL.items() if method.extract}
     tower = ("--layers text-tower",)
     assert asked == {
-        "calip": ("--layers patches",),
+        **dict.fromkeys(("calip", "vt-clip"), ("--layers patches",)),
         "cupl": ("--sentences FILE",),
         **dict.fromkeys(("coop", "kgcoop", "cocoop"), tower),
         "amu": ("--model NAME@TAG",),

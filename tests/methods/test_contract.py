@@ -183,7 +183,7 @@ def test_equal_views_are_one_view_or_as_many_pictures(method: Method) -> None:
 def test_a_query_may_be_shared_or_one_a_variant(method: Method) -> None:
     params = thrice(method)
     shared = query_of(method, 6)
-    own = replace(shared, layers={name: torch.stack([x] * 3) for name, x in shared.layers.items()})
+    own = replace(shared, layers={name: torch.stack([shared[name]] * 3) for name in shared.layers})
     torch.testing.assert_close(
         method.logits(params, shared), method.logits(params, own), rtol=0, atol=1e-12
     )
