@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from cacheclip.bundle import Bundle
+from cacheclip.engine import memory
+from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import InputError
 from cacheclip.files.typed import fits
 from cacheclip.methods import base as methods
@@ -77,8 +79,7 @@ class Classifier:
             InputError: the head does not fit the pictures or the class names.
         """
         try:
-            with torch.no_grad():
-                logits = self.method.logits(self.params, query)
+            logits = self._logits(query)
         except MISFITS as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
             raise _unfit(self.bundle, f"its head: {why:.200}") from None
@@ -91,6 +92,15 @@ class Classifier:
         if not all(bound.isfinite() for bound in logits.aminmax()):  # which pass a NaN on
             raise _unfit(self.bundle, "its head: its answers are not finite")
         return logits[0]
+
+    def _logits(self, query: Query) -> Tensor:
+        """[1, B, C]; through a tower go as many pictures at once as memory holds."""
+        if not self.method.reads.query_encoder:
+            with torch.no_grad():
+                return self.method.logits(self.params, query)
+        limit = memory.default_limit(torch.device("cpu"))
+        parts = logits_in_parts(self.method, self.params, query, limit)
+        return torch.cat([logits for _, _, logits in parts], 1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """What logits [B, C] are worth at the bundle's temperature: [B, C]."""

@@ -34,6 +34,7 @@ class InCplLike(ClosedForm):
     """
 
     paper = "2403.06126"
+    unverified = "rates, weights, and the form of the visual prompt"
     reads = Reads(text=("tokens",), encoder=("tower",), query_encoder=("tower",))
     table = {
         "cycles": Setting(1, 0, 100, shape=True),

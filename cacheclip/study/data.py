@@ -22,8 +22,8 @@ from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.features import VIEWED, VIEWS
 from cacheclip.store.not_extracted import all_of
 from cacheclip.store.scope import name_of, names_of
-from cacheclip.store.source import AUX, About, Source, failures_of, store_layer
-from cacheclip.study.layers import IMAGE, Layers
+from cacheclip.store.source import AUX, About, Source, failures_of
+from cacheclip.study.layers import IMAGE, Layers, layers_read, views_of
 from cacheclip.study.supports import Supports
 from cacheclip.study.texts import TOKENS, Texts
 from cacheclip.task import Query, Task, Unread
@@ -245,12 +245,11 @@ class SetData:
 
     def _places_read(self, reads: Reads, views: int) -> Iterator[tuple[str, str, int]]:
         """Split, layer and views of what a method reads beside the layer that every set has."""
-        for split in self.labelled_splits:
-            asked = (at for at in _layers_read(reads, split, views) if at != (IMAGE, 1))
-            yield from ((split, *at) for at in asked)
+        asked = {split: layers_read(reads, split, views) for split in self.labelled_splits}
         if self.labelled_splits == [VIEWED]:  # nothing else says whether it can ever answer
-            asked = (at for at in _layers_read(reads, TEST, views) if at != (IMAGE, 1))
-            yield from ((VIEWED, *at) for at in asked)
+            asked[VIEWED] += layers_read(reads, TEST, views)
+        for split, places in asked.items():
+            yield from ((split, *place) for place in places if place != (IMAGE, 1))
 
     def untestable(self, reads: Reads, views: Iterable[Value] = (1,)) -> StoreError | None:
         """What is missing of the test pictures that a fit on other classes answers for; or None."""
@@ -310,7 +309,7 @@ class SetData:
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
         layers = {
-            name: self._layers.asked(split, name, rows, _views_of(name, method))
+            name: self._layers.asked(split, name, rows, views_of(name, method))
             for name in method.reads.query
         }
         query = Query(layers, self.encoder(method.reads))
@@ -320,7 +319,7 @@ class SetData:
         """All good test pictures, beside frozen parts of the encoder: by default the set's own."""
         layers = {}
         for name in method.reads.query:
-            own = name, _views_of(name, method)
+            own = name, views_of(name, method)
             if own not in self._test:
                 self._test[own] = self._layers.asked(TEST, name, self.good_rows(TEST), own[1])
             layers[name] = self._test[own]
@@ -346,7 +345,7 @@ class SetData:
         several = sum(count > 1 for count in views) > 1
         read = {}
         for split, count in product(sorted(splits), views):
-            for layer, own in _layers_read(reads, split, count):
+            for layer, own in layers_read(reads, split, count):
                 kind = "" if own == 1 else f"{VIEWS}/{own}" if several else VIEWS
                 read[f"{split}/{layer}{kind}"] = self._layers.store(split, layer, own).digest
         read |= self.texts.stores(reads)
@@ -356,7 +355,7 @@ class SetData:
         """The same of the test pictures alone."""
         return {
             f"{TEST}/{layer}{VIEWS if own > 1 else ''}": self._layers.store(TEST, layer, own).digest
-            for layer, own in _layers_read(reads, TEST, views)
+            for layer, own in layers_read(reads, TEST, views)
         }
 
     def _good_rows(self, split: str) -> tuple[Sequence[int], list[str]]:
@@ -385,21 +384,6 @@ class SetData:
     def _index(self, rows: Sequence[Sequence[int]]) -> Tensor:
         shaped = torch.tensor(rows, dtype=torch.int64).view(len(rows), len(rows[0]))
         return shaped.to(self.device)
-
-
-def _layers_read(reads: Reads, split: str, views: int) -> list[tuple[str, int]]:
-    """The store layers that are read of a split, and in how many views of each picture.
-
-    A support is of `train`, the others are queries: of these one layer is named for its views.
-    """
-    if split == VIEWED:
-        return sorted({(store_layer(name), views) for name in reads.support})
-    return sorted({(store_layer(n), views if n.endswith(VIEWS) else 1) for n in reads.query})
-
-
-def _views_of(layer: str, method: Method) -> int:
-    """In how many views a method reads a layer of the pictures that it answers for."""
-    return method.views if layer.endswith(VIEWS) else 1
 
 
 def _parts_read(reads: Reads) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cacheclip.store.source import AUX, NORM, Layer, Source, layer_of
+from cacheclip.methods.base import Method, Reads
+from cacheclip.store.features import VIEWED, VIEWS
+from cacheclip.store.source import AUX, NORM, Layer, Source, layer_of, store_layer
 from cacheclip.task import Unread, unit
 
 IMAGE = "image"
@@ -80,9 +82,7 @@ class Layers:
             return x  # all there is, as it lies there: no copy
         return x[torch.from_numpy(place)]
 
-    def asked(
-        self, split: str, name: str, rows: Sequence[int], views: int = 1
-    ) -> Tensor | Unread:
+    def asked(self, split: str, name: str, rows: Sequence[int], views: int = 1) -> Tensor | Unread:
         """One layer [k, ...] of k pictures of a query, on the device; not to be written to.
 
         A layer of several vectors a picture that would take more than the limit is left where it
@@ -107,6 +107,21 @@ class Layers:
             StoreError: there is no such store.
         """
         return layer_of(self._source, split, name, views if views > 1 else None)
+
+
+def layers_read(reads: Reads, split: str, views: int) -> list[tuple[str, int]]:
+    """The store layers that are read of a split, and in how many views of each picture.
+
+    A support is of `train`, the others are queries: of these one layer is named for its views.
+    """
+    if split == VIEWED:
+        return sorted({(store_layer(name), views) for name in reads.support})
+    return sorted({(store_layer(n), views if n.endswith(VIEWS) else 1) for n in reads.query})
+
+
+def views_of(layer: str, method: Method) -> int:
+    """In how many views a method reads a layer of the pictures that it answers for."""
+    return method.views if layer.endswith(VIEWS) else 1
 
 
 def _nothing_of(store: Layer) -> _Held:
