@@ -21,7 +21,7 @@ class InCplLike(ClosedForm):
 
     with all sums normalised and W the unit text of "[v_1] ... [v_M] name.". Both start anew for
     each picture, d at 0 and the words as "a photo of a", and move in cycles: a step of d, then one
-    of the words, by AdamW with decay 0.01. With `cycles=0` it is zero-shot by that prompt.
+    of the words, by AdamW with decay 0.01. With `rounds=0` it is zero-shot by that prompt.
 
     It is like InCPL and not it: the paper's visual prompts are tokens that a net makes of the class
     text for the image tower, and no cached feature knows of them; d stands for what they do to a
@@ -37,7 +37,7 @@ class InCplLike(ClosedForm):
     unverified = "rates, weights, and the form of the visual prompt"
     reads = Reads(text=("tokens",), encoder=("tower",), query_encoder=("tower",))
     table = {
-        "cycles": Setting(1, 0, 100, shape=True),
+        "rounds": Setting(1, 0, 100, shape=True),
         "lr": Setting(5e-3, 0.0),  # in the size of words: the tower stands before the logit scale
         "lr_offset": Setting(5e-3, 0.0, power=-1.0),
         "supervised": Setting(1.0, 0.0, grid=(1.0, 10.0), elsewhere="lambda"),
@@ -76,7 +76,7 @@ class InCplLike(ClosedForm):
 
         offset, words = Own(x.new_zeros(x.shape), each["lr_offset"]), Own(each["words"], each["lr"])
         text = text_by(params["words"]).repeat_interleave(n, 0)  # the same for all before a step
-        for _ in range(int(self.settings["cycles"])):
+        for _ in range(int(self.settings["rounds"])):
             offset.step(partial(loss, text=text))
             words.step(lambda own: loss(offset.value, text_by(own)))
             text = text_by(words.value)

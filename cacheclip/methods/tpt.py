@@ -15,9 +15,9 @@ class Tpt(ClosedForm):
     """Zero-shot by words that one step has moved for this picture alone (2209.07511, eq. 2 to 4).
 
     The prompt is "[v_1] ... [v_M] name.", which starts as "a photo of a name." for every picture
-    anew. Of W views, the picture and W - 1 crops of it, the share `kept` of least entropy stay; a
+    anew. Of W views, the picture and W - 1 crops of it, the share `surest` of least entropy stay; a
     step of AdamW (lr 5e-3, decay 0.01) takes the entropy of their mean prediction down, and the
-    picture as it is is answered for. With `steps=0` it is zero-shot by that prompt.
+    picture as it is is answered for. With `rounds=0` it is zero-shot by that prompt.
 
     No label is read and nothing is chosen. The release crops 8 % of the area or more, and of its
     fine-grained sets mixes colours in (AugMix); here a crop is half of the picture or more, the
@@ -34,27 +34,24 @@ class Tpt(ClosedForm):
         encoder=("tower",),
         query_encoder=("tower",),
     )
-    transfers = True
     table = {
         "views": Setting(64, 2, 1000, shape=True, elsewhere="N; batch-size"),
-        "kept": Setting(0.1, 0.0, 1.0, shape=True, elsewhere="rho; selection_p"),
-        "steps": Setting(1, 0, 100, shape=True, elsewhere="; tta_steps"),
+        "surest": Setting(0.1, 0.0, 1.0, shape=True, elsewhere="rho; selection_p"),
+        "rounds": Setting(1, 0, 100, shape=True, elsewhere="; tta_steps"),
         "lr": Setting(5e-3, 0.0),
     }
 
     def solve(self, task: Task) -> Params:
         """The words of "a photo of a"; what is learned is learned for each picture."""
-        tower = TextTransformer.of(task.encoder["tower"], task.dtype)
+        lr = task.settings["lr"]
+        tower = TextTransformer.of(task.encoder["tower"], lr.dtype)
         words = tower.embed(task.encoder["tower"]["context"])  # [M, d]
         return {
             "words": words.expand(task.variants, -1, -1),
-            "lr": task.settings["lr"],
+            "tokens": task.text["tokens"].expand(task.variants, -1, -1),
+            "lr": lr,
             "logit_scale": words.new_full((task.variants,), task.logit_scale),
         }
-
-    def head(self, params: Params, task: Task) -> Params:
-        """What there was, and the names of any classes."""
-        return params | {"tokens": task.text["tokens"].expand(task.variants, -1, -1)}
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]; each of the P = V n pictures has words of its own."""
@@ -74,11 +71,11 @@ class Tpt(ClosedForm):
 
         text = text_by(params["words"]).repeat_interleave(n, 0)  # the same for all before a step
         unsure = entropy(scores(views, text).unsqueeze(-2))  # [P, W]
-        most = max(1, int(float(self.settings["kept"]) * views.shape[1]))
+        most = max(1, int(float(self.settings["surest"]) * views.shape[1]))
         sure = unsure.topk(most, largest=False).indices[..., None]
         views = views.gather(1, sure.expand(-1, -1, views.shape[-1]))  # [P, most, D]
         words = Own(start, lr)
-        for _ in range(int(self.settings["steps"])):
+        for _ in range(int(self.settings["rounds"])):
             words.step(lambda own: entropy(scores(views, text_by(own))))
             text = text_by(words.value)
         return scores(x, text).view(V, n, -1)

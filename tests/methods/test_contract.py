@@ -296,7 +296,9 @@ def test_a_bundle_answers_like_the_params_it_was_made_of(method: Method, tmp_pat
     back = Bundle.read(tmp_path / "b")
     head = {name: torch.from_numpy(x)[None] for name, x in back.head.items()}
     again = type(method)(**back.static).logits(head, query)
-    torch.testing.assert_close(again[0], method.logits(params, query)[1], rtol=0, atol=1e-5)
+    # The first step of Adam is the sign of a slope: where a picture takes one, rounding shows.
+    atol = 1e-4 if method.reads.query_encoder else 1e-5
+    torch.testing.assert_close(again[0], method.logits(params, query)[1], rtol=0, atol=atol)
 
 
 @every

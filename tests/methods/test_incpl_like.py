@@ -51,7 +51,7 @@ def written_out(both: Problem, v: int, x: Tensor, cycles: int) -> Tensor:
 
 def test_it_is_the_cycles_written_out() -> None:
     for cycles in (1, 2):
-        both = made(cycles=cycles)
+        both = made(rounds=cycles)
         logits = answers(both)
         for v in range(2):
             exact = torch.stack([written_out(both, v, x, cycles) for x in X])
@@ -62,16 +62,16 @@ def test_it_is_the_cycles_written_out() -> None:
 def test_without_a_cycle_or_a_rate_it_is_zero_shot_by_its_words() -> None:
     whole = TextTransformer.of(tower(), torch.float64)
     text = class_text(whole, whole.embed(tower()["context"]))
-    still = made(cycles=0)
+    still = made(rounds=0)
     logits = answers(still)
     expected = (SCALE * X @ text.T).expand_as(logits)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
-    still = made(cycles=3, lr=0.0, lr_offset=0.0)
+    still = made(rounds=3, lr=0.0, lr_offset=0.0)
     torch.testing.assert_close(answers(still)[:1], expected[:1], rtol=0, atol=1e-10)
 
 
 def test_an_answer_depends_on_no_other_picture() -> None:
-    both = made(cycles=2)
+    both = made(rounds=2)
     logits = answers(both)
     torch.testing.assert_close(answers(both, X[[2, 0]]), logits[:, [2, 0]], rtol=0, atol=1e-10)
 
@@ -90,7 +90,7 @@ def test_the_context_is_the_whole_support_whatever_is_asked_about() -> None:
 
 def test_constants_and_what_is_not_known_of_them() -> None:
     assert InCplLike.fixed(16, 100.0) == {
-        "cycles": 1, "lr": 5e-3, "lr_offset": 5e-3, "supervised": 1.0,
+        "rounds": 1, "lr": 5e-3, "lr_offset": 5e-3, "supervised": 1.0,
     }  # fmt: skip
     assert InCplLike.fixed(16, 25.0)["lr_offset"] == 0.02
     assert InCplLike.unverified

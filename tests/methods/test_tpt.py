@@ -17,7 +17,7 @@ SCALE = 20.0
 
 
 def made(**settings: float) -> Problem:
-    own = {"kept": 0.4, **settings}
+    own = {"surest": 0.4, **settings}
     return problem(
         Tpt, [own, {**own, "lr": 0.1}], encoder=ENCODER, text={"tokens": tokens()}, scale=SCALE
     )
@@ -46,7 +46,7 @@ def written_out(crops: Tensor, x: Tensor, lr: float, steps: int) -> Tensor:
 
 def test_it_is_the_steps_written_out() -> None:
     for steps in (1, 3):
-        logits = answers(made(steps=steps))
+        logits = answers(made(rounds=steps))
         for v, lr in enumerate((5e-3, 0.1)):
             exact = torch.stack(
                 [written_out(*one, lr, steps) for one in zip(CROPS, IMAGE, strict=True)]
@@ -58,7 +58,7 @@ def test_it_is_the_steps_written_out() -> None:
 def test_without_a_step_it_is_zero_shot_by_its_words() -> None:
     whole = TextTransformer.of(tower(), torch.float64)
     text = class_text(whole, whole.embed(tower()["context"]))
-    logits = answers(made(steps=0))
+    logits = answers(made(rounds=0))
     expected = (SCALE * IMAGE @ text.T).expand_as(logits)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
 
@@ -79,4 +79,4 @@ def test_an_answer_depends_on_no_other_picture_and_on_no_unsure_view() -> None:
 
 
 def test_constants_are_the_released_ones() -> None:
-    assert Tpt.fixed(16, 16.0) == {"views": 64, "kept": 0.1, "steps": 1, "lr": 5e-3}
+    assert Tpt.fixed(16, 16.0) == {"views": 64, "surest": 0.1, "rounds": 1, "lr": 5e-3}
