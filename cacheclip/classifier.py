@@ -117,7 +117,10 @@ class Classifier:
         Raises:
             InputError: the head does not fit the pictures or the class names.
         """
-        logits = self.logits(query)
+        return self.named(self.logits(query), top_k, raw=raw)
+
+    def named(self, logits: Tensor, top_k: int, *, raw: bool = False) -> list[Top]:
+        """The likeliest classes by logits [B, C]; see `ranked`."""
         classes = logits.topk(min(top_k, logits.shape[-1])).indices  # [B, k]
         values = (logits if raw else self.probabilities(logits)).gather(-1, classes)  # [B, k]
         names = self.bundle.classnames
