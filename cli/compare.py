@@ -65,9 +65,11 @@ if TYPE_CHECKING:
 @options.classes
 @click.option(
     "--base-to-new",
-    is_flag=True,
-    help="Learn from the base classes, the first half; test on base, new and all, with both "
-    "harmonic means.",
+    type=click.Choice(["order", "difficulty"]),
+    is_flag=False,
+    flag_value="order",
+    help="Learn from the base classes, the first half, or by difficulty those that zero-shot knows "
+    "best on training pictures; test on base, new and all, with both harmonic means.",
 )
 @click.option(
     "--test-on",
@@ -111,7 +113,7 @@ def command(
     seeds: int,
     init_seeds: int | None,
     classes: tuple[str, ...],
-    base_to_new: bool,
+    base_to_new: Literal["order", "difficulty"] | None,
     test_on: tuple[str, ...],
     select: tuple[str, ...],
     draw: str | None,
@@ -160,6 +162,7 @@ def command(
     from cacheclip.study.compare import FLOOR, Comparison, Request, methods_named
     from cacheclip.study.per_class import report, tables
     from cacheclip.study.table import notes
+    from cacheclip.study.target_intervals import intervals
     from cacheclip.study.target_table import means, notes as target_notes, table_of
 
     request = Request(
@@ -176,7 +179,7 @@ def command(
         draw=draw,
         keep=keep,
         classes=classes,
-        base_to_new=base_to_new,
+        base_to_new="difficulty" if base_to_new == "difficulty" else base_to_new is not None,
         init_seeds=tuple(range(1, (init_seeds or 0) + 1)),
     )
     comparisons = [
@@ -206,6 +209,8 @@ def command(
         if not as_json:
             title = [comparison.data.features.dataset] if len(sets) > 1 else []
             output.table(*table_of(comparison.rows), *title)
+            for interval_title, cells in intervals(comparison.rows):
+                output.table(*cells, interval_title)
             chooses = any(block.policy.reads_val for block in comparison.blocks)
             output.talk(*notes(comparison.own_rows, comparison.draws, chooses=chooses))
             output.talk(*target_notes(comparison.rows))

@@ -114,7 +114,7 @@ def compare(
     results: Path | str | None = None,
     keep: Literal["logits"] | None = None,
     init_seeds: int | Sequence[int] | None = None,
-    base_to_new: bool = False,
+    base_to_new: bool | Literal["difficulty"] = False,
     test_on: Features | Sequence[Features] = (),
     **settings: Any,
 ) -> Table:
@@ -135,7 +135,8 @@ def compare(
         results: a folder that the rows are kept in; those that it has already are not run again.
         keep: "logits" to keep all logits there too, as `cacheclip.predictions` gives them.
         init_seeds: of the starts and orders of data of each draw; by default one, the draw's seed.
-        base_to_new: learn from the base classes, the first half, and test on base, new and all.
+        base_to_new: learn from the base classes, the first half, and test on base, new and all; by
+            `difficulty` base are those that zero-shot knows best on training pictures.
         test_on: other features to be tested on too, whose classes are found by their names.
         **settings: a value or a list of candidates; of one method alone under its name, as in
             `clip_adapter={"alpha": [0.2, 0.6]}`.

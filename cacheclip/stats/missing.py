@@ -13,7 +13,7 @@ from cacheclip.select import names as policy_names
 from cacheclip.stats.comparable import LeftOut, Wanted, classes_of
 from cacheclip.stats.contenders import Given
 from cacheclip.stats.trials import Trial
-from cacheclip.store.scope import ALL, BASE, NEW
+from cacheclip.store.scope import ALL, BASE, EASY, NEW
 from cacheclip.study.supports import LISTED
 from cacheclip.study.table import by_number
 
@@ -76,7 +76,7 @@ def _protocol(row: Row) -> list[str]:
     if row.eval_dataset != row.dataset:
         return ["--test-on", row.eval_dataset]
     if row.learned_classes not in (None, row.classes):
-        return ["--base-to-new"]
+        return _halves(row.learned_classes)
     return [] if row.classes == ALL else ["--classes", ",".join(row.classnames or [row.classes])]
 
 
@@ -142,8 +142,13 @@ def none(
 def _asked(classes: str) -> list[str]:
     """The option of `compare` that makes rows of these classes."""
     if "-to-" in classes:
-        return ["--base-to-new"]
+        return _halves(classes.partition("-to-")[0])
     return [] if classes == ALL else [f"--classes {shlex.quote(classes)}"]
+
+
+def _halves(learned: str) -> list[str]:
+    """The option of `compare` that learns from such a half."""
+    return ["--base-to-new", *(["difficulty"] if learned == EASY else [])]
 
 
 def _misspelled(logged: Sequence[Row], wanted: Wanted) -> str:

@@ -15,12 +15,14 @@ from cacheclip.errors import StoreError, UsageError, argument, instead
 from cacheclip.files.disk import digest
 from cacheclip.store.labels import UNLABELLED, Labels, SplitLabels
 from cacheclip.store.schema import TOKENS
-from cacheclip.store.source import Layer, Part, Source, Text
+from cacheclip.store.source import About, Layer, Part, Source, Text
 
 if TYPE_CHECKING:
     from cacheclip.store.auxiliary import Auxiliary
 
 ALL, BASE, NEW = "all", "base", "new"
+EASY, HARD = "easy", "hard"
+OTHER = {BASE: NEW, EASY: HARD}  # the half that fits on the first have never met
 
 
 def half(name: str, n_classes: int) -> range:
@@ -66,7 +68,8 @@ class Scope:
 
     Attributes:
         whole: all classes.
-        called: what a row calls these: `base`, `new`, or how many of how many with a digest.
+        called: what a row calls these: `base`, `new`, `easy`, `hard`, or how many of how many with
+            a digest.
         classes: their numbers there, rising.
     """
 
@@ -218,9 +221,7 @@ def scoped(source: Source, asked: Sequence[str]) -> Source:
     if not asked or list(asked) == [ALL]:
         return source
     if list(asked) in ([BASE], [NEW]):
-        if isinstance(source, Scope):  # half of some classes is not the half of all
-            return among(source, half(asked[0], len(names)))
-        return _of(source, half(asked[0], len(names)), asked[0])
+        return _half(source, half(asked[0], len(names)), asked[0])
     if unknown := [name for name in asked if name not in names]:
         raise UsageError(
             f"there is no class {unknown[0]!r}",
@@ -228,6 +229,33 @@ def scoped(source: Source, asked: Sequence[str]) -> Source:
             fix=f"{instead(unknown[0], names)}; or {', '.join((ALL, BASE, NEW))}",
         )
     return among(source, [names.index(name) for name in asked])
+
+
+def easiest(source: Source, accuracy: Sequence[float]) -> Source:
+    """The half of the classes on which accuracy is highest, the larger half where they are odd.
+
+    Args:
+        source: all classes.
+        accuracy: one a class; of equals the first in label order goes first.
+    """
+    ranked = sorted(range(len(accuracy)), key=lambda label: (-accuracy[label], label))
+    return _half(source, sorted(ranked[: len(half(BASE, len(ranked)))]), EASY)
+
+
+def beside(source: Source, learned: About) -> Source:
+    """The classes of a source that are not of the half that was learned from."""
+    if not isinstance(learned, Scope):
+        raise TypeError("all classes were learned from")
+    whole = source.classes if isinstance(source, Scope) else range(len(source.labels.classnames))
+    others = [label for label, own in enumerate(whole) if own not in learned.classes]
+    return _half(source, others, OTHER.get(learned.called, ""))
+
+
+def _half(source: Source, classes: Sequence[int], called: str) -> Source:
+    """A half of some classes is not the half of all, so that it is called by its names."""
+    if isinstance(source, Scope):
+        return among(source, classes)
+    return _of(source, classes, called)
 
 
 def among(source: Source, classes: Collection[int]) -> Source:

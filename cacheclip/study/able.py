@@ -81,6 +81,8 @@ def _lacking(
     forms, views = reads_under(method, given), given.get("views", (1,))
     errors = [data.lacking(reads, views) for reads in forms]
     errors += [target.data.untestable(reads, views) for target in targets for reads in forms]
+    if method.reads_new_shots:
+        errors += [target.data.lacking(reads, views) for target in targets for reads in forms]
     return next(filter(None, errors), None)
 
 
@@ -101,7 +103,7 @@ def _none_runs(
         others = [own.name for own in every if own.transfers or own.learns != "support"]
         return UsageError(
             f"{some([name for name in asked if name in bound])}: only for the classes learned from",
-            where=argument("base-to-new"),
+            where=f"{argument('base-to-new')}, {argument('test-on')}",
             fix=f"take {argument('methods')} of {', '.join(others)}",
         )
     plain = [name for name in methods.names() if not methods.get(name)().reads.text]

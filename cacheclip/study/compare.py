@@ -88,8 +88,11 @@ class Comparison:
 
     def __init__(self, request: Request, features: Source, results: Rooted | None = None) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        learned = elsewhere.learned_from(features, request.classes, base_to_new=request.base_to_new)
-        self.data = SetData(learned, device, request.max_memory or default_limit(device))
+        limit = request.max_memory or default_limit(device)
+        learned = elsewhere.learned_from(
+            features, request.classes, device, limit, base_to_new=request.base_to_new
+        )
+        self.data = SetData(learned, device, limit)
         self.targets = elsewhere.of(
             self.data, features, request.test_on, request.classes, base_to_new=request.base_to_new
         )
@@ -294,14 +297,15 @@ def _planned(
     """The cells of each block, their rows numbered through all blocks."""
     place = count(step=1 + len(targets))
     for block in blocks:
-        cells = [replace(c, draw=_draw(block, c, data, fewer)) for c in block.cells]
+        cells = [replace(c, draw=_draw(block, c, data, fewer, targets)) for c in block.cells]
         yield [_Planned(next(place), cell, _rows(block, cell, data, targets)) for cell in cells]
 
 
 def _rows(block: Block, cell: Cell, data: SetData, targets: Sequence[Target]) -> tuple[Row, ...]:
     """The rows that a cell owes: of the classes that it learns from, and of each target."""
     row, method = rows.planned(block, cell, data), block.method.of(cell.candidates[0])
-    others = (rows.elsewhere(row, target, method) for target in targets)
+    drawn = cell.draw if isinstance(cell.draw, Draw) else None
+    others = (rows.elsewhere(row, drawn, target, method) for target in targets)
     return row, *others
 
 
@@ -321,11 +325,15 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
     ]
 
 
-def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:
+def _draw(
+    block: Block, cell: Cell, data: SetData, fewer: Fewer, targets: Sequence[Target]
+) -> Draw | CacheclipError | None:
     if cell.seed is None or not block.drawn:
         return None
     try:
         draw = data.draw(block.shots, cell.seed, fewer)
+        for target in targets if block.method.reads_new_shots else ():
+            target.support(draw, fewer)
         return draw.holding(data.pool("val")) if block.policy.held == "all" else draw
     except CacheclipError as error:
         return error

@@ -22,7 +22,7 @@ from cacheclip.study.plan import (
 from cacheclip.study.policy import policy_for
 from cacheclip.study.sampling import sampled
 from cacheclip.study.settings import Choices, Given, choices
-from cacheclip.study.targets import Target
+from cacheclip.study.targets import BaseToNew, Target
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Request:
         tests: whether there must be test pictures; else what has none is fitted and not scored.
         keep: `logits` to keep all logits beside what a row answered.
         classes: names of those that count, or `all`, `base` or `new`; of none all count.
-        base_to_new: learn from the base classes, and be tested on base, new and all of them.
+        base_to_new: learn from half of the classes, the first or by `difficulty` those that
+            zero-shot knows best, and be tested on these, the others and all of them.
         test_on: other sets to be tested on too, by the names of their classes.
         init_seeds: of the start and of the order of data; of none each draw's own.
     """
@@ -67,7 +68,7 @@ class Request:
     tests: bool = True
     keep: Literal["logits"] | None = None
     classes: tuple[str, ...] = ()
-    base_to_new: bool = False
+    base_to_new: BaseToNew = False
     test_on: tuple[Source, ...] = ()
     init_seeds: tuple[int, ...] = ()
 
@@ -107,6 +108,8 @@ def asked(
     )
     shots = request.shots if drawing else ()
     sampled(data, request, shots)
+    for target in targets:
+        target.draw_alike()
     fit = [
         method
         for method in fit

@@ -13,6 +13,7 @@ from cacheclip.store.scope import BASE, NEW
 from cacheclip.study.table import Table, by_line, cell_text, honest, percent, summary
 
 Cell = dict[str, list[Row]]  # target -> its rows of one line
+Line = tuple[str, int | str]  # a method with its settings, and shots
 
 
 def table_of(rows: Sequence[Row]) -> Table:
@@ -32,34 +33,34 @@ def by_target(rows: Sequence[Row]) -> Table:
         rows: of one data set that was learned from; several seeds and starts of a cell are one mean
             with its standard deviation.
     """
-    names, cells = _cells(rows)
-    halves = _halves(names, rows)
+    names, cells = cells_of(rows)
+    halves = halves_of(names, rows)
     more = _more(names, halves)
     several = any(len(own) > 1 for cell in cells.values() for own in cell.values())
     lines = []
-    for (label, shots), cell in cells.items():
+    for line, cell in cells.items():
         told = [cell_text(cell.get(name, []), several=several) for name in names]
         own = cell if all(_tested(cell.get(name, [])) for name in names) else {}
-        lines.append([label, _shown(shots), *told, *_derived(names, halves, own)])
+        lines.append([*shown(line), *told, *_derived(names, halves, own)])
     return ["method", "shots", *names, *more], lines
 
 
 def means(rows: Sequence[Row]) -> Table:
     """Base-to-new over several data sets, each of which counts the same, with both means."""
     sets = list(dict.fromkeys(row.dataset for row in rows))
-    found: dict[tuple[str, int | str], list[tuple[float, float]]] = {}
+    found: dict[Line, list[tuple[float, float]]] = {}
     for name in sets:
-        _, cells = _cells([row for row in rows if row.dataset == name])
+        _, cells = cells_of([row for row in rows if row.dataset == name])
         for line, cell in cells.items():
-            pair = [_mean(_tested(cell.get(half, []))) for half in (BASE, NEW)]
-            if None not in pair:
+            pair = [_mean(_tested(own)) for own in [*cell.values()][:2]]
+            if len(pair) == 2 and None not in pair:
                 found.setdefault(line, []).append((pair[0] or 0.0, pair[1] or 0.0))
     lines = []
-    for (label, shots), pairs in found.items():
+    for line, pairs in found.items():
         base, new = (mean(own) for own in zip(*pairs, strict=True))
         both = [harmonic_mean(base, new), mean(harmonic_mean(*pair) for pair in pairs)]
         told = [percent(x) for x in (base, new, *both)] if len(pairs) == len(sets) else [""] * 4
-        lines.append([label, _shown(shots), *told])
+        lines.append([*shown(line), *told])
     return ["method", "shots", BASE, NEW, "H of means", "mean H"], lines
 
 
@@ -71,19 +72,26 @@ def notes(rows: Sequence[Row]) -> Iterator[str]:
         name = _target(row, several=several)
         yield f"{name}: {row.n_test} test pictures of {row.n_classes} classes"
         yield from honest(row)
+    if readers := dict.fromkeys(row.method for row in rows if row.eval_draw_id):
+        yield (
+            f"new shots: {', '.join(readers)} read support pictures of the classes tested on, "
+            "which the others do not"
+        )
 
 
-def _cells(rows: Sequence[Row]) -> tuple[list[str], dict[tuple[str, int | str], Cell]]:
+def cells_of(rows: Sequence[Row]) -> tuple[list[str], dict[Line, Cell]]:
     """The targets in order, and the rows of each line and target."""
     several = len({row.eval_dataset for row in rows}) > 1
     by_name: dict[str, list[Row]] = {}
     for row in rows:
         by_name.setdefault(_target(row, several=several), []).append(row)
-    cells: dict[tuple[str, int | str], Cell] = {}
+    readers = {row.method for row in rows if row.eval_draw_id}
+    cells: dict[Line, Cell] = {}
     for name, own in by_name.items():
         for label, columns in by_line(own)[1].items():
             for cell in columns.values():
-                cells.setdefault((label, cell[0].shots), {})[name] = cell
+                told = f"{label} (new shots)" if cell[0].method in readers else label
+                cells.setdefault((told, cell[0].shots), {})[name] = cell
     return list(by_name), cells
 
 
@@ -92,7 +100,7 @@ def _target(row: Row, *, several: bool) -> str:
     return row.eval_dataset if several else row.classes
 
 
-def _halves(names: Sequence[str], rows: Sequence[Row]) -> Sequence[str]:
+def halves_of(names: Sequence[str], rows: Sequence[Row]) -> Sequence[str]:
     """The columns of base and new: several of one data set are those two and all. Else none."""
     return names[:2] if len({row.eval_dataset for row in rows}) == 1 else ()
 
@@ -138,6 +146,7 @@ def _mean(rows: Sequence[Row]) -> float | None:
     return mean(values) if values else None
 
 
-def _shown(shots: int | str) -> str:
-    """Shots in a cell; nothing is drawn for 0."""
-    return str(shots) if shots else "-"
+def shown(line: Line) -> list[str]:
+    """The first two cells of a line; nothing is drawn for 0 shots."""
+    label, shots = line
+    return [label, str(shots) if shots else "-"]

@@ -5,22 +5,27 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from cacheclip.answers import Classes
+from cacheclip.draws import Draw, Fewer
 from cacheclip.engine import stack as engine
 from cacheclip.errors import InputError, StoreError, UsageError, argument, is_in_python, some
 from cacheclip.methods.base import Method
 from cacheclip.store.auxiliary import Auxiliary
 from cacheclip.store.schema import IMPORTED
-from cacheclip.store.scope import ALL, BASE, NEW, Scope, among, scoped
+from cacheclip.store.scope import ALL, BASE, Scope, among, beside, easiest, scoped
 from cacheclip.store.source import About, Source
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Variant
+from cacheclip.study.supports import COOP
 from cacheclip.task import Query
 
+BaseToNew = bool | Literal["difficulty"]
 FEWEST = 4  # classes, of which two are base and two new
 
 
@@ -32,7 +37,7 @@ class Target:
         learned: the classes and the data set that the fit learned from.
         data: the classes and the data set that it is tested on.
         columns: which of the learned classes each of `data` is, for another data set; None for
-            other classes of the same set, for which `served` makes heads.
+            other classes, of this set or of another, for which `served` makes heads.
     """
 
     learned: SetData
@@ -43,9 +48,28 @@ class Target:
         """All good test pictures, beside the encoder as the fit read it."""
         return self.data.test_query(method, self.learned.encoder(method.reads))
 
-    def of_these(self, logits: Tensor) -> Tensor:
+    def of_these(self, method: Method, logits: Tensor) -> Tensor:
         """The logits [V, n, C] of these classes, where those of all learned classes come."""
-        return logits if self.columns is None else logits[..., list(self.columns)]
+        return logits if self._has_own_head(method) else logits[..., list(self.columns or ())]
+
+    def _has_own_head(self, method: Method) -> bool:
+        """Whether a head of these classes answers, and not columns of the learned one's."""
+        return self.columns is None or method.reads_new_shots
+
+    def draw_alike(self) -> None:
+        """Draw shots as those of the learned classes are; what names pictures names one set's."""
+        own, learned = self.data.supports, self.learned.supports
+        same = self.data.features.dataset == self.learned.features.dataset
+        if same or learned.procedure == COOP:
+            own.procedure, own.listed = learned.procedure, learned.listed
+
+    def support(self, draw: Draw, fewer: Fewer = "keep") -> Draw:
+        """The shots of these classes by the seed of a draw of the learned ones.
+
+        Raises:
+            InputError: some have too few pictures, and `fewer` is `error`.
+        """
+        return self.data.draw(draw.shots, draw.seed, fewer)
 
     @cached_property
     def zero_shot(self) -> Classes | None:
@@ -70,19 +94,29 @@ class Target:
             learned: variants as their fit and their search left them.
             served: the same, for the learned classes.
         """
-        if self.columns is not None:
-            return served
         method, variants = learned.method, learned.variants
+        if not self._has_own_head(method):
+            return served
         if type(method).learns != "support":
             undrawn = [Variant(own.cell, own.settings, None) for own in variants]
             heads = list(fit(method, undrawn, self.data))
             return replace(Heads.cat(heads), variants=variants)
+        if method.reads_new_shots:  # of how many pictures may differ by the draw
+            return Heads.cat([self._by_shots(learned.one(v)) for v in range(len(variants))])
         draws, settings = [own.draw for own in variants], [own.settings for own in variants]
         task = self.learned.task(type(method), draws, settings)
         text, n_classes = self.data.text(method.reads), len(self.data.classnames)
         others = replace(task, text=text, n_classes=n_classes)
-        params = engine.head(method, learned.params, others)
+        params = engine.head_elsewhere(method, learned.params, others)
         return Heads.of(method, variants, params, learned.precision)
+
+    def _by_shots(self, learned: Heads) -> Heads:
+        """One variant with a head of the text and the shots of these classes."""
+        (variant,) = learned.variants
+        draws = [self.support(variant.draw)] if variant.draw else [None]
+        task = self.data.task(type(learned.method), draws, [variant.settings])
+        params = engine.head_elsewhere(learned.method, learned.params, task)
+        return Heads.of(learned.method, [variant], params, learned.precision)
 
 
 def of(
@@ -91,7 +125,7 @@ def of(
     test_on: Sequence[Source],
     classes: Sequence[str],
     *,
-    base_to_new: bool,
+    base_to_new: BaseToNew,
 ) -> list[Target]:
     """What fits are tested on beside the classes that they learn from.
 
@@ -100,7 +134,7 @@ def of(
         source: all classes of their set.
         test_on: other sets to be tested on.
         classes: those that were asked for.
-        base_to_new: whether the classes learned from are the base classes.
+        base_to_new: whether the classes learned from are half of them.
 
     Raises:
         CacheclipError: see `of_sets`.
@@ -118,13 +152,23 @@ def of(
     return of_classes(learned, source)
 
 
-def learned_from(source: Source, classes: Sequence[str], *, base_to_new: bool) -> Source:
+def learned_from(
+    source: Source,
+    classes: Sequence[str],
+    device: torch.device,
+    limit: int,
+    *,
+    base_to_new: BaseToNew,
+) -> Source:
     """The classes that fits learn from.
 
     Args:
         source: all classes.
         classes: those that were asked for.
-        base_to_new: whether they are the base classes.
+        device: where difficulty is computed.
+        limit: working memory in bytes.
+        base_to_new: whether they are half of them, the first in label order or by `difficulty`
+            those that zero-shot knows best.
 
     Raises:
         UsageError: see `scoped`; or base and new would not be two classes each.
@@ -137,7 +181,28 @@ def learned_from(source: Source, classes: Sequence[str], *, base_to_new: bool) -
             where=f"{argument('base-to-new')}, data set {source.dataset}",
             fix=f"take a data set of {FEWEST} classes, or leave {argument('base-to-new')} out",
         )
+    if base_to_new == "difficulty":
+        return easiest(source, _accuracy(SetData(source, device, limit)))
     return scoped(source, [BASE])
+
+
+def _accuracy(data: SetData) -> list[float]:
+    """Zero-shot's on the training pictures of each class: no test picture says what is hard.
+
+    Raises:
+        UsageError: there is no text to tell by.
+    """
+    if data.features.text is None:
+        raise UsageError(
+            "difficulty is zero-shot's, and here is no class text",
+            where=f"{argument('base-to-new', 'difficulty')}, data set {data.features.dataset}",
+            fix=f"take halves by label order: {argument('base-to-new')}",
+        )
+    rows, labels, _ = data.pool("train").held
+    right = data.zero_shot_on("train", rows, labels)
+    total = [max(1, labels.count(label)) for label in range(len(data.classnames))]
+    hits = Counter(label for label, own in zip(labels, right, strict=True) if own)
+    return [hits[label] / n for label, n in enumerate(total)]
 
 
 def of_classes(learned: SetData, source: Source) -> list[Target]:
@@ -151,8 +216,8 @@ def of_classes(learned: SetData, source: Source) -> list[Target]:
         StoreError: some of them have no test pictures.
     """
     found = []
-    for name in (NEW, ALL):
-        data = SetData(scoped(source, [name]), learned.device, learned.limit)
+    for name, own in (("new", beside(source, learned.features)), (ALL, source)):
+        data = SetData(own, learned.device, learned.limit)
         _refuse_untested(data, argument("base-to-new"), f" of its {name} classes")
         found.append(Target(learned, data))
     return found
@@ -162,11 +227,12 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
     """Other data sets, by the names of their classes.
 
     A class is the same where its name is, capitals and `_` or `-` for a blank aside. Pictures of
-    classes that were not learned are left out.
+    classes that were not learned are left out; of a set that shares no two classes all count, for
+    what serves any class text.
 
     Raises:
         UsageError: a set comes from another encoder, or is tested on already.
-        InputError: it shares fewer than two classes.
+        InputError: it shares fewer than two classes, and has no text to serve its own by.
         StoreError: it has no test pictures.
     """
     _refuse_again(learned, others)
@@ -176,17 +242,21 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
         names = other.labels.classnames
         column = _columns(learned.classnames, names)
         shared = [k for k, own in enumerate(column) if own is not None]
-        if len(shared) < 2:
+        data, columns = SetData(other, learned.device, learned.limit), None
+        if len(shared) >= 2:
+            data = SetData(among(other, shared), learned.device, learned.limit)
+            columns = tuple(own for own in column if own is not None)
+        elif other.text is None:
             raise InputError(
                 f"{len(shared)} of its {len(names)} classes are among those learned from, and a "
                 "test needs two",
                 where=f"{argument('test-on')}, data set {other.dataset} "
                 f"({some(names)}); learned from: {some(learned.classnames)}",
-                fix="give classes the same names in both sets: cacheclip extract --classnames FILE",
+                fix="give classes the same names in both sets: cacheclip extract --classnames FILE"
+                "; or give it text, for methods that serve any classes",
             )
-        data = SetData(among(other, shared), learned.device, learned.limit)
         _refuse_untested(data, argument("test-on"))
-        found.append(Target(learned, data, tuple(own for own in column if own is not None)))
+        found.append(Target(learned, data, columns))
     return found
 
 
@@ -195,6 +265,12 @@ def notices(targets: Sequence[Target]) -> list[str]:
     lines = []
     for target in targets:
         source = target.data.features
+        other = source.dataset != target.learned.features.dataset
+        if target.columns is None and other:
+            lines.append(
+                f"{source.dataset}: its own {len(target.data.classnames)} classes, by their text: "
+                "none was learned from"
+            )
         if target.columns is None or not isinstance(source, Scope):
             continue
         whole = source.whole.labels.classnames
