@@ -23,10 +23,10 @@ class VtClip(Trained):
     starts at 0, where it is zero-shot.
 
     The structure is not verified: no code was released, and what was at hand of the paper says that
-    text features explore a picture's regions by cross-attention and are trained on few shots, but
-    not of how many layers and heads, with which normalisation, whether a feed-forward part follows,
-    or by which recipe. So this is one block that does what those words say; its recipe is ours,
-    chosen on validation pictures. Rows say so under `unverified`, tables by "like".
+    text features explore a picture's regions by cross-attention that few shots train, but not how
+    many layers and heads it has, how they are normalised, what follows them, or the recipe. So this
+    is one block that does what those words say, by a recipe of ours, chosen on validation pictures
+    of clipart. Rows say so under `unverified`, tables by "like".
     """
 
     paper = "2112.02399"

@@ -50,13 +50,15 @@ def test_a_bundle_of_parts_answers_for_pictures_as_for_the_cached_set(
 ) -> None:
     run(asked(pets, layers=("patches",)), home)
     out = tmp_path / "b.safetensors"
-    fitted = fit(Request(("calip",), (2,), (1,), "fixed"), home.find(), home, out)
-    assert (fitted.row.n_train, fitted.row.seed) == (0, None)
-    bundle = Bundle.read(out)
-    assert bundle.layers == ["image", "patches"]
-    cached = find_cached(bundle, home, "folder/pets/test")
-    known = {a.image: a.top for a in predict_rows(bundle, cached_rows(bundle, cached), 2)}
-    paths = [pets / name for name in known]
-    encoder = open_encoder(bundle, f"local-dir:{tower}")
-    for answer, top in zip(predict(bundle, encoder, paths, 2), known.values(), strict=True):
-        assert dict(answer.top) == pytest.approx(dict(top), abs=5e-3)
+    for method, read, settings in (("calip", 0, {}), ("vt-clip", 4, {"lr": 1e-3})):
+        request = Request((method,), (2,), (1,), "fixed", settings)
+        fitted = fit(request, home.find(), home, out)
+        assert fitted.row.n_train == read
+        bundle = Bundle.read(out)
+        assert bundle.layers == ["image", "patches"]
+        cached = find_cached(bundle, home, "folder/pets/test")
+        known = {a.image: a.top for a in predict_rows(bundle, cached_rows(bundle, cached), 2)}
+        paths = [pets / name for name in known]
+        encoder = open_encoder(bundle, f"local-dir:{tower}")
+        for answer, top in zip(predict(bundle, encoder, paths, 2), known.values(), strict=True):
+            assert dict(answer.top) == pytest.approx(dict(top), abs=5e-3)
