@@ -35,6 +35,8 @@ class InCplLike(ClosedForm):
 
     paper = "2403.06126"
     unverified = "rates, weights, and the form of the visual prompt"
+    transfers = True
+    reads_new_shots = True
     reads = Reads(text=("tokens",), encoder=("tower",), query_encoder=("tower",))
     table = {
         "rounds": Setting(1, 0, 100, shape=True),
@@ -44,16 +46,21 @@ class InCplLike(ClosedForm):
     }
 
     def solve(self, task: Task) -> Params:
-        """The context and the words; what is learned is learned for each picture."""
+        """Where every picture starts: nothing is learned before one is asked about."""
         tower = TextTransformer.of(task.encoder["tower"], task.dtype)
         words = tower.embed(task.encoder["tower"]["context"])  # [M, d]
         return {
             "words": words.expand(task.variants, -1, -1),
+            "logit_scale": words.new_full((task.variants,), task.logit_scale),
+            **task.settings,
+        }
+
+    def head(self, params: Params, task: Task) -> Params:
+        """That, with the names of any classes and their own support as context."""
+        return params | {
             "tokens": task.text["tokens"].expand(task.variants, -1, -1),
             "examples": task.support()["image"],  # [V, N, D]
             "labels": task.labels,
-            "logit_scale": words.new_full((task.variants,), task.logit_scale),
-            **task.settings,
         }
 
     def logits(self, params: Params, query: Query) -> Tensor:
