@@ -25,7 +25,9 @@ class Row:
 
     dataset: Annotated[str, "id of the data set learned from, split family included"]
     eval_dataset: Annotated[str, "id of the data set tested on"]
-    classes: Annotated[str, "classes that count: all, base, new, or K-of-C-DIGEST of names"]
+    classes: Annotated[
+        str, "classes that count: all, base, new, easy, hard, or K-of-C-DIGEST of names"
+    ]
     model: Annotated[str, "open_clip model name of the encoder"]
     pretrained: Annotated[str, "its weights: tag or file name"]
     encoders: Annotated[list[str], "MODEL@PRETRAINED of every encoder read"]
@@ -147,7 +149,8 @@ class Row:
     ] = None
     classnames: Annotated[
         list[str] | None,
-        "names of the classes that count, where classes is K-of-C-DIGEST; null: nobody noted them",
+        "names of the classes that count, where classes is easy, hard or K-of-C-DIGEST; null: "
+        "nobody noted them",
     ] = None
     eval_draw_id: Annotated[
         str | None,

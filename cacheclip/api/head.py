@@ -12,9 +12,10 @@ from cacheclip.api.arguments import features_of
 from cacheclip.api.labels import known_labels
 from cacheclip.bundle import SUFFIX, Bundle, is_bundle
 from cacheclip.classifier import Classifier
+from cacheclip.draws import Fewer, Shots
 from cacheclip.engine.memory import default_limit
 from cacheclip.engine.stack import logits_in_parts
-from cacheclip.errors import InputError, UsageError, quoted, some
+from cacheclip.errors import InputError, UsageError, in_python, quoted, some
 from cacheclip.features import Features, rows_of
 from cacheclip.files.places import refuse_place
 from cacheclip.metrics import wilson
@@ -23,6 +24,7 @@ from cacheclip.store.source import AUX
 from cacheclip.study.data import SetData
 from cacheclip.study.score import score
 from cacheclip.study.table import ORACLE, short
+from cacheclip.study.transfer import transfer
 from cacheclip.task import Query, image_layers
 
 CPU = torch.device("cpu")
@@ -126,6 +128,26 @@ class Head:
         """The class of each row: [n] of `classes`; arguments as of `logits`."""
         answers: NDArray[Any] = self.classes[self.logits(X, aux).argmax(-1)]
         return answers
+
+    def transfer(
+        self, data: Features, *, shots: Shots = 16, seed: int = 1, fewer: Fewer = "error"
+    ) -> "Head":
+        """A head of other classes by what this one learned: nothing is trained.
+
+        Args:
+            data: features by the same encoder, with class text.
+            shots: support pictures a class, where the method reads them.
+            seed: of their draw.
+            fewer: `keep` takes what there is of a class with fewer pictures.
+
+        Raises:
+            CacheclipError: the method serves the classes that it learned from alone, or the
+                features lack what it reads.
+        """
+        features = features_of(data)
+        with in_python():
+            made = transfer(self.bundle, features.source, shots, seed, fewer)
+        return Head(made.bundle, features.classes)
 
     def score(
         self,

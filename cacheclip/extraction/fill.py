@@ -170,7 +170,7 @@ class Extraction:
                 "--query-views and --layers",
             )
         for way, count in vectors.items():
-            if count and way.vectors > 1:
+            if count and way.info:
                 self._say(
                     f"{way.name} of {count // way.vectors:,} pictures will take "
                     f"{count * width * item / 1e6:,.1f} MB of disk: {way.vectors} vectors each of "

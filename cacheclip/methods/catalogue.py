@@ -133,6 +133,7 @@ class Described:
         trains: how many numbers steps move, as `Trained.size` has it; "" where there are none.
         unverified: what of its structure could not be held against its paper or release.
         transfers: whether it serves classes that it did not learn from.
+        reads_new_shots: whether it reads support pictures of those.
         settings: all of its settings.
         recipes: recipe -> settings in which it differs from the defaults.
     """
@@ -147,6 +148,7 @@ class Described:
     trains: str
     unverified: str
     transfers: bool
+    reads_new_shots: bool
     settings: tuple[Domain, ...]
     recipes: Mapping[str, Mapping[str, float | int | str]]
 
@@ -168,7 +170,9 @@ class Described:
             lines[-1] += ", then --aux NAME@TAG of fit and compare"
         lines += [f"trains: {self.trains} numbers"] * bool(self.trains)
         lines += [f"not verified: {self.unverified}"] * bool(self.unverified)
-        lines += ["serves classes that it did not learn from"] * self.transfers
+        if self.transfers:
+            by = ", by their text and shots" if self.reads_new_shots else ""
+            lines += [f"serves classes that it did not learn from{by}"]
         return lines
 
     @property
@@ -231,6 +235,7 @@ def described(name: str) -> Described:
         trains=method.size if issubclass(method, Trained) else "",
         unverified=method.unverified,
         transfers=method.transfers,
+        reads_new_shots=method.reads_new_shots,
         settings=tuple(_domain(method, name) for name in method.table),
         recipes={recipe: dict(differs) for recipe, differs in method.recipes.items()},
     )

@@ -22,11 +22,11 @@ class MetaAdapter(Trained):
 
     Shots are unit rows along the mean of their `views`. W_q, W_k and w start as Xavier's uniform
     numbers, b as 1, a gate of 0.73. The recipe is the released one: AdamW with eps 1e-4, lr 1e-4,
-    batches of 64, 5 epochs, a cosine. At few classes that is few steps: epochs=50 is worth trying.
-    The release's decay is not stated, and is 0.01 here, AdamW's own.
+    batches of 64, 5 epochs, a cosine; of few classes these are few steps. Its decay is not stated,
+    and is 0.01 here, AdamW's own.
 
-    Departures. Steps see the support pictures themselves, which are among the keys of their class,
-    in order; the release pushes the newest features into queues of K. It keeps the epoch that is
+    Departures. Steps see the support pictures themselves, which are among the keys of their class;
+    the release pushes each step's features into queues of the K newest. It keeps the epoch that is
     best on novel test pictures, which is an oracle: here the last counts, or under stop=search the
     one that is likeliest on held-out pictures.
     """

@@ -114,15 +114,6 @@ class SetData:
         parts = [x[0].argmax(-1) for _, _, x in logits_in_parts(method, params, query, self.limit)]
         return torch.cat(parts).cpu().numpy().astype(class_type(len(columns)))
 
-    def zero_shot_on(self, split: str, rows: Sequence[int], labels: Sequence[int]) -> list[bool]:
-        """Whether the text alone is right of each picture of `train` or `val`."""
-        method = ZeroShot()
-        params = method.solve(self.task(ZeroShot, [None], [{}]))
-        query, known = self.pictures(method, split, rows, labels)
-        parts = logits_in_parts(method, params, query, self.limit)
-        right = [x[0].argmax(-1) == known[first:last] for first, last, x in parts]
-        return [bool(own) for own in torch.cat(right).tolist()]
-
     def good_rows(self, split: str) -> Sequence[int]:
         """The rows of a split whose pictures could be encoded."""
         return self._good_rows(split)[0]

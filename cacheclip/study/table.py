@@ -127,13 +127,14 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 
 
 def named(row: Row) -> str:
-    """Its method, with what sets it apart: its structure is not verified, more is read, ...
+    """Its method, with what sets it apart: not verified, how it answers, tuned on test, and more.
 
     A method without settings has none that could be tuned.
     """
     marks = ["like"] * bool(row.unverified)
     marks += [] if row.setting in (None, "inductive") else [str(row.setting)]
     marks += ["tuned on test"] if row.select == ORACLE and (row.hparams or row.error) else []
+    marks += ["new shots"] if row.eval_draw_id else []
     marks += [f"{len(row.encoders)} encoders"] if len(row.encoders) > 1 else []
     return f"{row.method} ({', '.join(marks)})" if marks else row.method
 

@@ -5,6 +5,7 @@ those of the single runs. They differ, and papers print either.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 
 from cacheclip.metrics import harmonic_mean
@@ -83,15 +84,15 @@ def cells_of(rows: Sequence[Row]) -> tuple[list[str], dict[Line, Cell]]:
     """The targets in order, and the rows of each line and target."""
     several = len({row.eval_dataset for row in rows}) > 1
     by_name: dict[str, list[Row]] = {}
-    for row in rows:
-        by_name.setdefault(_target(row, several=several), []).append(row)
-    readers = {row.method for row in rows if row.eval_draw_id}
+    readers = {row.method: row.eval_draw_id for row in rows if row.eval_draw_id}
+    for row in rows:  # a line is marked as a whole, for the classes learned from too
+        marked = replace(row, eval_draw_id=readers.get(row.method))
+        by_name.setdefault(_target(row, several=several), []).append(marked)
     cells: dict[Line, Cell] = {}
     for name, own in by_name.items():
         for label, columns in by_line(own)[1].items():
             for cell in columns.values():
-                told = f"{label} (new shots)" if cell[0].method in readers else label
-                cells.setdefault((told, cell[0].shots), {})[name] = cell
+                cells.setdefault((label, cell[0].shots), {})[name] = cell
     return list(by_name), cells
 
 

@@ -2,10 +2,10 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from cacheclip.store.schema import IMPORTED
 from cacheclip.store.scope import ALL, BASE, Scope, among, beside, easiest, scoped
 from cacheclip.store.source import About, Source
 from cacheclip.study.data import SetData
+from cacheclip.study.difficulty import accuracy
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Variant
 from cacheclip.study.supports import COOP
@@ -182,27 +183,8 @@ def learned_from(
             fix=f"take a data set of {FEWEST} classes, or leave {argument('base-to-new')} out",
         )
     if base_to_new == "difficulty":
-        return easiest(source, _accuracy(SetData(source, device, limit)))
+        return easiest(source, accuracy(SetData(source, device, limit)))
     return scoped(source, [BASE])
-
-
-def _accuracy(data: SetData) -> list[float]:
-    """Zero-shot's on the training pictures of each class: no test picture says what is hard.
-
-    Raises:
-        UsageError: there is no text to tell by.
-    """
-    if data.features.text is None:
-        raise UsageError(
-            "difficulty is zero-shot's, and here is no class text",
-            where=f"{argument('base-to-new', 'difficulty')}, data set {data.features.dataset}",
-            fix=f"take halves by label order: {argument('base-to-new')}",
-        )
-    rows, labels, _ = data.pool("train").held
-    right = data.zero_shot_on("train", rows, labels)
-    total = [max(1, labels.count(label)) for label in range(len(data.classnames))]
-    hits = Counter(label for label, own in zip(labels, right, strict=True) if own)
-    return [hits[label] / n for label, n in enumerate(total)]
 
 
 def of_classes(learned: SetData, source: Source) -> list[Target]:
@@ -252,8 +234,8 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
                 "test needs two",
                 where=f"{argument('test-on')}, data set {other.dataset} "
                 f"({some(names)}); learned from: {some(learned.classnames)}",
-                fix="give classes the same names in both sets: cacheclip extract --classnames FILE"
-                "; or give it text, for methods that serve any classes",
+                fix="give it text, for methods that serve any classes, or classes the same names "
+                "in both sets: cacheclip extract --classnames FILE",
             )
         _refuse_untested(data, argument("test-on"))
         found.append(Target(learned, data, columns))
@@ -329,9 +311,8 @@ def _refuse_encoder(learned: About | Auxiliary, other: About | Auxiliary, datase
     Raises:
         UsageError: they are such.
     """
-    own, its = dict(learned.encoder), dict(other.encoder)
-    imported = own["library"] == its["library"] == IMPORTED
-    if own == its or (imported and own["embed_dim"] == its["embed_dim"]):
+    own, its = learned.encoder, other.encoder
+    if is_same_encoder(own, its):
         return
     weights = ["--model", own["name"], "--pretrained", str(own["pretrained"])]
     raise UsageError(
@@ -341,6 +322,12 @@ def _refuse_encoder(learned: About | Auxiliary, other: About | Auxiliary, datase
         fix="encode it by the same: "
         + shlex.join(["cacheclip", "extract", "--dataset", dataset, *weights]),
     )
+
+
+def is_same_encoder(own: Mapping[str, Any], its: Mapping[str, Any]) -> bool:
+    """Whether two encoder blocks are of one; of imported features equal widths have to do."""
+    imported = own["library"] == its["library"] == IMPORTED
+    return dict(own) == dict(its) or (imported and own["embed_dim"] == its["embed_dim"])
 
 
 def _columns(learned: Sequence[str], names: Sequence[str]) -> list[int | None]:

@@ -385,3 +385,18 @@ def test_base_to_new_of_some_classes_has_both_harmonic_means(data: Features) -> 
     table = compare("zero-shot", some, seeds=1, base_to_new=True)
     assert "H of means  mean H" in repr(table)
     assert [row.classnames for row in table.rows][:2] == [["0", "1"], ["2", "4"]]
+
+
+def test_a_head_serves_other_classes_by_their_shots_without_a_step(data: Features) -> None:
+    base, new = data.only("base"), data.only("new")
+    asked: dict[str, Any] = {"shots": 2, "select": "fixed", "epochs": 3}
+    head = fit("meta-adapter", base, **asked)
+    other = head.transfer(new, shots=2)
+    assert other.classnames == new.classnames
+    table = compare("meta-adapter", data, seeds=1, base_to_new=True, **asked)
+    assert other.score(new) == table.rows[1].top1_test
+    assert other.transfer(base, shots=2).score(base) == head.score(base)
+    with pytest.raises(UsageError, match="learned from alone"):
+        fit("tip-adapter", base, shots=2, select="fixed").transfer(new)
+    by_difficulty = compare("zero-shot", data, seeds=1, base_to_new="difficulty")
+    assert [row.classes for row in by_difficulty.rows] == ["easy", "hard", "all"]

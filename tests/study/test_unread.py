@@ -1,6 +1,6 @@
 """Parts of pictures that are more than memory has room for are read when they are answered for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,14 +76,15 @@ def test_a_query_of_rows_that_are_not_read_is_that_of_the_rows() -> None:
     query = Query({"patches": Unread(read, place, (2, 3)), "image": image})
     known = Query({"patches": whole[place], "image": image})
     index = torch.tensor([[1, 6], [0, 0]])
-    for change in (
+    changes: list[Callable[[Query], Query]] = [
         lambda q: q,
         lambda q: q.part(2, 5),
         lambda q: q.part(2, 5).part(1, 3),
         lambda q: q.variants(0, 1),
         lambda q: q.at(index),
         lambda q: q.beside(known),
-    ):
+    ]
+    for change in changes:
         got, want = change(query), change(known)
         assert len(got) == len(want)
         assert torch.equal(got["patches"], want["patches"])
