@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from cacheclip.bundle import Bundle
+from cacheclip.engine import memory
+from cacheclip.engine.stack import logits_in_parts
 from cacheclip.errors import InputError
 from cacheclip.files.typed import fits
 from cacheclip.methods import base as methods
@@ -77,8 +79,7 @@ class Classifier:
             InputError: the head does not fit the pictures or the class names.
         """
         try:
-            with torch.no_grad():
-                logits = self.method.logits(self.params, query)
+            logits = self._logits(query)
         except MISFITS as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
             raise _unfit(self.bundle, f"its head: {why:.200}") from None
@@ -91,6 +92,15 @@ class Classifier:
         if not all(bound.isfinite() for bound in logits.aminmax()):  # which pass a NaN on
             raise _unfit(self.bundle, "its head: its answers are not finite")
         return logits[0]
+
+    def _logits(self, query: Query) -> Tensor:
+        """[1, B, C]; through a tower go as many pictures at once as memory holds."""
+        if not self.method.reads.query_encoder:
+            with torch.no_grad():
+                return self.method.logits(self.params, query)
+        limit = memory.default_limit(torch.device("cpu"))
+        parts = logits_in_parts(self.method, self.params, query, limit)
+        return torch.cat([logits for _, _, logits in parts], 1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """What logits [B, C] are worth at the bundle's temperature: [B, C]."""
@@ -107,7 +117,10 @@ class Classifier:
         Raises:
             InputError: the head does not fit the pictures or the class names.
         """
-        logits = self.logits(query)
+        return self.named(self.logits(query), top_k, raw=raw)
+
+    def named(self, logits: Tensor, top_k: int, *, raw: bool = False) -> list[Top]:
+        """The likeliest classes by logits [B, C]; see `ranked`."""
         classes = logits.topk(min(top_k, logits.shape[-1])).indices  # [B, k]
         values = (logits if raw else self.probabilities(logits)).gather(-1, classes)  # [B, k]
         names = self.bundle.classnames

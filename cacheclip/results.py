@@ -46,7 +46,8 @@ class Row:
     test_id: Annotated[str, "hash of the ordered test ids"]
     views: Annotated[
         str | None,
-        "how many views of each support image were read, the plain one first; null: that alone",
+        "how many views of each support image (tpt: test image) were read, the plain one first; "
+        "null: that alone",
     ]
     keys: Annotated[str | None, "views that a key/value cache is made of"]
     n_classes: Annotated[int, "classes", COUNT]

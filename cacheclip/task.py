@@ -64,8 +64,8 @@ class Query:
     A layer is [n, ...] when all variants look at the same pictures and [V, n, ...] when each looks
     at its own. Layers: `image` [., D] unit rows; `image-norm` [., 1] the norms taken off them;
     `aux:image` [., D'] unit rows of a second encoder, and `aux:image-norm`; `image/views` [., W, D]
-    raw rows of W seeded views; `pre-projection` [., E] raw; `patches` [., P, D] raw. `encoder`
-    holds frozen parts of the encoder, as `Task` does.
+    unit rows of W views, the picture first; `pre-projection` [., E] raw; `patches` [., P, D] raw.
+    `encoder` holds frozen parts of the encoder, as `Task` does.
 
     Of more pictures than memory has room for a layer is `Unread`: a part of the query reads its own
     rows once it is asked for the layer.

@@ -94,6 +94,12 @@ from cacheclip.cli import options, output
     help="Of each training picture, features of N views: itself, and random crops, half of them "
     "mirrored. Methods with a setting views read them.",
 )
+@click.option(
+    "--query-views",
+    type=click.IntRange(2, 1000),
+    metavar="N",
+    help="The same of each picture of val and test, which tpt reads: it takes 64.",
+)
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool, **request: object) -> None:

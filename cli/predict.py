@@ -40,6 +40,13 @@ STEP = 32  # answers between two looks at the bar
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes named.")
 @click.option("--raw", is_flag=True, help="Scores of the method in place of probabilities.")
 @click.option("--csv", "in_csv", is_flag=True, help="Print a table with commas.")
+@click.option(
+    "--context",
+    type=options.FilePath(file_okay=False),
+    metavar="FOLDER",
+    help="Labelled pictures, FOLDER/CLASS/*, beside which a bundle of incpl-like moves visual "
+    "prompts of each picture's own: slow.",
+)
 @options.model
 @options.pretrained
 @click.option(
@@ -55,6 +62,7 @@ def command(
     top: int,
     raw: bool,
     in_csv: bool,
+    context: Path | None,
     model: str | None,
     pretrained: str | None,
     fetch: bool,
@@ -87,6 +95,8 @@ def command(
         raise click.UsageError("--csv and --json do not go together")
     if (len(images) > 0) + (features is not None) + (on is not None) != 1:
         raise click.UsageError("give IMAGES, --features FILE or --on SET: one of the three")
+    if context is not None and not images:
+        raise click.UsageError("--context is for IMAGES: features were made without prompts")
     if (fetch and not images) or (features is not None and (model or pretrained)):
         raise click.UsageError("no encoder runs, so there is none to name or fetch")
     from cacheclip.bundle import Bundle
@@ -97,7 +107,8 @@ def command(
     elif on is not None:
         asked = _of_cache(head, on, home, model, pretrained, top, raw=raw)
     else:
-        asked = _of_pictures(head, images, model, pretrained, top, raw=raw, fetch=fetch)
+        where = Where(model, pretrained, fetch=fetch)
+        asked = _of_pictures(head, images, context, where, top, raw=raw)
     form = "json" if as_json else "csv" if in_csv else "table"
     printer = Printer(form, asked, min(top, len(head.classnames)), raw=raw)
     tallies = _print(asked, head.classnames, printer)
@@ -108,6 +119,15 @@ def command(
         output.talk(*asked.accuracy(tally, split))
     if failed == asked.count:
         sys.exit(InputError.exit_code)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the bundle's encoder lies now, as it was said, and whether it may be fetched."""
+
+    model: str | None
+    pretrained: str | None
+    fetch: bool
 
 
 @dataclass(frozen=True)
@@ -136,24 +156,27 @@ class Asked:
 def _of_pictures(
     head: "Bundle",
     images: tuple[Path, ...],
-    model: str | None,
-    pretrained: str | None,
+    context: Path | None,
+    where: Where,
     top: int,
     *,
     raw: bool,
-    fetch: bool,
 ) -> Asked:
     from cacheclip.datasets.listing import find
     from cacheclip.inference.answer import label_of
+    from cacheclip.inference.in_context import InContext
     from cacheclip.inference.pictures import open_encoder, open_second, predict
 
     found, missed = find(_from_stdin(images))
     output.talk(*([missed] if missed else []))
-    encoder = open_encoder(head, model, pretrained, fetch=fetch)
-    second = open_second(head, fetch=fetch)
+    encoder = open_encoder(head, where.model, where.pretrained, fetch=where.fetch)
+    second = open_second(head, fetch=where.fetch)
     labels = [label_of(picture.folders, head.classnames) for picture in found]
     paths = [picture.path for picture in found]
-    answers = predict(head, encoder, paths, top, raw=raw, second=second)
+    if context is None:
+        answers = predict(head, encoder, paths, top, raw=raw, second=second)
+    else:
+        answers = InContext(head, encoder, context).predict(paths, top, raw=raw)
     return Asked(
         answers=(replace(one, label=label) for one, label in zip(answers, labels, strict=True)),
         count=len(found),

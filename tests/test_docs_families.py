@@ -54,6 +54,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         add_store(home, split, "pre-projection", normal(count * CLASSES, WIDE))
         add_store(home, split, "patches", normal(count * CLASSES, 3, DIM))
     add_store(home, "train", "image", normal(SHOTS * CLASSES, 10, DIM), views=10)
+    for split in ("val", "test"):
+        add_store(home, split, "image", normal(PER_CLASS[split] * CLASSES, 4, DIM), views=4)
     projections = {
         "projection": normal(WIDE, DIM),
         "projection-bias": normal(DIM),

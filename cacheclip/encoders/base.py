@@ -98,6 +98,12 @@ class Encoder(Protocol):
     def patches_are(self) -> str | None:
         """What `encode_patches` gives, in words; None where it gives nothing."""
 
+    def encode_prompted(self, pixels: "Tensor", tokens: "Tensor") -> "Tensor | None":
+        """Give raw features [B, D] under tokens [M, E] beside the picture's; None if it cannot.
+
+        E is the width before the last projection. Gradients go back to the tokens: see `prompted`.
+        """
+
     def text_tower(self) -> Mapping[str, NDArray[Any]] | None:
         """Give the text transformer as arrays; None where it is not CLIP's: see `text_tower`."""
 

@@ -14,6 +14,7 @@ from cacheclip.encoders import text_tower
 from cacheclip.encoders.base import PRECISIONS
 from cacheclip.encoders.patches import places_of
 from cacheclip.encoders.projection import Projection, take_last_projection
+from cacheclip.encoders.prompted import prompted_by
 from cacheclip.errors import InputError
 
 TEXT_BATCH = 256
@@ -47,6 +48,7 @@ class OpenClipEncoder:
         self._tokenizer = tokenizer
         self._projection = take_last_projection(self._model.visual)
         self._places = places_of(self._model.visual) if self._projection else None
+        self._prompted = prompted_by(self._model.visual) if self._projection else None
         self.layers = ("image", "pre-projection") if self._projection else ("image",)
 
     @property
@@ -99,6 +101,14 @@ class OpenClipEncoder:
     def patches_are(self) -> str | None:
         """What `encode_patches` gives, in words; None where it gives nothing."""
         return None if self._projection is None or self._places is None else self._places.kind
+
+    def encode_prompted(self, pixels: Tensor, tokens: Tensor) -> Tensor | None:
+        """Give raw features [B, D] under tokens [M, E] beside the picture's; None if it cannot."""
+        if self._projection is None or self._prompted is None:
+            return None
+        dtype = getattr(torch, self.compute["dtype"])
+        features = self._prompted(pixels.to(self.device, dtype), tokens.to(self.device, dtype))
+        return self._projection(features).float().cpu()
 
     def encode_texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         """Give raw features, [n, D] float32, and how many texts were cut to the context length."""

@@ -166,8 +166,8 @@ class Extraction:
                 f"the features of these pictures take {needed / 1e9:.1f} GB, and the disk has "
                 f"{free / 1e9:.1f} GB left",
                 where=str(self._home.root),
-                fix="choose a folder on another disk with --home, or ask for fewer --views and "
-                "--layers",
+                fix="choose a folder on another disk with --home, or ask for fewer --views, "
+                "--query-views and --layers",
             )
         for way, count in vectors.items():
             if count and way.info:

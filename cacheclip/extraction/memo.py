@@ -111,6 +111,7 @@ def memo_digest(plan: Plan) -> str:
                 if plan.sentences
                 else {}
             ),
+            **({"query_views": plan.request.query_views} if plan.request.query_views else {}),
             "versions": versions(),
         }
     )

@@ -11,7 +11,7 @@ from cacheclip.encoders.base import Encoder
 from cacheclip.errors import UsageError
 from cacheclip.extraction.plan import Plan
 from cacheclip.extraction.views import recipe, view
-from cacheclip.store.features import VIEWED
+from cacheclip.store.features import ANSWERED, VIEWED
 from cacheclip.store.schema import PATCHES, SPLITS
 
 if TYPE_CHECKING:
@@ -64,13 +64,12 @@ class Pass:
 
 
 class ViewsPass(Pass):
-    """W views of each training picture, side by side: view 0 is the picture as it is."""
+    """W views of each picture of some splits, side by side: view 0 is the picture as it is."""
 
-    splits = (VIEWED,)
-
-    def __init__(self, encoder: Encoder, views: int) -> None:
+    def __init__(self, encoder: Encoder, views: int, splits: tuple[str, ...]) -> None:
         super().__init__(encoder)
         self.name = f"{views} views"
+        self.splits = splits
         self.views = recipe(views)
         self.vectors = self.at_once = views
         self._size = (encoder.preprocess["size"][1], encoder.preprocess["size"][0])
@@ -130,7 +129,9 @@ def passes(plan: Plan, encoder: Encoder) -> list[Pass]:
     """
     found = [Pass(encoder)]
     if plan.request.views is not None:
-        found.append(ViewsPass(encoder, plan.request.views))
+        found.append(ViewsPass(encoder, plan.request.views, (VIEWED,)))
+    if plan.request.query_views is not None:
+        found.append(ViewsPass(encoder, plan.request.query_views, ANSWERED))
     if PATCHES in plan.request.layers:
         found.append(PatchesPass(encoder))
     return found

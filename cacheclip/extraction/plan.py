@@ -64,6 +64,7 @@ class ExtractRequest:
         classes_from: `top` or `leaf`: which folders are classes where they hold folders alone.
         layers: what is kept beside the features of the pictures: of `EXTRA`.
         views: of each picture of split train, as augmented for training; None for none.
+        query_views: the same of each picture of val and test.
         sentences: a file of sentences by class, or the name of a data set whose sentences ship:
             kept beside the text of the templates.
     """
@@ -90,6 +91,7 @@ class ExtractRequest:
     layers: tuple[str, ...] = ()
     views: int | None = None
     sentences: str | None = None
+    query_views: int | None = None
 
 
 class _Told(TypedDict):
@@ -155,6 +157,7 @@ class Plan:
             # Left out where they say nothing, for then key.json says what it always said.
             **({"layers": ",".join(request.layers)} if request.layers else {}),
             **({"views": request.views} if request.views else {}),
+            **({"query_views": request.query_views} if request.query_views else {}),
             **({"sentences": _absolute_sentences(request.sentences)} if request.sentences else {}),
         }
 

@@ -15,10 +15,11 @@ from cacheclip.errors import InputError, StoreError, instead, some
 from cacheclip.inference.identity import other_encoder, refuse_other
 from cacheclip.inference.rows import Part, rows_at_once
 from cacheclip.store.auxiliary import beside
+from cacheclip.store.features import VIEWS
 from cacheclip.store.find import matching
 from cacheclip.store.home import FeatureSet, Home
 from cacheclip.store.schema import IMPORTED, SPLITS
-from cacheclip.store.source import AUX, NORM, failures_of, layer_of, store_layer
+from cacheclip.store.source import AUX, NORM, failures_of, layer_of
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,11 @@ def learned_from(bundle: Bundle, features: FeatureSet, split: str) -> bool:
 
 
 def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]:
-    layers = {store_layer(name) for name in bundle.layers}
-    stores = {layer: layer_of(features, split, layer) for layer in sorted(layers)}
-    taken = Classifier(bundle).method.reads.query_encoder
+    method = Classifier(bundle).method
+    asked = {name.removesuffix(NORM) for name in bundle.layers}
+    views = {name: method.views for name in asked if name.endswith(VIEWS)}
+    stores = {name: layer_of(features, split, name, views.get(name)) for name in sorted(asked)}
+    taken = method.reads.query_encoder
     encoder = {name: _tensors(features.part(name), name) for name in taken}
     failures = failures_of(features, split)
     record, names = features.labels.splits[split], features.labels.classnames
@@ -151,6 +154,9 @@ def _rows_of(bundle: Bundle, features: FeatureSet, split: str) -> Iterator[Part]
         for layer, store in stores.items():
             read = store.read_rows(good, normalize=layer.removeprefix(AUX) == "image")
             x = read.features.reshape(len(good), *store.shape)
+            if layer in views:  # a store may have more of them
+                x = x[:, : views[layer]]
+                x = x / np.linalg.norm(x, axis=-1, keepdims=True)
             found |= {layer: x, f"{layer}{NORM}": read.norm[:, None]}
         yield Part(
             ids=ids[part.start : part.stop],

@@ -13,16 +13,19 @@ from cacheclip.classifier import Classifier, Top
 from cacheclip.datasets.images import ImageError, Reading, using_rgb
 from cacheclip.encoders.base import LOCAL_DIR, Encoder, EncoderSpec, load
 from cacheclip.errors import InputError, MachineError
+from cacheclip.extraction.passes import ViewsPass
 from cacheclip.inference.answer import Answer
 from cacheclip.inference.identity import other_encoder, refuse_other
+from cacheclip.store.features import VIEWS
 from cacheclip.store.schema import IMPORTED, PATCHES
 from cacheclip.store.source import AUX
-from cacheclip.task import Query, image_layers
+from cacheclip.task import Query, image_layers, unit
 
 if TYPE_CHECKING:
     from PIL import Image
 
 BATCH = 32
+CROPS = "image" + VIEWS  # the layer of a picture's views
 OWN = ("folder", "csv")  # the families of data sets that are the user's pictures
 CACHED = "classify what both have encoded: cacheclip predict BUNDLE --on SET"
 OTHER = "leave --model and --pretrained out, or give the very weights that were used"
@@ -137,6 +140,7 @@ def predict(
     frozen = _frozen(encoder, classifier.method.reads.query_encoder)
     reading = reading_of(bundle)
     encoders = {"": encoder} if second is None else {"": encoder, AUX: second}
+    views = ViewsPass(encoder, classifier.method.views, ()) if CROPS in bundle.layers else None
 
     def transformed(picture: "Image.Image") -> tuple[Tensor, ...]:
         return tuple(own.transform(picture) for own in encoders.values())
@@ -156,6 +160,9 @@ def predict(
             of_each = zip(*pixels.values(), strict=True)
             for (mark, own), x in zip(encoders.items(), of_each, strict=True):
                 layers |= _layers(bundle, own, torch.stack(x), mark)
+            if views is not None:
+                crops = [_crops(views, part[k], reading) for k in pixels]
+                layers[CROPS] = torch.stack(crops)
             query = Query(layers, frozen)
             tops = classifier.ranked(query, top_k, raw=raw)
             answers = dict(zip(pixels, tops, strict=True))
@@ -174,6 +181,13 @@ def _layers(bundle: Bundle, encoder: Encoder, pixels: Tensor, mark: str) -> dict
         layers[PATCHES] = torch.from_numpy(parts)
     marked = {mark + name: x for name, x in layers.items()}
     return {name: marked[name] for name in bundle.layers if name in marked}
+
+
+def _crops(views: ViewsPass, path: Path, reading: Reading) -> Tensor:
+    """Unit features [W, D] of the views of a picture, which its path decides."""
+    pixels = using_rgb(path, lambda picture: views.pixels(picture, str(path)), reading)
+    features = torch.from_numpy(views.encode(pixels[None])["image"])
+    return unit(features.view(len(pixels), -1))
 
 
 def _frozen(encoder: Encoder, names: Sequence[str]) -> dict[str, Any]:

@@ -275,7 +275,7 @@ class Method(ABC):
 
     @property
     def views(self) -> int:
-        """Of each support picture that it reads; other pictures are read as they are."""
+        """Of each support picture that it reads, or of each query where it reads `image/views`."""
         return int(self.settings.get("views", 1))
 
     @property

@@ -25,6 +25,7 @@ SHOWN = 8  # values of a grid that are all shown
 ON_REQUEST = {
     "tower": ("text tower", "--layers text-tower"),
     "patches": ("patches", "--layers patches"),
+    "image/views": ("query views", "--query-views N"),
     "cupl": ("sentences", "--sentences FILE"),
     "aux": ("second encoder", "--model NAME@TAG"),
 }
@@ -251,7 +252,8 @@ def _domain(method: "type[Method]", name: str) -> Domain:
     constants = [method.by_shots(shots) for shots in SHOTS]
     by_shots = tuple(found.get(name, own.default) for found in constants)
     varies = len({*by_shots}) > 1
-    sgd = name == "lr" and method.table["optimizer"].default == "sgd"
+    optimizer = method.table.get("optimizer")
+    sgd = name == "lr" and optimizer is not None and optimizer.default == "sgd"
     return Domain(
         name=name,
         default=own.default if varies else by_shots[0],

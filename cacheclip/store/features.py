@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
 OWN = ("folder", "csv", "npz")  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
-VIEWED = "train"  # the split whose pictures methods look at from several sides
+VIEWED = "train"  # the split whose pictures methods learn from, from several sides where they ask
+ANSWERED = ("val", "test")  # those whose pictures they answer for
 VIEWS = "/views"  # after a layer's name: its augmented views
 OTHERS = ("ViT-B-32", "RN50")  # encoders to put beside one
 _KINDS = {"tower": TOWER, "tokens": TOKENS}  # of stores of parts; all other parts are in ENCODER
@@ -173,18 +174,12 @@ class FeatureSet:
             own = [w for at, of, w in self.views if (at, of) == (split, layer) and w >= views]
             found = self.views[split, layer, min(own)] if own else None
         if found is None:
-            if views is not None and split != VIEWED:
-                raise StoreError(
-                    f"views are kept of split {VIEWED} alone, not of {split}",
-                    where=f"data set {self.dataset}, encoder {self.name}",
-                    fix="use a method that answers for the pictures as they are",
-                )
             what = f"{layer} features" if views is None else f"{views} views of layer {layer}"
             place = (split, layer if views is None else layer + VIEWS)
             raise self.problems.get(place) or self._missing(
                 f"there are no {what} of split {split}",
                 can_be_imported=place[1] == "image",
-                views=views,
+                **{"views" if split == VIEWED else "query_views": views},
                 layers=layer if layer == PATCHES else None,
             )
         return found

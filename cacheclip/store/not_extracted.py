@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from cacheclip.errors import StoreError
 from cacheclip.store.header import Header
 
-MORE = ("layers", "views", "sentences")  # what an extraction adds; what is there of it stays
+# What an extraction adds; what is there of it stays.
+MORE = ("layers", "views", "query_views", "sentences")
 
 
 class NotExtractedError(StoreError):

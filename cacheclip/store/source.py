@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.errors import StoreError
+from cacheclip.store.features import VIEWS
 from cacheclip.store.labels import Labels
 from cacheclip.store.reader import Features
 
@@ -18,8 +19,8 @@ NORM = "-norm"  # behind a layer's name: the norms of its vectors
 
 
 def store_layer(name: str) -> str:
-    """The store layer behind what a method reads: norms lie in the image store."""
-    return name.removesuffix(NORM)
+    """The store layer behind what a method reads: norms and views are of the image layer."""
+    return name.removesuffix(NORM).removesuffix(VIEWS)
 
 
 class Layer(Protocol):

@@ -80,7 +80,7 @@ def _lacking(
     """What is missing of what a method reads, where it learns or where it is tested; or None."""
     forms, views = reads_under(method, given), given.get("views", (1,))
     errors = [data.lacking(reads, views) for reads in forms]
-    errors += [target.data.untestable(reads) for target in targets for reads in forms]
+    errors += [target.data.untestable(reads, views) for target in targets for reads in forms]
     if method.reads_new_shots:
         errors += [target.data.lacking(reads, views) for target in targets for reads in forms]
     return next(filter(None, errors), None)

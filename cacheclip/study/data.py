@@ -22,8 +22,8 @@ from cacheclip.methods.zero_shot import ZeroShot
 from cacheclip.store.features import VIEWED, VIEWS
 from cacheclip.store.not_extracted import all_of
 from cacheclip.store.scope import name_of, names_of
-from cacheclip.store.source import AUX, About, Source, failures_of, store_layer
-from cacheclip.study.layers import IMAGE, Layers
+from cacheclip.store.source import AUX, About, Source, failures_of
+from cacheclip.study.layers import IMAGE, Layers, layers_read, views_of
 from cacheclip.study.supports import Supports
 from cacheclip.study.texts import TOKENS, Texts
 from cacheclip.task import Query, Task, Unread
@@ -49,7 +49,7 @@ class SetData:
         self._layers = Layers(source, device, limit)
         self._good: dict[str, tuple[Sequence[int], list[str]]] = {}
         self._failed: dict[str, frozenset[int]] = {}
-        self._test: dict[str, Tensor | Unread] = {}
+        self._test: dict[tuple[str, int], Tensor | Unread] = {}
         self._pools: dict[str, Pool] = {}
         self._parts: dict[str, Any] = {}
 
@@ -245,19 +245,16 @@ class SetData:
 
     def _places_read(self, reads: Reads, views: int) -> Iterator[tuple[str, str, int]]:
         """Split, layer and views of what a method reads beside the layer that every set has."""
-        for split in self.labelled_splits:
-            own = _views_read(views, split)
-            there = {IMAGE} if own == 1 else set()
-            for layer in sorted(_layers_read(reads, split) - there):
-                yield split, layer, own
+        asked = {split: layers_read(reads, split, views) for split in self.labelled_splits}
         if self.labelled_splits == [VIEWED]:  # nothing else says whether it can ever answer
-            for layer in sorted({store_layer(name) for name in reads.query} - {IMAGE}):
-                yield VIEWED, layer, 1
+            asked[VIEWED] += layers_read(reads, TEST, views)
+        for split, places in asked.items():
+            yield from ((split, *place) for place in places if place != (IMAGE, 1))
 
-    def untestable(self, reads: Reads) -> StoreError | None:
+    def untestable(self, reads: Reads, views: Iterable[Value] = (1,)) -> StoreError | None:
         """What is missing of the test pictures that a fit on other classes answers for; or None."""
         try:
-            self.test_stores(reads)
+            self.test_stores(reads, max(int(count) for count in views))
         except StoreError as error:
             return error
         return None
@@ -311,16 +308,21 @@ class SetData:
         self, method: Method, split: str, rows: Sequence[int], labels: Sequence[int]
     ) -> tuple[Query, Tensor]:
         """Pictures of `train` or `val` by their rows, and their labels [n]."""
-        layers = {name: self._layers.asked(split, name, rows) for name in method.reads.query}
+        layers = {
+            name: self._layers.asked(split, name, rows, views_of(name, method))
+            for name in method.reads.query
+        }
         query = Query(layers, self.encoder(method.reads))
         return query, torch.tensor(labels, device=self.device)
 
     def test_query(self, method: Method, encoder: Mapping[str, Any] | None = None) -> Query:
         """All good test pictures, beside frozen parts of the encoder: by default the set's own."""
+        layers = {}
         for name in method.reads.query:
-            if name not in self._test:
-                self._test[name] = self._layers.asked(TEST, name, self.good_rows(TEST))
-        layers = {name: self._test[name] for name in method.reads.query}
+            own = name, views_of(name, method)
+            if own not in self._test:
+                self._test[own] = self._layers.asked(TEST, name, self.good_rows(TEST), own[1])
+            layers[name] = self._test[own]
         return Query(layers, self.encoder(method.reads) if encoder is None else encoder)
 
     def encoders(self, reads: Reads) -> list[str]:
@@ -332,28 +334,29 @@ class SetData:
     def stores(
         self, reads: Reads, splits: Sequence[str], views: Collection[int] = (1,)
     ) -> dict[str, str]:
-        """The key digests of what a row reads: `split/layer` or `train/layer/views` -> digest.
+        """The key digests of what a row reads: `split/layer` or `split/layer/views` -> digest.
 
         Args:
             reads: what it reads.
             splits: of these.
-            views: of each support picture, every count that competes; where several are more than
-                one, each is at `train/layer/views/COUNT`.
+            views: every count that competes; where several are more than one, each is at
+                `split/layer/views/COUNT`.
         """
         several = sum(count > 1 for count in views) > 1
         read = {}
         for split, count in product(sorted(splits), views):
-            own = _views_read(count, split)
-            kind = "" if own == 1 else f"{VIEWS}/{own}" if several else VIEWS
-            for layer in sorted(_layers_read(reads, split)):
+            for layer, own in layers_read(reads, split, count):
+                kind = "" if own == 1 else f"{VIEWS}/{own}" if several else VIEWS
                 read[f"{split}/{layer}{kind}"] = self._layers.store(split, layer, own).digest
         read |= self.texts.stores(reads)
         return read | {name: self._source.part_store(name).digest for name in _parts_read(reads)}
 
-    def test_stores(self, reads: Reads) -> dict[str, str]:
+    def test_stores(self, reads: Reads, views: int) -> dict[str, str]:
         """The same of the test pictures alone."""
-        layers = sorted(_layers_read(reads, TEST))
-        return {f"{TEST}/{layer}": self._layers.store(TEST, layer).digest for layer in layers}
+        return {
+            f"{TEST}/{layer}{VIEWS if own > 1 else ''}": self._layers.store(TEST, layer, own).digest
+            for layer, own in layers_read(reads, TEST, views)
+        }
 
     def _good_rows(self, split: str) -> tuple[Sequence[int], list[str]]:
         """Rows and ids of the good pictures of a split."""
@@ -381,16 +384,6 @@ class SetData:
     def _index(self, rows: Sequence[Sequence[int]]) -> Tensor:
         shaped = torch.tensor(rows, dtype=torch.int64).view(len(rows), len(rows[0]))
         return shaped.to(self.device)
-
-
-def _layers_read(reads: Reads, split: str) -> set[str]:
-    """The store layers that are read of a split: a support is of `train`, the others queries."""
-    return {store_layer(name) for name in (reads.support if split == VIEWED else reads.query)}
-
-
-def _views_read(views: int, split: str) -> int:
-    """How many views of each picture of a split are read: of what is answered for the one."""
-    return views if split == VIEWED else 1
 
 
 def _parts_read(reads: Reads) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cacheclip.store.source import AUX, NORM, Layer, Source, layer_of
+from cacheclip.methods.base import Method, Reads
+from cacheclip.store.features import VIEWED, VIEWS
+from cacheclip.store.source import AUX, NORM, Layer, Source, layer_of, store_layer
 from cacheclip.task import Unread, unit
 
 IMAGE = "image"
@@ -80,21 +82,23 @@ class Layers:
             return x  # all there is, as it lies there: no copy
         return x[torch.from_numpy(place)]
 
-    def asked(self, split: str, name: str, rows: Sequence[int]) -> Tensor | Unread:
+    def asked(self, split: str, name: str, rows: Sequence[int], views: int = 1) -> Tensor | Unread:
         """One layer [k, ...] of k pictures of a query, on the device; not to be written to.
 
         A layer of several vectors a picture that would take more than the limit is left where it
         lies, and its rows are read whenever a part of the query asks for them.
         """
-        store = self.store(split, name)
-        if len(store.shape) == 1 or 4 * len(rows) * prod(store.shape) <= self._limit:
-            return self.rows(split, name, rows).to(self._device)
+        store = self.store(split, name, views)
+        inner = store.shape if views == 1 else (views, *store.shape[1:])
+        if len(inner) == 1 or 4 * len(rows) * prod(inner) <= self._limit:
+            return self.rows(split, name, rows, views).to(self._device)
 
         def read(rows: Tensor) -> Tensor:
-            found = store.read_rows(rows.numpy()).features
-            return torch.from_numpy(found).view(-1, *store.shape).to(self._device)
+            found = torch.from_numpy(store.read_rows(rows.numpy()).features)
+            found = found.view(-1, *store.shape)
+            return (found if views == 1 else unit(found[:, :views])).to(self._device)
 
-        return Unread(read, torch.tensor(rows, dtype=torch.int64), store.shape)
+        return Unread(read, torch.tensor(rows, dtype=torch.int64), inner)
 
     def store(self, split: str, name: str, views: int = 1) -> Layer:
         """Where these rows lie: one view is the picture as it is.
@@ -103,6 +107,21 @@ class Layers:
             StoreError: there is no such store.
         """
         return layer_of(self._source, split, name, views if views > 1 else None)
+
+
+def layers_read(reads: Reads, split: str, views: int) -> list[tuple[str, int]]:
+    """The store layers that are read of a split, and in how many views of each picture.
+
+    A support is of `train`, the others are queries: of these one layer is named for its views.
+    """
+    if split == VIEWED:
+        return sorted({(store_layer(name), views) for name in reads.support})
+    return sorted({(store_layer(n), views if n.endswith(VIEWS) else 1) for n in reads.query})
+
+
+def views_of(layer: str, method: Method) -> int:
+    """In how many views a method reads a layer of the pictures that it answers for."""
+    return method.views if layer.endswith(VIEWS) else 1
 
 
 def _nothing_of(store: Layer) -> _Held:

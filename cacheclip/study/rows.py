@@ -140,7 +140,7 @@ def elsewhere(row: Row, drawn: Draw | None, target: Target, method: Method) -> R
     stores = row.stores
     if shifted:
         stores = {name: own for name, own in stores.items() if not name.startswith("test/")}
-        stores = stores | data.test_stores(method.reads)
+        stores = stores | data.test_stores(method.reads, method.views)
         stores |= _eval_stores(target, method, [VIEWED] if draw else [])
     failed = row.n_failed - learned.failed("test") + data.failed("test")
     labels = digest([row.labels, data.labels_digest]) if shifted else data.labels_digest

@@ -56,12 +56,30 @@ def test_views_are_added_and_the_first_is_the_picture_itself(
         np.testing.assert_allclose(x[:, 0], rows(plain), rtol=2e-3, atol=2e-3)
         assert (np.abs(x[:, 1] - x[:, 2]).max(1) > 0.01).all()
         assert views.ids() == plain.ids()
-    with pytest.raises(StoreError, match="of split train alone, not of test"):
+    with pytest.raises(StoreError, match="no 3 views of layer image of split test") as caught:
         features.store("test", views=3)
+    assert "--query-views 3" in caught.value.fix
     again = run(asked(pets, views=3), home)
     assert any("nothing was encoded" in line for line in again.notices)
     assert not any("wrote" in line for line in again.notices)
     assert "image/views" in overview(home).lines[0].layers
+
+
+def test_views_of_what_is_answered_for_are_of_val_and_test(
+    asked: Asked, home: Home, pets: Path
+) -> None:
+    run(asked(pets, query_views=2), home)
+    before = files(home)
+    features = home.find()
+    for split in ("val", "test"):
+        views = rows(features.store(split, views=2))
+        np.testing.assert_allclose(views[:, 0], rows(features.store(split)), rtol=2e-3, atol=2e-3)
+    with pytest.raises(StoreError, match="of split train") as caught:
+        features.store("train", views=2)
+    said = run_command(shlex.split(caught.value.fix)[1:])  # asks for no views of the others again
+    assert "--query-views" not in caught.value.fix
+    assert "wrote 2 views of 36 train pictures" in said
+    assert {**files(home), **before} == files(home)
 
 
 def test_fewer_views_are_the_first_of_more(asked: Asked, home: Home, pets: Path) -> None:

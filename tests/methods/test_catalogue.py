@@ -29,7 +29,8 @@ def test_what_an_extraction_keeps_on_request_is_asked_for() -> None:
     assert asked == {
         **dict.fromkeys(("calip", "vt-clip"), ("--layers patches",)),
         "cupl": ("--sentences FILE",),
-        **dict.fromkeys(("coop", "kgcoop", "cocoop", "cpl"), tower),
+        **dict.fromkeys(("coop", "kgcoop", "cocoop", "cpl", "incpl-like", "vtp-ovd-like"), tower),
+        "tpt": (*tower, "--query-views N"),
         "amu": ("--model NAME@TAG",),
     }
 
