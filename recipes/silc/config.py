@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONFIG = Path(__file__).parent / "config.json"
+TEXT_LOSSES = ("softmax", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Config:
         cut: Blocks of the trunk that stay as ImageNet left them; what they give is kept.
         global_crops: What the text loss and the teacher see.
         local_crops: What the student distils from.
+        text_loss: `softmax`, or `sigmoid` for the paper's SILC-S.
         epochs: Passes over the pictures.
         batch: Pictures a step.
         warm_up: Steps of rising rate.
@@ -53,6 +55,7 @@ class Config:
     cut: int
     global_crops: Crops
     local_crops: Crops
+    text_loss: str
     epochs: int
     batch: int
     warm_up: int
@@ -72,4 +75,8 @@ def read_config(path: Path = CONFIG) -> Config:
     fields = json.loads(path.read_text())
     for name in ("global_crops", "local_crops"):
         fields[name] = Crops(**fields[name])
+    if fields["text_loss"] not in TEXT_LOSSES:
+        raise SystemExit(
+            f"text_loss is {fields['text_loss']}; it may be {' or '.join(TEXT_LOSSES)}"
+        )
     return Config(**fields)

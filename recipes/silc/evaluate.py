@@ -1,4 +1,4 @@
-"""Compares the two encoders, and nano: zero-shot on `clipart`, and segmentation of composed pictures.
+"""Compares the two encoders, and nano: zero-shot on `clipart` and segmentation of composed scenes.
 
 Prints the table of the model card and writes it into the work folder. Intervals are of 95 % over
 the seeds of the scenes, by Student's t; the last row is the difference, seed by seed.
@@ -63,9 +63,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     work = parser.parse_args().work
     config = read_config()
-    files = {
-        name: work / name / "open_clip_model.safetensors" for name in ("plain", "silc")
-    } | {"nano v1": ASSETS / "nano/nano-v1.safetensors"}
+    files = {name: work / name / "open_clip_model.safetensors" for name in ("plain", "silc")} | {
+        "nano v1": ASSETS / "nano/nano-v1.safetensors"
+    }
     found = {name: measure(path, config) for name, path in files.items()}
     table = HEAD
     for name, (accuracy, overlaps) in found.items():

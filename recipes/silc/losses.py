@@ -1,23 +1,12 @@
-"""The losses of SILC (arXiv 2310.13355) as functions of tensors, and the teacher's two averages."""
+"""What SILC (arXiv 2310.13355) adds to CLIP's loss, as functions of tensors: the self-distillation,
+the teacher's two averages, and the sigmoid form of the image-text loss (SILC-S).
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-
-def softmax_pairs(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """Gives the image-text loss of SILC: cross-entropy over the batch, both ways.
-
-    Args:
-        images: [n, d] unit rows.
-        texts: [n, d] unit rows, of the same pairs.
-        scale: Factor on the cosines.
-    """
-    logits = scale * images @ texts.T  # [n, n]
-    goal = torch.arange(len(logits))
-    return 0.5 * (functional.cross_entropy(logits, goal) + functional.cross_entropy(logits.T, goal))
 
 
 def sigmoid_pairs(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -57,7 +46,7 @@ def distillation(student: Tensor, targets: Tensor, temperature: float) -> Tensor
         temperature: Of the student.
     """
     said = (student / temperature).log_softmax(dim=-1)
-    # The loss is linear in the target and in the log share, so the pairs' mean is the means' product.
+    # Linear in target and in log share: the mean over pairs is the product of the means.
     return -(targets.mean(dim=0) * said.mean(dim=0)).sum(dim=-1).mean()
 
 

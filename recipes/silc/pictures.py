@@ -21,7 +21,7 @@ from recipes.silc.config import read_config
 
 
 def choose(records: list[Record], count: int) -> list[int]:
-    """Gives the numbers of `count` pictures, none of a thing on which nano's settings were chosen."""
+    """Gives the numbers of `count` pictures, none of a thing that nano's settings judged by."""
     names = [f"silc/{record.concept}/{record.id}" for record in records]
     things = [hashlib.sha256(record.concept.encode()).digest() for record in records]
     allowed = np.flatnonzero(~held_out(records))

@@ -1,4 +1,4 @@
-"""Segments composed pictures with the names of the classes alone, from the places of the image tower.
+"""Segments composed pictures with the names of the classes alone, from the image tower's places.
 
 Each place's feature is held against the classes' texts, the scores are enlarged to the pixels, and
 a pixel takes the best class. Two measures: on the pixels of the things (`given`), and on the whole
@@ -37,7 +37,6 @@ class Overlap:
     whole: float
 
 
-@torch.inference_mode()
 def places(model: CustomTextCLIP, x: Tensor) -> Tensor:
     """Gives the feature of each place in the space of the texts, [n, h, w, 256] unit.
 
@@ -49,6 +48,7 @@ def places(model: CustomTextCLIP, x: Tensor) -> Tensor:
     return functional.normalize(model.visual.head.proj(x.permute(0, 2, 3, 1)), dim=-1)
 
 
+@torch.no_grad()
 def scores(model: CustomTextCLIP, texts: Tensor, scenes: Sequence[Scene]) -> Tensor:
     """Gives [n, classes, SIDE, SIDE] of shares: the classes' softmax at each pixel."""
     parts = []
@@ -57,7 +57,7 @@ def scores(model: CustomTextCLIP, texts: Tensor, scenes: Sequence[Scene]) -> Ten
         logits = model.logit_scale.exp() * places(model, to_input(np.stack(batch))) @ texts.T
         size = (SIDE, SIDE)
         large = functional.interpolate(logits.permute(0, 3, 1, 2), size, mode="bilinear")
-        parts.append(large.softmax(dim=1).detach())
+        parts.append(large.softmax(dim=1))
     return torch.cat(parts)
 
 

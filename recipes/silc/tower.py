@@ -13,6 +13,7 @@ from recipes.silc.config import Config
 from recipes.silc.losses import moved
 
 HIDDEN, NECK = 512, 128
+START_BIAS = -10.0  # of the sigmoid loss; the softmax loss has none
 
 
 class Top(nn.Module):
@@ -31,6 +32,7 @@ class Top(nn.Module):
         self.projection = model.visual.head.proj
         width = self.projection.in_features
         self.projector = nn.Sequential(nn.Linear(width, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, NECK))
+        self.bias = nn.Parameter(torch.tensor(START_BIAS))
         self.prototypes = nn.Parameter(torch.randn(config.prototypes, NECK))
 
     def pooled(self, kept: Tensor) -> Tensor:
