@@ -76,7 +76,5 @@ def read_config(path: Path = CONFIG) -> Config:
     for name in ("global_crops", "local_crops"):
         fields[name] = Crops(**fields[name])
     if fields["text_loss"] not in TEXT_LOSSES:
-        raise SystemExit(
-            f"text_loss is {fields['text_loss']}; it may be {' or '.join(TEXT_LOSSES)}"
-        )
+        raise SystemExit(f"text_loss in {path} must be {' or '.join(TEXT_LOSSES)}")
     return Config(**fields)

@@ -1,5 +1,7 @@
-"""What SILC (arXiv 2310.13355) adds to CLIP's loss, as functions of tensors: the self-distillation,
-the teacher's two averages, and the sigmoid form of the image-text loss (SILC-S).
+"""What SILC (arXiv 2310.13355) adds to CLIP's loss, as functions of tensors.
+
+The self-distillation, the teacher's and the centre's average, and the sigmoid form of the
+image-text loss (SILC-S).
 """
 
 from __future__ import annotations
