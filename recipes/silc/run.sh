@@ -19,8 +19,9 @@ step silc.crops --work "$work"
 step silc.train --sources "$sources" --work "$work"
 step silc.evaluate --work "$work"
 for name in plain silc; do
-    encoder="--model local-dir:$work/$name --dataset clipart --home $work/home"
     echo "== few-shot, $name"
-    cacheclip extract $encoder
-    cacheclip compare $encoder --methods zero-shot,tip-adapter,clip-adapter --shots 1,4,16 --seeds 5 | tee "$work/$name.txt"
+    cacheclip extract --dataset clipart --model "local-dir:$work/$name" --home "$work/home"
+    cacheclip compare --dataset clipart --model "local-dir:$name" --home "$work/home" \
+        --methods zero-shot,tip-adapter,clip-adapter --shots 1,4,16 --seeds 5 > "$work/$name.txt"
+    cat "$work/$name.txt"
 done
