@@ -52,13 +52,18 @@ class Captions:
         shape = (len(records), len(self.table))
         self.holds = csr_matrix((np.ones(len(rows), bool), (rows, columns)), shape=shape)
 
-    def draw(self, pictures: np.ndarray, rng: np.random.Generator) -> list[str]:
-        """Gives one text in a template for each picture."""
+    def choose(self, pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Gives the number in the table of one text for each picture."""
         drawn = np.empty(len(pictures), int)
         for k, picture in enumerate(pictures):
             kinds = self.texts[picture]
             kind = kinds[rng.choice(3, p=SHARES)] or kinds[0]
             drawn[k] = kind[rng.integers(len(kind))]
+        return drawn
+
+    def draw(self, pictures: np.ndarray, rng: np.random.Generator) -> list[str]:
+        """Gives one text in a template for each picture."""
+        drawn = self.choose(pictures, rng)
         frames = rng.integers(len(TEMPLATES), size=len(drawn))
         pairs = zip(frames, drawn, strict=True)
         return [TEMPLATES[frame].format(self.table[text]) for frame, text in pairs]
