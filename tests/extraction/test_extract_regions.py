@@ -195,9 +195,7 @@ def test_boxes_pooled_two_ways_are_two_sets_and_each_is_encoded_once(
     assert {name for name in files(home) if "shard" in name} == {n for n in before if "shard" in n}
 
 
-def test_other_boxes_take_over_what_is_of_the_same_box(
-    asked: Asked, home: Home, zoo: Path
-) -> None:
+def test_other_boxes_take_over_what_is_of_the_same_box(asked: Asked, home: Home, zoo: Path) -> None:
     run(asked(zoo.parent, regions=zoo), home)
     before = Regions.find(home, "zoo-boxes")
     content = json.loads(zoo.read_text())
@@ -329,9 +327,7 @@ def test_a_file_of_another_form_is_refused_by_what_is_wrong(
         box_set(zoo.parent, changed(zoo, **parts), alias=None, hash_files=False)
 
 
-def test_options_that_do_not_go_with_boxes_are_refused(
-    asked: Asked, home: Home, zoo: Path
-) -> None:
+def test_options_that_do_not_go_with_boxes_are_refused(asked: Asked, home: Home, zoo: Path) -> None:
     for told in ({"views": 3}, {"layers": ("patches",)}, {"classes_from": "top"}):
         with pytest.raises(UsageError, match="for whole pictures"):
             make_plan(asked(zoo.parent, regions=zoo, **told), home)
