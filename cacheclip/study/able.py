@@ -58,10 +58,20 @@ def able(
     fit = [method for method in chosen if method.name not in (*why, *bound)]
     if not any(method.name in asked for method in fit):
         raise _none_runs(asked, lacking, bound, data)
-    lines = [f"{name} does not run: {reason}" for name, reason in why.items()]
+    lines = [
+        f"{', '.join(names)} {'do' if len(names) > 1 else 'does'} not run: {reason}"
+        for reason, names in _by_reason(why).items()
+    ]
     if bound := [name for name in bound if name in asked]:
         lines.append(f"only for the classes that they learn from, so left out: {', '.join(bound)}")
     return fit, lines
+
+
+def _by_reason(why: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in why.items():
+        reasons.setdefault(reason, []).append(name)
+    return reasons
 
 
 def _lacking(
