@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cacheclip.datasets.boxes import box_of
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import UsageError
+from cacheclip.extraction.boxes import CROPS
 from cacheclip.extraction.crops import SCALES, coverage, crop, stretched
 from cacheclip.extraction.plan import Plan
 from cacheclip.extraction.views import recipe, view
@@ -215,14 +216,6 @@ class PooledPass(RegionsPass):
         return {"image": np.einsum("bp,bpd->bd", share.numpy(), places[of])}
 
 
-def pooling(pool: str | None) -> dict[str, Any]:
-    """What the key of a store says of how boxes get their features; nothing of whole pictures."""
-    if pool is None:
-        return {}
-    scales = {"scales": list(SCALES)} if pool == "crops" else {}
-    return {"regions": {"pool": pool, "resize": "stretch", **scales}}
-
-
 def passes(plan: Plan, encoder: Encoder) -> list[Pass]:
     """The passes that a plan asks for, the pictures as they are first.
 
@@ -230,7 +223,7 @@ def passes(plan: Plan, encoder: Encoder) -> list[Pass]:
         UsageError: this encoder cannot give what is asked for.
     """
     if plan.pool is not None:
-        return [CropsPass(encoder) if plan.pool == "crops" else PooledPass(encoder)]
+        return [CropsPass(encoder) if plan.pool == CROPS else PooledPass(encoder)]
     found = [Pass(encoder)]
     if plan.request.views is not None:
         found.append(ViewsPass(encoder, plan.request.views))

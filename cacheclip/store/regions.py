@@ -21,7 +21,7 @@ from cacheclip.store import hdf5
 from cacheclip.store.features import FeatureSet
 from cacheclip.store.home import Home
 from cacheclip.store.reader import Features, Store
-from cacheclip.store.schema import FORMAT, REGIONS, REGIONS_SPLIT
+from cacheclip.store.schema import FORMAT, REGIONS_SPLIT
 
 REGIONS_FILE = "regions.h5"
 
@@ -119,7 +119,7 @@ class Regions(Proposals):
                 is the command that makes it.
         """
         found = home.find(dataset, model, pretrained)
-        if not found.dataset.startswith(f"{REGIONS}/"):
+        if not found.of_boxes:
             raise StoreError(
                 f"{found.dataset} is a data set of whole pictures, not of boxes",
                 where=str(home.dataset_folder(found.dataset)),

@@ -129,3 +129,9 @@ def test_boxes_of_another_set_are_refused_and_so_are_whole_pictures(tmp_path: Pa
         Regions.find(home, "toys")
     assert "--regions" in caught.value.fix
     assert home.find().dataset == "toys"  # boxes are not what a study means
+    for split, layer, said in (
+        ("train", "image", "have no split train"),
+        (REGIONS_SPLIT, "pre-projection", "no pre-projection features"),
+    ):
+        with pytest.raises(StoreError, match=said):
+            other.find("made").store(split, layer)
