@@ -29,6 +29,7 @@ from cacheclip.store.regions import Annotations, Proposals
 from cacheclip.store.schema import REGIONS, REGIONS_SPLIT
 
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
+Size = tuple[float, float]  # width and height in pixels, infinite where nobody told
 
 DECIMALS = 2  # of a pixel: what is finer moves no feature
 WANTED = (
@@ -45,11 +46,13 @@ class BoxSet:
         dataset: its samples are the proposals, picture by picture, and then the annotations.
         proposals: the first of them.
         annotations: the rest.
+        sizes: width and height of each picture, by its name, as far as the file tells them.
     """
 
     dataset: DataSet
     proposals: Proposals
     annotations: Annotations
+    sizes: Mapping[str, Size]
 
 
 def box_set(folder: Path, file: Path, *, alias: str | None, hash_files: bool) -> BoxSet:
@@ -107,7 +110,7 @@ def box_set(folder: Path, file: Path, *, alias: str | None, hash_files: bool) ->
         notices=(f"{REGIONS}/{name}: {told}",),
         root=folder,
     )
-    return BoxSet(dataset, proposals, annotations)
+    return BoxSet(dataset, proposals, annotations, content.sizes())
 
 
 def region_id(file: str, box: Sequence[float]) -> str:
@@ -187,6 +190,10 @@ class _File:
         ids = np.array([one.get("id", k + 1) for k, one in enumerate(entries)], np.int64)
         return Annotations(image[order], boxes[order], labels[order], crowd[order], ids[order])
 
+    def sizes(self) -> dict[str, Size]:
+        """Width and height of each picture by its name."""
+        return {self._name(one): _size(one) for one in self._images}
+
     def _list(self, name: str, *, required: bool = False) -> list[dict[str, Any]]:
         found = self._content.get(name, [])
         whole = isinstance(found, list) and all(isinstance(one, dict) for one in found)
@@ -238,12 +245,18 @@ def _is_box(box: Any, image: Mapping[str, Any]) -> bool:
     if not all(type(side) in (int, float) and math.isfinite(side) for side in box):
         return False
     left, top, width, height = box
-    wide, high = (
-        own if type(own := image.get(side)) in (int, float) else math.inf
-        for side in ("width", "height")
-    )
+    wide, high = _size(image)
     inside = left < wide and top < high and left + width > 0 and top + height > 0
     return bool(inside and round(width, DECIMALS) > 0 and round(height, DECIMALS) > 0)
+
+
+def _size(image: Mapping[str, Any]) -> Size:
+    """Width and height as the file tells them, infinite where it does not."""
+    wide, high = image.get("width"), image.get("height")
+    return (
+        wide if type(wide) in (int, float) else math.inf,
+        high if type(high) in (int, float) else math.inf,
+    )
 
 
 def _json(file: Path) -> dict[str, Any]:
