@@ -5,7 +5,6 @@ something may be in, each of an `image_id`, with a `bbox` and a `score`. A categ
 `novel` is one of which nothing may be learned.
 """
 
-import json
 import math
 import shlex
 from collections import Counter
@@ -260,17 +259,22 @@ def _size(image: Mapping[str, Any]) -> Size:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    fix = f"name a file in {WANTED}"
+    """The object that a file holds.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
     try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise InputError("there is no such file of boxes", where=str(file), fix=fix) from None
+        content = regular.parsed(regular.read_text(file))
+        why = None if isinstance(content, dict) else "it is no object"
     except OSError as error:
+        why = str(error.strerror)
+    except ValueError as error:
+        why = str(error)
+    if why is not None:
         raise InputError(
-            f"the boxes cannot be read: {error.strerror}", where=str(file), fix=fix
-        ) from error
-    except (ValueError, RecursionError):
-        raise InputError("this file is not JSON", where=str(file), fix=fix) from None
-    if not isinstance(content, dict):
-        raise InputError("this file is a list, not an object", where=str(file), fix=fix)
-    return content
+            f"the boxes cannot be read: {why}",
+            where=str(file),
+            fix=f"--regions FILE, a file in {WANTED}",
+        )
+    return content  # type: ignore[no-any-return]

@@ -104,18 +104,9 @@ class PatchesPass(Pass):
         Raises:
             UsageError: this encoder gives none.
         """
-        import torch
-
         super().__init__(encoder)
         self.layers = (PATCHES,)
-        tried = encoder.encode_patches(torch.zeros(1, *self.shape))
-        if tried is None:
-            raise UsageError(
-                "the image tower of this encoder gives no features of the parts of a picture",
-                where=f"--model {encoder.identity['name']}",
-                fix=f"leave {PATCHES} out of --layers, or use another --model",
-            )
-        self.vectors = tried.shape[1]
+        self.vectors = _places(encoder, self.shape, f"leave {PATCHES} out of --layers")
 
     def encode(self, pixels: "Tensor") -> Encoded:
         """Layer `patches`, [B, P D] float32, of pixels [B, 3, H, W]."""
@@ -203,7 +194,7 @@ class PooledPass(RegionsPass):
 
     def __init__(self, encoder: Encoder, sizes: Mapping[str, Size]) -> None:
         super().__init__(encoder, sizes)
-        places = PatchesPass(encoder).vectors
+        places = _places(encoder, self.shape, "use --pool crops")
         height, width = self.shape[1:]
         rows = round((places * height / width) ** 0.5)
         self._grid = (rows, places // rows)
@@ -238,6 +229,24 @@ class PooledPass(RegionsPass):
         share /= share.sum(1, keepdim=True).clamp_min(1e-12)  # of a row without a picture: zeros
         of = (new.cumsum(0) - 1).numpy()
         return {"image": np.einsum("bp,bpd->bd", share.numpy(), places[of])}
+
+
+def _places(encoder: Encoder, shape: tuple[int, ...], fix: str) -> int:
+    """How many places of a picture have features, which a black one of this shape tells.
+
+    Raises:
+        UsageError: this encoder gives none.
+    """
+    import torch
+
+    tried = encoder.encode_patches(torch.zeros(1, *shape))
+    if tried is None:
+        raise UsageError(
+            "the image tower of this encoder gives no features of the parts of a picture",
+            where=f"--model {encoder.identity['name']}",
+            fix=f"{fix}, or use another --model",
+        )
+    return tried.shape[1]
 
 
 def passes(plan: Plan, encoder: Encoder) -> list[Pass]:

@@ -347,5 +347,5 @@ def test_options_that_do_not_go_with_boxes_are_refused(asked: Asked, home: Home,
         make_plan(asked(zoo.parent, pool="crops"), home)
     with pytest.raises(InputError, match="no folder of pictures"):
         make_plan(asked("nowhere", regions=zoo), home)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="No such file"):
         make_plan(asked(zoo.parent, regions=zoo.with_name("no.json")), home)
