@@ -149,7 +149,7 @@ def test_proposals_and_truth_come_back_as_the_file_has_them(
     for number, own in enumerate([7, 3, 9, 5]):
         here = slice(*regions.offsets[number : number + 2])
         mine = [one for one in content["proposals"] if one["image_id"] == own]
-        np.testing.assert_allclose(regions.boxes[here], np.float32([o["bbox"] for o in mine]))
+        np.testing.assert_allclose(regions.boxes[here], [o["bbox"] for o in mine], rtol=1e-6)
         np.testing.assert_allclose(regions.scores[here], [o["score"] for o in mine])
         true = [one for one in content["annotations"] if one["image_id"] == own]
         at = truth.image == number
