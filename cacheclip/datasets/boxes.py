@@ -251,11 +251,9 @@ def _is_box(box: Any, image: Mapping[str, Any]) -> bool:
 
 def _size(image: Mapping[str, Any]) -> Size:
     """Width and height as the file tells them, infinite where it does not."""
-    wide, high = image.get("width"), image.get("height")
-    return (
-        wide if type(wide) in (int, float) else math.inf,
-        high if type(high) in (int, float) else math.inf,
-    )
+    sides: list[Any] = [image.get("width"), image.get("height")]
+    wide, high = (side if type(side) in (int, float) else math.inf for side in sides)
+    return wide, high
 
 
 def _json(file: Path) -> dict[str, Any]:

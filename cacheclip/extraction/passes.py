@@ -246,7 +246,7 @@ def _places(encoder: Encoder, shape: tuple[int, ...], fix: str) -> int:
             where=f"--model {encoder.identity['name']}",
             fix=f"{fix}, or use another --model",
         )
-    return tried.shape[1]
+    return int(tried.shape[1])
 
 
 def passes(plan: Plan, encoder: Encoder) -> list[Pass]:
