@@ -100,6 +100,19 @@ from cacheclip.cli import options, output
     metavar="N",
     help="The same of each picture of val and test, which tpt reads: it takes 64.",
 )
+@click.option(
+    "--regions",
+    type=options.FilePath(dir_okay=False),
+    metavar="FILE",
+    help="Features of boxes instead of whole pictures: COCO's JSON with `proposals`; --dataset is "
+    "the folder of the pictures.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["crops", "patches"]),
+    help="A box is cut out and encoded at two scales, or gets the mean of the picture's places. "
+    "[default: crops]",
+)
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool, **request: object) -> None:
@@ -127,10 +140,15 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
     if as_json:
         output.data(report.as_json())
         return
+    noun = "pictures" if asked.regions is None else "boxes"
     output.say(
-        f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} pictures "
+        f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} {noun} "
         f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )
+    if asked.regions is not None:
+        command = f"detect --train {report.dataset} --test SET"
+        output.talk(f"home: {place.root}", f"next: cacheclip {command}{place.option}")
+        return
     shots = min(16, place.labels(report.dataset).smallest_class("train"))
     command = f"fit --shots {shots}" if shots else "compare --methods zero-shot"
     output.talk(f"home: {place.root}", f"next: cacheclip {command}{place.option}")

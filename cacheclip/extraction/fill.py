@@ -15,6 +15,7 @@ import numpy as np
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import InputError, MachineError
 from cacheclip.extraction import memo
+from cacheclip.extraction.boxes import pooling
 from cacheclip.extraction.labelling import files_of
 from cacheclip.extraction.memo import Note
 from cacheclip.extraction.parts import keep_parts
@@ -339,7 +340,11 @@ class Extraction:
     def _common(self) -> dict[str, Any]:
         return {
             "encoder": self._encoder.identity,
-            "preprocess": {**self._encoder.preprocess, **self._plan.reading.preprocess()},
+            "preprocess": {
+                **self._encoder.preprocess,
+                **self._plan.reading.preprocess(),
+                **pooling(self._plan.pool),
+            },
             "compute": self._encoder.compute,
             "store_dtype": STORE_DTYPE,
         }

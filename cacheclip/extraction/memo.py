@@ -112,6 +112,7 @@ def memo_digest(plan: Plan) -> str:
                 else {}
             ),
             **({"query_views": plan.request.query_views} if plan.request.query_views else {}),
+            **({"pool": plan.pool} if plan.pool else {}),
             "versions": versions(),
         }
     )

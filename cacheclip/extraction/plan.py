@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from cacheclip.datasets.base import DataSet, Source, resolve
+from cacheclip.datasets.boxes import BoxSet
 from cacheclip.datasets.images import Reading
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
 from cacheclip.errors import InputError, StoreError
+from cacheclip.extraction.boxes import POOLS, boxes_of
 from cacheclip.extraction.labelling import labels_of
 from cacheclip.extraction.reading import KEPT, reading_of
 from cacheclip.files import regular
@@ -67,6 +69,9 @@ class ExtractRequest:
         query_views: the same of each picture of val and test.
         sentences: a file of sentences by class, or the name of a data set whose sentences ship:
             kept beside the text of the templates.
+        regions: a file of boxes, whose features are kept instead of those of whole pictures;
+            `dataset` is the folder of these pictures.
+        pool: one of `POOLS`, for boxes alone; None takes the first.
     """
 
     dataset: str
@@ -92,6 +97,8 @@ class ExtractRequest:
     views: int | None = None
     sentences: str | None = None
     query_views: int | None = None
+    regions: Path | None = None
+    pool: str | None = None
 
 
 class _Told(TypedDict):
@@ -108,6 +115,7 @@ class Plan:
 
     request: ExtractRequest
     dataset: DataSet
+    boxes: BoxSet | None  # where the samples are boxes
     labels: Labels
     names: Sequence[str] | None  # of the classes, where the user gave some
     prompts: PromptSet
@@ -116,6 +124,11 @@ class Plan:
     reading: Reading
     allowed: int
     notices: tuple[str, ...]
+
+    @property
+    def pool(self) -> str | None:
+        """How a box gets its features, one of `POOLS`; None of whole pictures."""
+        return None if self.boxes is None else self.request.pool or POOLS[0]
 
     @property
     def rows(self) -> int:
@@ -159,6 +172,8 @@ class Plan:
             **({"views": request.views} if request.views else {}),
             **({"query_views": request.query_views} if request.query_views else {}),
             **({"sentences": _absolute_sentences(request.sentences)} if request.sentences else {}),
+            **({"regions": _absolute_file(str(request.regions))} if request.regions else {}),
+            **({"pool": request.pool} if request.pool else {}),
         }
 
 
@@ -169,14 +184,8 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         InputError: the data are missing, empty, or of another list than the home knows by that
             name; the home lies within them; an option does not make sense.
     """
-    dataset = resolve(
-        request.dataset,
-        data_root=request.data_root,
-        download=request.download,
-        alias=request.alias,
-        hash_files=request.hash_files,
-        classes_from=request.classes_from,
-    )
+    boxes = boxes_of(request)
+    dataset = _dataset(request) if boxes is None else boxes.dataset
     reading = reading_of(dataset, request.orientation, request.white_level)
     _refuse_empty(dataset)
     if dataset.root is not None:
@@ -205,6 +214,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
     return Plan(
         request=request,
         dataset=dataset,
+        boxes=boxes,
         labels=labels,
         names=names,
         prompts=prompts,
@@ -219,6 +229,18 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         reading=reading,
         allowed=allowed_failures(request.max_failures, rows=rows, builtin=dataset.builtin),
         notices=tuple(notices),
+    )
+
+
+def _dataset(request: ExtractRequest) -> DataSet:
+    """The pictures that are asked for."""
+    return resolve(
+        request.dataset,
+        data_root=request.data_root,
+        download=request.download,
+        alias=request.alias,
+        hash_files=request.hash_files,
+        classes_from=request.classes_from,
     )
 
 
