@@ -1,0 +1,154 @@
+"""A method on proposals: fitted on those with a class, it answers for all classes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cacheclip.detection.background import Background, learn
+from cacheclip.detection.proposals import UNKNOWN, Matched, Proposals
+from cacheclip.detection.source import Encoded, Labelled
+from cacheclip.draws import Shots
+from cacheclip.engine.stack import logits_in_parts
+from cacheclip.errors import FitError, UsageError
+from cacheclip.methods.base import Method, Settings, Value
+from cacheclip.store.scope import among
+from cacheclip.study.data import SetData
+from cacheclip.study.heads import Heads, fit
+from cacheclip.study.plan import Cell, Variant
+from cacheclip.study.targets import Target
+from cacheclip.task import Query, image_layers
+
+SAMPLE = 20_000  # proposals that the background is learned from
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How a method learns from proposals.
+
+    Attributes:
+        method: its class.
+        given: settings that are no constants.
+        shots: proposals of a class.
+        seed: of their draw, and of what is random in the fit.
+        device: where it runs.
+        limit: working memory in bytes.
+        background: whether there is a class of what is nothing.
+    """
+
+    method: type[Method]
+    given: Mapping[str, Value]
+    shots: Shots
+    seed: int
+    device: torch.device
+    limit: int
+    background: bool = True
+
+    def learned(self, of: Encoded, proposals: Proposals, known: Matched) -> "Detector":
+        """The method, fitted on the proposals that have a class; the others show what is nothing.
+
+        Raises:
+            UsageError: it answers for no class but those that it learned from, and some have no
+                proposal.
+            FitError: it is not finite.
+            CacheclipError: the regions lack what it reads.
+        """
+        source = Labelled(of, proposals, known.labels)
+        every = self._data(source)
+        if lacks := every.lacking(self.method().reads):
+            raise lacks
+        heads = self._heads(source, every, known)
+        found = Detector(heads, every, self.limit)
+        return found.with_background(proposals, known, self.seed) if self.background else found
+
+    def _heads(self, source: Labelled, every: SetData, known: Matched) -> Heads:
+        """One variant that answers for all classes."""
+        if self.method.learns != "support":
+            variant = self._variant(every, None)
+            return next(fit(self.method.of(variant.settings), [variant], every))
+        there = sorted(set(known.labels.tolist()) - {UNKNOWN})
+        if len(there) < len(source.of.classnames) and not self.method.transfers:
+            raise UsageError(
+                f"{self.method.name} answers for no class but those that it learns from",
+                where=f"{len(there)} of {len(source.of.classnames)} classes have boxes",
+                fix="take a method that reads any class's text: cacheclip methods",
+            )
+        data = self._data(among(source, there))
+        variant = self._variant(data, self.seed)
+        learned = next(fit(self.method.of(variant.settings), [variant], data))
+        if not bool(learned.finite().all()):
+            raise FitError(
+                f"the fit of {self.method.name} is not finite or did not converge",
+                where=f"regions {source.dataset}",
+                fix="use less extreme settings",
+            )
+        return Target(data, every).served(learned, learned)
+
+    def _variant(self, data: SetData, seed: int | None) -> Variant:
+        """The run: its constants with what was given, and the proposals that are drawn."""
+        draw = None if seed is None else data.draw(self.shots, seed, "keep")
+        shots = data.per_class if self.shots == "all" and draw else self.shots
+        settings = self._settings(int(shots) if draw else 1, data)
+        return Variant(Cell(seed, (settings,), settings, draw, init_seed=seed), settings, draw)
+
+    def _settings(self, shots: int, data: SetData) -> Settings:
+        norm = data.texts.norm
+        recipe = self.method.recipe()
+        return self.method.fixed(shots, data.logit_scale, recipe, self.given, norm)
+
+    def _data(self, source: "Labelled") -> SetData:
+        return SetData(source, self.device, self.limit)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A head for all classes, and what stands beside them for nothing.
+
+    Attributes:
+        heads: one variant.
+        data: what its answers read beside pictures.
+        limit: working memory in bytes.
+        nothing: None where the classes share all of the probability.
+    """
+
+    heads: Heads
+    data: SetData
+    limit: int
+    nothing: Background | None = None
+
+    def probabilities(self, proposals: Proposals) -> NDArray[np.float32]:
+        """Of each class [R, C]; with a background they need not add up to 1."""
+        found = []
+        for raw in proposals.parts():
+            image, logits = self._answers(raw)
+            p = self.nothing.probabilities(logits, image) if self.nothing else logits.softmax(1)
+            found.append(p.float().cpu().numpy())
+        return np.concatenate(found)
+
+    def with_background(self, proposals: Proposals, known: Matched, seed: int) -> "Detector":
+        """The same beside a background, learned from things and from what overlaps none.
+
+        A proposal that overlaps nothing annotated may show a thing that nobody annotated: it counts
+        by 1 - objectness.
+        """
+        rows = np.flatnonzero((known.labels != UNKNOWN) | known.nothing)
+        if len(rows) > SAMPLE:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
+        thing = known.labels[rows] != UNKNOWN
+        if thing.all() or not thing.any():
+            return self
+        counts = np.where(thing, 1.0, 1.0 - proposals.objectness[rows])
+        image, logits = self._answers(proposals.read(rows))
+        nothing = learn(logits, image, thing, counts, self.data.logit_scale)
+        return Detector(self.heads, self.data, self.limit, nothing)
+
+    def _answers(self, raw: NDArray[np.float32]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit rows [n, D] and logits [n, C] of raw features [n, D]."""
+        method = self.heads.method
+        layers = image_layers(torch.from_numpy(raw).to(self.data.device))
+        read = {name: layers[name] for name in method.reads.query}
+        query = Query(read, self.data.encoder(method.reads))
+        parts = logits_in_parts(method, self.heads.params, query, self.limit, self.heads.seeds)
+        return layers["image"], torch.cat([logits[0] for _, _, logits in parts])

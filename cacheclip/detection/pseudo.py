@@ -1,0 +1,74 @@
+"""Pseudo-labels: proposals that a head is sure of become pictures to learn from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cacheclip.detection.boxes import strongest
+from cacheclip.detection.proposals import UNKNOWN, Matched, Proposals
+from cacheclip.detection.score import Fusion
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which proposals are believed.
+
+    Attributes:
+        threshold: least probability of the class.
+        most: of each class, those with the best scores; None for all.
+    """
+
+    threshold: float = 0.8
+    most: int | None = None
+
+
+def pseudo_labels(
+    proposals: Proposals,
+    p: NDArray[np.floating],
+    known: Matched,
+    wanted: NDArray[np.bool_],
+    rule: Rule,
+    fusion: Fusion,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The proposals that are taken for things of wanted classes: rows, and their labels.
+
+    A proposal that no annotation explains is taken for the class that it most likely is, if that is
+    wanted and likely enough; of those of one class that overlap in one picture, the best scored
+    stays.
+
+    Args:
+        proposals: R of them.
+        p: [R, C] class probabilities.
+        known: what annotations explain.
+        wanted: [C].
+        rule: how sure is sure.
+        fusion: of objectness and probability; and the overlap that is too much.
+    """
+    label = p.argmax(1)
+    likely = p[np.arange(len(p)), label]
+    row = np.flatnonzero(
+        (likely >= rule.threshold) & wanted[label] & (known.labels == UNKNOWN) & known.nothing
+    )
+    own = fusion.scores(proposals.objectness[row], likely[row, None])[:, 0]
+    pictures = proposals.pictures[row]
+    kept = []
+    for picture in np.unique(pictures):
+        here = np.flatnonzero(pictures == picture)
+        boxes = proposals.boxes[row[here]]
+        kept.append(here[strongest(boxes, own[here], label[row[here]], fusion.overlap)])
+    chosen = np.concatenate(kept) if kept else np.empty(0, np.int64)
+    chosen = chosen[np.argsort(-own[chosen], kind="stable")]
+    chosen = chosen[_first(label[row[chosen]], rule.most)]
+    return row[chosen], label[row[chosen]]
+
+
+def _first(labels: NDArray[np.int64], most: int | None) -> NDArray[np.bool_]:
+    """Which of some labels are among the first `most` of their kind."""
+    if most is None:
+        return np.ones(len(labels), np.bool_)
+    place = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        place[own] = np.arange(len(own))
+    return place < most
