@@ -15,9 +15,9 @@ class Background:
 
     Classes alone must share all of the probability, so that grass is a sheep. With the logits z of
     C classes, p(nothing | x) is the sigmoid of s x b + c - log sum exp z. The classes stand, and b
-    and c minimise the mean cross-entropy of pictures of things and of nothing, each half of it, plus
-    a penalty on b. That is convex: the numbers depend on no start and no order. The paper learns
-    the embedding in the steps of the detector; here the same loss is met for b alone.
+    and c minimise the mean cross-entropy of things and of nothing, each half of it, plus a penalty
+    on b. That is convex: the numbers depend on no start and no order. The paper learns the
+    embedding in the steps of the detector; here the same loss is met for b alone.
 
     Attributes:
         direction: [D].
@@ -42,7 +42,11 @@ class Background:
 
 
 def learn(
-    logits: Tensor, image: Tensor, thing: NDArray[np.bool_], counts: NDArray[np.floating], scale: float
+    logits: Tensor,
+    image: Tensor,
+    thing: NDArray[np.bool_],
+    counts: NDArray[np.floating],
+    scale: float,
 ) -> Background:
     """The background of classes that are fitted.
 

@@ -1,4 +1,4 @@
-"""Boxes [n, 4] as x, y, width, height in pixels: how far they overlap, and which one stands."""
+"""Boxes [n, 4] as left, top, width, height: how far they overlap, and which one stands."""
 
 import numpy as np
 import torch
@@ -9,20 +9,15 @@ Boxes = NDArray[np.floating]
 
 
 def overlaps(first: Boxes, second: Boxes) -> NDArray[np.float64]:
-    """Intersection over union [n, m] of boxes [n, 4] and [m, 4]; 0 of boxes without area."""
+    """Intersection over union [n, m] of boxes [n, 4] and [m, 4], all of some area."""
     from torchvision.ops import box_iou
 
     found: NDArray[np.float64] = box_iou(_corners(first), _corners(second)).numpy()
-    return np.nan_to_num(found, nan=0.0)
+    return found
 
 
 def best_match(boxes: Boxes, others: Boxes) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of each box the one of `others` that overlaps it most, [n], and how far, [n].
-
-    Where there are no others, the match is -1 and the overlap 0.
-    """
-    if not len(others):
-        return np.full(len(boxes), -1), np.zeros(len(boxes))
+    """Of each box the one of `others` that overlaps it most, [n], and how far, [n]."""
     found = overlaps(boxes, others)
     return found.argmax(1), found.max(1)
 

@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from cacheclip.detection.background import Background, learn
-from cacheclip.detection.proposals import UNKNOWN, Matched, Proposals
-from cacheclip.detection.source import Encoded, Labelled
+from cacheclip.detection.scenes import UNKNOWN, Matched, Scenes
+from cacheclip.detection.source import Labelled
 from cacheclip.draws import Shots
 from cacheclip.engine.stack import logits_in_parts
-from cacheclip.errors import FitError, UsageError
+from cacheclip.errors import FitError
 from cacheclip.methods.base import Method, Settings, Value
 from cacheclip.store.scope import among
+from cacheclip.store.source import Source
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Cell, Variant
@@ -46,7 +47,7 @@ class Learner:
     limit: int
     background: bool = True
 
-    def learned(self, of: Encoded, proposals: Proposals, known: Matched) -> "Detector":
+    def learned(self, scenes: Scenes, known: Matched) -> "Detector":
         """The method, fitted on the proposals that have a class; the others show what is nothing.
 
         Raises:
@@ -55,24 +56,22 @@ class Learner:
             FitError: it is not finite.
             CacheclipError: the regions lack what it reads.
         """
-        source = Labelled(of, proposals, known.labels)
+        source = Labelled(scenes, known.labels)
         every = self._data(source)
-        if lacks := every.lacking(self.method().reads):
-            raise lacks
         heads = self._heads(source, every, known)
         found = Detector(heads, every, self.limit)
-        return found.with_background(proposals, known, self.seed) if self.background else found
+        return found.with_background(scenes, known, self.seed) if self.background else found
 
     def _heads(self, source: Labelled, every: SetData, known: Matched) -> Heads:
         """One variant that answers for all classes."""
-        if self.method.learns != "support":
+        if self.method.learns == "nothing":
             variant = self._variant(every, None)
             return next(fit(self.method.of(variant.settings), [variant], every))
         there = sorted(set(known.labels.tolist()) - {UNKNOWN})
-        if len(there) < len(source.of.classnames) and not self.method.transfers:
+        if len(there) < source.scenes.n_classes and not self.method.transfers:
             raise UsageError(
                 f"{self.method.name} answers for no class but those that it learns from",
-                where=f"{len(there)} of {len(source.of.classnames)} classes have boxes",
+                where=f"{len(there)} of {source.scenes.n_classes} classes have boxes",
                 fix="take a method that reads any class's text: cacheclip methods",
             )
         data = self._data(among(source, there))
@@ -98,7 +97,7 @@ class Learner:
         recipe = self.method.recipe()
         return self.method.fixed(shots, data.logit_scale, recipe, self.given, norm)
 
-    def _data(self, source: "Labelled") -> SetData:
+    def _data(self, source: Source) -> SetData:
         return SetData(source, self.device, self.limit)
 
 
@@ -118,16 +117,16 @@ class Detector:
     limit: int
     nothing: Background | None = None
 
-    def probabilities(self, proposals: Proposals) -> NDArray[np.float32]:
-        """Of each class [R, C]; with a background they need not add up to 1."""
+    def probabilities(self, scenes: Scenes) -> NDArray[np.float32]:
+        """Of each class [R, C]; none of what has no features, and with a background not all."""
         found = []
-        for raw in proposals.parts():
+        for raw in scenes.parts():
             image, logits = self._answers(raw)
             p = self.nothing.probabilities(logits, image) if self.nothing else logits.softmax(1)
             found.append(p.float().cpu().numpy())
-        return np.concatenate(found)
+        return np.concatenate(found) * scenes.encoded[:, None]
 
-    def with_background(self, proposals: Proposals, known: Matched, seed: int) -> "Detector":
+    def with_background(self, scenes: Scenes, known: Matched, seed: int) -> "Detector":
         """The same beside a background, learned from things and from what overlaps none.
 
         A proposal that overlaps nothing annotated may show a thing that nobody annotated: it counts
@@ -139,8 +138,8 @@ class Detector:
         thing = known.labels[rows] != UNKNOWN
         if thing.all() or not thing.any():
             return self
-        counts = np.where(thing, 1.0, 1.0 - proposals.objectness[rows])
-        image, logits = self._answers(proposals.read(rows))
+        counts = np.where(thing, 1.0, 1.0 - scenes.proposals.scores[rows])
+        image, logits = self._answers(scenes.read(rows))
         nothing = learn(logits, image, thing, counts, self.data.logit_scale)
         return Detector(self.heads, self.data, self.limit, nothing)
 

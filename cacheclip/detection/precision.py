@@ -10,41 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.errors import MachineError
+from cacheclip.store.regions import Annotations
 
 MOST = 100  # detections of a picture that count
 
 
 @dataclass(frozen=True)
 class Found:
-    """Boxes with classes in n pictures: detections, or what is there.
+    """Detections in n pictures.
 
     Attributes:
-        pictures: [d] int64, numbers of the pictures.
-        boxes: [d, 4], x, y, width, height in pixels.
+        image: [d] int64, numbers of the pictures.
+        boxes: [d, 4], left, top, width, height in pixels.
         labels: [d] int64.
-        scores: [d]; of what is there all ones.
-        crowd: [d] bool, what is there and is many things at once: it makes no detection wrong.
+        scores: [d].
     """
 
-    pictures: NDArray[np.int64]
+    image: NDArray[np.int64]
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
-    crowd: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
-        return len(self.pictures)
-
-    def at(self, rows: NDArray[Any]) -> "Found":
-        """Some of them, by a mask [d] or by their numbers."""
-        crowd = None if self.crowd is None else self.crowd[rows]
-        own = (x[rows] for x in (self.pictures, self.boxes, self.labels, self.scores))
-        return Found(*own, crowd)
+        return len(self.image)
 
     @classmethod
     def cat(cls, parts: Sequence["Found"]) -> "Found":
         """Detections of several pictures, one after the other."""
-        columns = zip(*((x.pictures, x.boxes, x.labels, x.scores) for x in parts), strict=True)
+        columns = zip(*((x.image, x.boxes, x.labels, x.scores) for x in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
 
@@ -79,7 +72,9 @@ def require() -> tuple[Any, Any]:
     return COCO, COCOeval
 
 
-def average_precision(truth: Found, found: Found, n_pictures: int, n_classes: int) -> Precision:
+def average_precision(
+    truth: Annotations, found: Found, n_pictures: int, n_classes: int
+) -> Precision:
     """How well what was found is what is there, class by class.
 
     Raises:
@@ -105,10 +100,9 @@ def average_precision(truth: Found, found: Found, n_pictures: int, n_classes: in
     return Precision(each[0], each.mean(0))
 
 
-def _as_coco(truth: Found, n_pictures: int, n_classes: int) -> dict[str, Any]:
+def _as_coco(truth: Annotations, n_pictures: int, n_classes: int) -> dict[str, Any]:
     """What is there as COCO's JSON has it; numbers count from 1, for it takes 0 for none."""
-    crowd = np.zeros(len(truth), np.bool_) if truth.crowd is None else truth.crowd
-    rows = zip(truth.pictures, truth.boxes, truth.labels, crowd, strict=True)
+    rows = zip(truth.image, truth.boxes, truth.labels, truth.crowd, strict=True)
     annotations = [
         {
             "id": k,
@@ -129,5 +123,5 @@ def _as_coco(truth: Found, n_pictures: int, n_classes: int) -> dict[str, Any]:
 
 def _as_rows(found: Found) -> NDArray[np.float64]:
     """Detections [d, 7] as pycocotools reads arrays: picture, box, score, class."""
-    columns = found.pictures + 1, found.boxes, found.scores, found.labels + 1
+    columns = found.image + 1, found.boxes, found.scores, found.labels + 1
     return np.column_stack(columns).astype(np.float64)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.detection.boxes import strongest
-from cacheclip.detection.proposals import UNKNOWN, Matched, Proposals
+from cacheclip.detection.scenes import Matched, Scenes
 from cacheclip.detection.score import Fusion
 
 
@@ -24,34 +24,31 @@ class Rule:
 
 
 def pseudo_labels(
-    proposals: Proposals,
+    scenes: Scenes,
     p: NDArray[np.floating],
     known: Matched,
-    wanted: NDArray[np.bool_],
     rule: Rule,
     fusion: Fusion,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The proposals that are taken for things of wanted classes: rows, and their labels.
+    """The proposals that are taken for things of novel classes: rows, and their labels.
 
     A proposal that no annotation explains is taken for the class that it most likely is, if that is
-    wanted and likely enough; of those of one class that overlap in one picture, the best scored
+    novel and likely enough; of those of one class that overlap in one picture, the best scored
     stays.
 
     Args:
-        proposals: R of them.
+        scenes: with R proposals.
         p: [R, C] class probabilities.
         known: what annotations explain.
-        wanted: [C].
         rule: how sure is sure.
         fusion: of objectness and probability; and the overlap that is too much.
     """
+    proposals = scenes.proposals
     label = p.argmax(1)
     likely = p[np.arange(len(p)), label]
-    row = np.flatnonzero(
-        (likely >= rule.threshold) & wanted[label] & (known.labels == UNKNOWN) & known.nothing
-    )
-    own = fusion.scores(proposals.objectness[row], likely[row, None])[:, 0]
-    pictures = proposals.pictures[row]
+    row = np.flatnonzero((likely >= rule.threshold) & proposals.novel[label] & known.nothing)
+    own = fusion.scores(proposals.scores[row], likely[row, None])[:, 0]
+    pictures = scenes.pictures[row]
     kept = []
     for picture in np.unique(pictures):
         here = np.flatnonzero(pictures == picture)

@@ -2,34 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan, nan
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cacheclip.detection.learner import Detector, Learner
 from cacheclip.detection.precision import Found, Precision, average_precision
-from cacheclip.detection.proposals import Matched, Proposals, matched
 from cacheclip.detection.pseudo import Rule, pseudo_labels
+from cacheclip.detection.scenes import Matched, Scenes
 from cacheclip.detection.score import Fusion, detections
-from cacheclip.detection.source import Encoded
 
 BASE, NOVEL, ALL = "base", "novel", "all"
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """Pictures with proposals.
-
-    Attributes:
-        of: who encoded them, and the text of the classes.
-        proposals: all of them.
-        opened: gives what is there; of test scenes it is called by the score alone.
-    """
-
-    of: Encoded
-    proposals: Proposals
-    opened: Callable[[], Found]
 
 
 @dataclass(frozen=True)
@@ -37,13 +23,11 @@ class Protocol:
     """How scenes are learned from and what becomes a detection.
 
     Attributes:
-        novel: [C] bool, the classes whose boxes nobody sees before the score.
         rounds: of self-training.
         rule: which proposals are believed then.
         fusion: of objectness and class.
     """
 
-    novel: NDArray[np.bool_]
     rounds: int = 1
     rule: Rule = field(default_factory=Rule)
     fusion: Fusion = field(default_factory=Fusion)
@@ -74,45 +58,54 @@ class Result:
         which = {BASE: ~self.novel, NOVEL: self.novel, ALL: np.ones_like(self.novel)}[classes]
         each: NDArray[np.float64] = getattr(self.precision, overlaps)[which]
         known = each[~np.isnan(each)].tolist()
-        return mean(known) if known else float("nan")
+        return mean(known) if known else nan
+
+    def as_json(self) -> dict[str, Any]:
+        """As `--json` prints it: fractions, None where no class is in a picture."""
+        means = {
+            f"{overlaps}_{which}": _or_none(self.mean(which, overlaps))
+            for overlaps in ("ap50", "ap")
+            for which in (BASE, NOVEL, ALL)
+        }
+        each = {name: list(map(_or_none, getattr(self.precision, name))) for name in ("ap50", "ap")}
+        own = {"method": self.method, "rounds": self.rounds, "seed": self.seed}
+        return own | {"pseudo": self.pseudo} | means | {"per_class": each}
 
 
 def run(
     train: Scenes,
     test: Scenes,
+    known: Matched,
     learners: Sequence[Learner],
     protocol: Protocol,
     notice: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """All methods on one pair of scenes; what is there in the test scenes is opened last.
-
-    Boxes of novel classes in the train scenes are nobody's either: they are left out.
+    """All methods on one pair of scenes; what is true of the test scenes is opened last.
 
     Args:
         train: what is learned from.
         test: what is scored; its classes are those of `train`.
+        known: what annotations of `train` say that its proposals are.
         learners: one a method.
         protocol: how.
         notice: called with a line for the user.
     """
-    annotated = train.opened()
-    base = annotated.at(~protocol.novel[annotated.labels])
-    known = matched(train.proposals, base)
-    told: list[tuple[Result, Found]] = []
-    nobody = Precision(*(np.full(len(protocol.novel), np.nan) for _ in "ab"))
+    novel = train.proposals.novel
+    answered: list[tuple[Learner, int, int, Found]] = []
     for learner in learners:
         for rounds, (detector, pseudo) in enumerate(_taught(train, learner, known, protocol)):
-            found = detections(
-                test.proposals, detector.probabilities(test.proposals), protocol.fusion
-            )
-            name, seed = learner.method.name, learner.seed
-            told.append((Result(name, rounds, seed, pseudo, nobody, protocol.novel), found))
-            notice(f"{name}, seed {seed}, round {rounds}: {len(found):,} detections")
-    truth, n = test.opened(), len(test.proposals.offsets) - 1
+            found = detections(test, detector.probabilities(test), protocol.fusion)
+            answered.append((learner, rounds, pseudo, found))
+            name = f"{learner.method.name}, round {rounds}" if rounds else learner.method.name
+            notice(f"{name}: {len(found):,} detections, {pseudo:,} proposals believed")
+    truth, n = test.opened(), len(test.by_picture)
     return [
-        replace(own, precision=average_precision(truth, found, n, len(protocol.novel)))
-        for own, found in told
-    ]
+        Result(
+            learner.method.name, rounds, learner.seed, pseudo,
+            average_precision(truth, found, n, test.n_classes), novel,
+        )
+        for learner, rounds, pseudo, found in answered
+    ]  # fmt: skip
 
 
 def _taught(
@@ -122,15 +115,18 @@ def _taught(
 
     Each round starts anew from base boxes: what the round before believed is no truth.
     """
-    detector = learner.learned(train.of, train.proposals, known)
+    detector = learner.learned(train, known)
     yield detector, 0
     shots = None if learner.shots == "all" else learner.shots
     for _ in range(protocol.rounds if learner.method.learns == "support" else 0):
-        p = detector.probabilities(train.proposals)
+        p = detector.probabilities(train)
         rows, labels = pseudo_labels(
-            train.proposals, p, known, protocol.novel, replace(protocol.rule, most=shots),
-            protocol.fusion,
+            train, p, known, replace(protocol.rule, most=shots), protocol.fusion
         )  # fmt: skip
         believed = known.beside(rows, labels)
-        detector = learner.learned(train.of, train.proposals, believed)
+        detector = learner.learned(train, believed)
         yield detector, len(rows)
+
+
+def _or_none(x: float) -> float | None:
+    return None if isnan(x) else float(x)

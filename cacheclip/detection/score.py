@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cacheclip.detection.boxes import strongest
 from cacheclip.detection.precision import MOST, Found
-from cacheclip.detection.proposals import Proposals
+from cacheclip.detection.scenes import Scenes
 
 FAINTEST = 1e-4  # a score below which nothing is a detection
 
@@ -30,22 +30,25 @@ class Fusion:
     ) -> NDArray[np.float64]:
         """[n, C] of objectness [n] and class probabilities [n, C]."""
         o = np.asarray(objectness, np.float64)[:, None]
-        fused: NDArray[np.float64] = o ** (1 - self.weight) * np.asarray(p, np.float64) ** self.weight
+        fused: NDArray[np.float64] = (
+            o ** (1 - self.weight) * np.asarray(p, np.float64) ** self.weight
+        )
         return fused
 
 
-def detections(proposals: Proposals, p: NDArray[np.floating], fusion: Fusion) -> Found:
+def detections(scenes: Scenes, p: NDArray[np.floating], fusion: Fusion) -> Found:
     """Every proposal as every class, the strongest of each class and picture.
 
     Args:
-        proposals: R of them.
+        scenes: with R proposals.
         p: [R, C] class probabilities.
         fusion: how they become scores, and which boxes stand.
     """
-    scores = fusion.scores(proposals.objectness, p)
+    proposals = scenes.proposals
+    scores = fusion.scores(proposals.scores, p)
     parts = [
         _of_picture(proposals.boxes[own], scores[own], picture, fusion.overlap)
-        for picture, own in enumerate(proposals.by_picture)
+        for picture, own in enumerate(scenes.by_picture)
     ]
     return Found.cat(parts)
 

@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.detection.proposals import UNKNOWN, Proposals
+from cacheclip.detection.scenes import UNKNOWN, Scenes
 from cacheclip.errors import StoreError
 from cacheclip.files.disk import digest
 from cacheclip.store import shard
 from cacheclip.store.labels import Labels, SplitLabels
 from cacheclip.store.reader import Features
+from cacheclip.store.schema import REGIONS_SPLIT
 from cacheclip.store.source import Layer, Part, Text
 
 IMAGE, SPLIT = "image", "train"
@@ -24,13 +25,13 @@ class Chosen:
     """The `Layer` of some proposals.
 
     Attributes:
-        proposals: all of them.
+        scenes: with all of them.
         chosen: the rows of these.
         digest: what they go by.
         shape: [D].
     """
 
-    proposals: Proposals
+    scenes: Scenes
     chosen: NDArray[np.int64]
     digest: str
     shape: tuple[int, ...]
@@ -49,55 +50,9 @@ class Chosen:
         self, rows: Sequence[int] | NDArray[np.int64], *, normalize: bool = False
     ) -> Features:
         """Some of them in the order given, as `Store.read_rows` gives rows."""
-        x = self.proposals.read(self.chosen[np.asarray(rows, np.int64)])
+        x = self.scenes.read(self.chosen[np.asarray(rows, np.int64)])
         norm = shard.lengths(x)
         return Features(x / norm[:, None] if normalize else x, norm, np.ones(len(x), np.bool_))
-
-
-class Encoded(Protocol):
-    """What is known of proposals beside their boxes: who encoded them, the text of the classes."""
-
-    @property
-    def dataset(self) -> str:
-        """Id of the set of regions."""
-
-    @property
-    def name(self) -> str:
-        """The encoder, MODEL@PRETRAINED."""
-
-    @property
-    def encoder(self) -> Mapping[str, Any]:
-        """The encoder block of the keys."""
-
-    @property
-    def preprocess(self) -> Mapping[str, Any]:
-        """The preprocess block of the keys."""
-
-    @property
-    def digest(self) -> str:
-        """What the features go by."""
-
-    @property
-    def classnames(self) -> Sequence[str]:
-        """All classes."""
-
-    @property
-    def text(self) -> Text | None:
-        """Their text features."""
-
-    @property
-    def option(self) -> str:
-        """What names their home in a command, with a blank before it."""
-
-    @property
-    def extract_command(self) -> str:
-        """What makes or completes the set."""
-
-    def part_store(self, name: str) -> Part:
-        """Where a frozen part of the encoder lies."""
-
-    def part(self, name: str) -> Mapping[str, NDArray[Any]]:
-        """A frozen part of the encoder."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +60,11 @@ class Labelled:
     """The `Source` of proposals with labels: a data set whose one split is `train`.
 
     Attributes:
-        of: what is known of the proposals.
-        proposals: all of them.
+        scenes: of whose set everything but rows and classes is taken.
         known: [R] their classes; those of `UNKNOWN` are no pictures.
     """
 
-    of: Encoded
-    proposals: Proposals
+    scenes: Scenes
     known: NDArray[np.int64]
     own: bool = True
     notices: tuple[str, ...] = ()
@@ -122,37 +75,37 @@ class Labelled:
     @property
     def dataset(self) -> str:
         """Id of the set of regions."""
-        return self.of.dataset
+        return self.scenes.of.dataset
 
     @property
     def name(self) -> str:
         """The encoder, MODEL@PRETRAINED."""
-        return self.of.name
+        return self.scenes.of.name
 
     @property
     def encoder(self) -> Mapping[str, Any]:
         """The encoder block of the keys."""
-        return self.of.encoder
+        return self.scenes.of.encoder
 
     @property
     def preprocess(self) -> Mapping[str, Any]:
         """The preprocess block of the keys."""
-        return self.of.preprocess
+        return self.scenes.of.preprocess
 
     @property
     def text(self) -> Text | None:
         """The text features of all classes."""
-        return self.of.text
+        return self.scenes.of.text
 
     @property
     def option(self) -> str:
         """What names their home in a command."""
-        return self.of.option
+        return self.scenes.of.option
 
     @property
     def extract_command(self) -> str:
         """What makes or completes the set."""
-        return self.of.extract_command
+        return self.scenes.of.extract_command
 
     text_command = extract_command
 
@@ -176,7 +129,7 @@ class Labelled:
         """Their classes, by all class names."""
         labels = self.known[self.rows].tolist()
         split = SplitLabels(digest(self.rows.tolist()), None, labels)
-        return Labels(self.dataset, list(self.of.classnames), {SPLIT: split})
+        return Labels(self.dataset, list(self.scenes.of.labels.classnames), {SPLIT: split})
 
     def store(self, split: str, layer: str = IMAGE, views: int | None = None) -> Layer:
         """The features of those proposals.
@@ -187,15 +140,15 @@ class Labelled:
         if layer != IMAGE or views is not None:
             raise self._lacks(f"{layer} features" if views is None else "views")
         shape = (int(self.encoder["embed_dim"]),)
-        return Chosen(self.proposals, self.rows, self.of.digest, shape)
+        return Chosen(self.scenes, self.rows, self.scenes.of.store(REGIONS_SPLIT).digest, shape)
 
     def part_store(self, name: str) -> Part:
         """Where a frozen part of the encoder lies."""
-        return self.of.part_store(name)
+        return self.scenes.of.part_store(name)
 
     def part(self, name: str) -> Mapping[str, NDArray[Any]]:
         """A frozen part of the encoder."""
-        return self.of.part(name)
+        return self.scenes.of.part(name)
 
     def failures(self, split: str) -> Mapping[int, Any]:
         """None: a proposal without features is not among them."""
