@@ -1,18 +1,18 @@
-"""Boxes [n, 4] as left, top, width, height: how far they overlap, and which one stands."""
+"""Boxes [n, 4] as left, top, width, height: how far they overlap, and which ones stand."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 Boxes = NDArray[np.floating]
 
 
 def overlaps(first: Boxes, second: Boxes) -> NDArray[np.float64]:
     """Intersection over union [n, m] of boxes [n, 4] and [m, 4], all of some area."""
-    from torchvision.ops import box_iou
-
-    found: NDArray[np.float64] = box_iou(_corners(first), _corners(second)).numpy()
+    one, other = (np.asarray(x, np.float64) for x in (first[:, None], second[None]))
+    begin = np.maximum(one[..., :2], other[..., :2])
+    end = np.minimum(one[..., :2] + one[..., 2:], other[..., :2] + other[..., 2:])
+    common = (end - begin).clip(0).prod(-1)
+    found: NDArray[np.float64] = common / (one[..., 2:].prod(-1) + other[..., 2:].prod(-1) - common)
     return found
 
 
@@ -22,25 +22,24 @@ def best_match(boxes: Boxes, others: Boxes) -> tuple[NDArray[np.int64], NDArray[
     return found.argmax(1), found.max(1)
 
 
-def strongest(
-    boxes: Boxes, scores: NDArray[np.floating], labels: NDArray[np.int64], most: float
-) -> NDArray[np.int64]:
-    """Non-maximum suppression class by class: the rows that stay, the strongest first.
+def standing(boxes: Boxes, scores: NDArray[np.floating], most: float) -> NDArray[np.bool_]:
+    """Non-maximum suppression, class by class: which boxes stand as which class, [n, C].
+
+    From the strongest to the weakest, each box that still stands takes those of its class with it
+    that overlap it too far. It is here and not of torchvision, whose import alone takes longer than
+    hundreds of pictures, and which goes through classes one by one.
 
     Args:
         boxes: [n, 4].
-        scores: [n].
-        labels: [n], boxes of different classes leave each other alone.
+        scores: [n, C]; of equal ones the first is the stronger.
         most: the overlap beyond which the weaker of two boxes goes.
     """
-    from torchvision.ops import batched_nms
-
-    given = torch.from_numpy(np.asarray(scores, np.float64)), torch.from_numpy(labels)
-    kept: NDArray[np.int64] = batched_nms(_corners(boxes), *given, most).numpy()
-    return kept
-
-
-def _corners(boxes: Boxes) -> Tensor:
-    """The first and the last corner, [n, 4]."""
-    x = np.asarray(boxes, np.float64)
-    return torch.from_numpy(np.concatenate([x[:, :2], x[:, :2] + x[:, 2:]], 1))
+    too_far = overlaps(boxes, boxes) > most  # [n, n]
+    order = np.argsort(-scores, axis=0, kind="stable")  # [n, C], strongest first
+    place = np.argsort(order, axis=0)  # [n, C], where each box stands in it
+    stands = np.ones(scores.shape, np.bool_)
+    classes = np.arange(scores.shape[1])
+    for rank, row in enumerate(order):
+        taken = too_far[:, row] & (place > rank) & stands[row, classes]  # [n, C]
+        stands &= ~taken
+    return stands

@@ -51,8 +51,6 @@ class Learner:
         """The method, fitted on the proposals that have a class; the others show what is nothing.
 
         Raises:
-            UsageError: it answers for no class but those that it learned from, and some have no
-                proposal.
             FitError: it is not finite.
             CacheclipError: the regions lack what it reads.
         """
@@ -68,12 +66,6 @@ class Learner:
             variant = self._variant(every, None)
             return next(fit(self.method.of(variant.settings), [variant], every))
         there = sorted(set(known.labels.tolist()) - {UNKNOWN})
-        if len(there) < source.scenes.n_classes and not self.method.transfers:
-            raise UsageError(
-                f"{self.method.name} answers for no class but those that it learns from",
-                where=f"{len(there)} of {source.scenes.n_classes} classes have boxes",
-                fix="take a method that reads any class's text: cacheclip methods",
-            )
         data = self._data(among(source, there))
         variant = self._variant(data, self.seed)
         learned = next(fit(self.method.of(variant.settings), [variant], data))

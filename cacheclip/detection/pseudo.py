@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.detection.boxes import strongest
+from cacheclip.detection.boxes import standing
 from cacheclip.detection.scenes import Matched, Scenes
 from cacheclip.detection.score import Fusion
 
@@ -44,20 +44,19 @@ def pseudo_labels(
         fusion: of objectness and probability; and the overlap that is too much.
     """
     proposals = scenes.proposals
-    label = p.argmax(1)
-    likely = p[np.arange(len(p)), label]
-    row = np.flatnonzero((likely >= rule.threshold) & proposals.novel[label] & known.nothing)
-    own = fusion.scores(proposals.scores[row], likely[row, None])[:, 0]
-    pictures = scenes.pictures[row]
-    kept = []
-    for picture in np.unique(pictures):
-        here = np.flatnonzero(pictures == picture)
-        boxes = proposals.boxes[row[here]]
-        kept.append(here[strongest(boxes, own[here], label[row[here]], fusion.overlap)])
-    chosen = np.concatenate(kept) if kept else np.empty(0, np.int64)
-    chosen = chosen[np.argsort(-own[chosen], kind="stable")]
-    chosen = chosen[_first(label[row[chosen]], rule.most)]
-    return row[chosen], label[row[chosen]]
+    label, likely = p.argmax(1), p.max(1)
+    sure = (likely >= rule.threshold) & proposals.novel[label] & known.nothing
+    scores = np.zeros(p.shape)
+    rows = np.flatnonzero(sure)
+    scores[rows, label[rows]] = fusion.scores(proposals.scores[rows], likely[rows, None])[:, 0]
+    kept = sure.copy()
+    for own in scenes.by_picture:
+        stands = standing(proposals.boxes[own], scores[own], fusion.overlap)
+        kept[own] &= stands[np.arange(len(stands)), label[own]]
+    chosen = np.flatnonzero(kept)
+    chosen = chosen[np.argsort(-scores[chosen, label[chosen]], kind="stable")]
+    chosen = chosen[_first(label[chosen], rule.most)]
+    return chosen, label[chosen]
 
 
 def _first(labels: NDArray[np.int64], most: int | None) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.detection.boxes import strongest
+from cacheclip.detection.boxes import standing
 from cacheclip.detection.precision import MOST, Found
 from cacheclip.detection.scenes import Scenes
 
@@ -57,8 +57,8 @@ def _of_picture(
     boxes: NDArray[np.floating], scores: NDArray[np.float64], picture: int, overlap: float
 ) -> Found:
     """The detections of one picture: boxes [r, 4] with scores [r, C]."""
-    row, label = np.nonzero(scores >= FAINTEST)
-    kept = strongest(boxes[row], scores[row, label], label, overlap)[:MOST]
-    row, label = row[kept], label[kept]
+    row, label = np.nonzero(standing(boxes, scores, overlap) & (scores >= FAINTEST))
+    first = np.argsort(-scores[row, label], kind="stable")[:MOST]
+    row, label = row[first], label[first]
     here = np.full(len(row), picture)
     return Found(here, np.asarray(boxes[row], np.float64), label, scores[row, label])
