@@ -94,6 +94,19 @@ from cacheclip.cli import options, output
     help="Of each training picture, features of N views: itself, and random crops, half of them "
     "mirrored. Methods with a setting views read them.",
 )
+@click.option(
+    "--regions",
+    type=options.FilePath(dir_okay=False),
+    metavar="FILE",
+    help="Features of boxes instead of whole pictures: COCO's JSON with `proposals`; --dataset is "
+    "the folder of the pictures.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["crops", "patches"]),
+    help="A box is cut out and encoded at two scales, or gets the mean of the picture's places. "
+    "[default: crops]",
+)
 @options.home
 @options.as_json
 def command(home: Path | None, as_json: bool, **request: object) -> None:
@@ -121,10 +134,14 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
     if as_json:
         output.data(report.as_json())
         return
+    noun = "pictures" if asked.regions is None else "boxes"
     output.say(
-        f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} pictures "
+        f"{report.dataset}, {report.model} {report.pretrained}: {report.encoded:,} {noun} "
         f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )
+    if asked.regions is not None:
+        output.talk(f"home: {place.root}")
+        return
     shots = min(16, place.labels(report.dataset).smallest_class("train"))
     command = f"fit --shots {shots}" if shots else "compare --methods zero-shot"
     output.talk(f"home: {place.root}", f"next: cacheclip {command}{place.option}")

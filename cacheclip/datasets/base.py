@@ -30,8 +30,8 @@ FILES = Registry(
     "cacheclip.datasets",
     "data set",
     besides=frozenset(
-        {"base", "images", "layout", "levels", "listing", "splits", "suffixes"}
-        | {"class_folders", "copies", "labelled"}
+        {"base", "boxes", "images", "layout", "levels", "listing", "splits", "suffixes"}
+        | {"class_folders", "copies", "labelled", "scenes"}
     ),
 )
 

@@ -17,7 +17,7 @@ from cacheclip.extraction import memo
 from cacheclip.extraction.labelling import files_of
 from cacheclip.extraction.memo import Note
 from cacheclip.extraction.parts import keep_parts
-from cacheclip.extraction.passes import Pass, passes
+from cacheclip.extraction.passes import Pass, passes, pooling
 from cacheclip.extraction.plan import Plan, Progress
 from cacheclip.extraction.reuse import Reusable
 from cacheclip.extraction.shard import SplitEncoder, Writers
@@ -313,7 +313,11 @@ class Extraction:
     def _common(self) -> dict[str, Any]:
         return {
             "encoder": self._encoder.identity,
-            "preprocess": {**self._encoder.preprocess, **self._plan.reading.preprocess()},
+            "preprocess": {
+                **self._encoder.preprocess,
+                **self._plan.reading.preprocess(),
+                **pooling(self._plan.pool),
+            },
             "compute": self._encoder.compute,
             "store_dtype": STORE_DTYPE,
         }

@@ -111,6 +111,7 @@ def memo_digest(plan: Plan) -> str:
                 if plan.sentences
                 else {}
             ),
+            **({"pool": plan.pool} if plan.pool else {}),
             "versions": versions(),
         }
     )

@@ -1,4 +1,4 @@
-"""What goes through the encoder for a picture: the picture as it is, views of it, or its parts."""
+"""What goes through the encoder for a picture: it as it is, views, its parts, or boxes of it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheclip.datasets.boxes import box_of
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import UsageError
+from cacheclip.extraction.crops import SCALES, coverage, crop, stretched
 from cacheclip.extraction.plan import Plan
 from cacheclip.extraction.views import recipe, view
 from cacheclip.store.features import VIEWED
@@ -32,9 +34,11 @@ class Pass:
         vectors: of each layer that are kept of a picture.
         at_once: pictures that the encoder sees for one of them.
         device: where it computes.
+        many_of_one: whether neighbouring rows are of one picture.
     """
 
     name = "the features"
+    many_of_one = False
     splits: tuple[str, ...] = SPLITS
     views: Mapping[str, Any] | None = None
     vectors: int = 1
@@ -118,12 +122,115 @@ class PatchesPass(Pass):
         return {PATCHES: encoded.reshape(len(encoded), -1)}
 
 
+class RegionsPass(Pass):
+    """A box of each picture: layer `image` alone."""
+
+    many_of_one = True
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.layers = ("image",)
+        height, width = encoder.preprocess["size"]
+        self._size = (width, height)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether these are the samples as they are, which here are boxes."""
+        return True
+
+
+class CropsPass(RegionsPass):
+    """A box cut out, and the same with its surroundings, each stretched to the encoder's size.
+
+    Its feature is the mean of the two unit vectors, as ViLD (2104.13921) has it.
+    """
+
+    name = "crops"
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.at_once = len(SCALES)
+        self.shape = (len(SCALES), *self.shape)
+
+    def pixels(self, picture: "Image.Image", sample: str) -> "Tensor":
+        """The box at each of `SCALES`, [2, 3, H, W] float32."""
+        import torch
+
+        cuts = [crop(picture, box_of(sample), scale) for scale in SCALES]
+        return torch.stack([self._encoder.transform(stretched(cut, self._size)) for cut in cuts])
+
+    def encode(self, pixels: "Tensor") -> Encoded:
+        """The mean of the unit vectors, [B, D] float32, of pixels [B, 2, 3, H, W]."""
+        rows = self._encoder.encode_images(pixels.flatten(0, 1))["image"]  # [B 2, D]
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit = rows / np.where(length > 0, length, 1)
+        return {"image": unit.reshape(len(pixels), len(SCALES), -1).mean(1)}
+
+
+class PooledPass(RegionsPass):
+    """The features of a picture's places, averaged by how much of each the box covers.
+
+    The picture is stretched to the encoder's size, so that no box lies outside, and is encoded
+    once for all its boxes of a batch.
+    """
+
+    name = "pooled patches"
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        places = PatchesPass(encoder).vectors
+        height, width = self.shape[1:]
+        rows = round((places * height / width) ** 0.5)
+        self._grid = (rows, places // rows)
+        if rows * self._grid[1] != places:
+            raise UsageError(
+                f"the {places} places of this encoder are no grid of the picture",
+                where=f"--model {encoder.identity['name']}",
+                fix="use --pool crops, or another --model",
+            )
+        self.shape = (4, height, width)
+
+    def pixels(self, picture: "Image.Image", sample: str) -> "Tensor":
+        """The picture and what the box covers of it, [4, H, W] float32."""
+        import torch
+
+        whole = self._encoder.transform(stretched(picture, self._size))
+        covered = coverage(picture.size, box_of(sample), self._size)
+        return torch.cat([whole, torch.from_numpy(covered)[None]])
+
+    def encode(self, pixels: "Tensor") -> Encoded:
+        """The averages, [B, D] float32, of pixels [B, 4, H, W]."""
+        import torch
+        from torch.nn import functional
+
+        pictures, covered = pixels[:, :3], pixels[:, 3:]
+        new = torch.ones(len(pixels), dtype=torch.bool)
+        new[1:] = (pictures[1:] != pictures[:-1]).flatten(1).any(1)
+        places = self._encoder.encode_patches(pictures[new])  # [pictures, P, D]
+        if places is None:
+            raise ValueError("an encoder that gave features of parts gives none")
+        share = functional.adaptive_avg_pool2d(covered, self._grid).flatten(1)  # [B, P]
+        share /= share.sum(1, keepdim=True).clamp_min(1e-12)  # of a row without a picture: zeros
+        of = (new.cumsum(0) - 1).numpy()
+        return {"image": np.einsum("bp,bpd->bd", share.numpy(), places[of])}
+
+
+def pooling(pool: str | None) -> dict[str, Any]:
+    """What the key of a store says of how boxes get their features; nothing of whole pictures."""
+    if pool is None:
+        return {}
+    scales = {"scales": list(SCALES)} if pool == "crops" else {}
+    return {"regions": {"pool": pool, "resize": "stretch", **scales}}
+
+
 def passes(plan: Plan, encoder: Encoder) -> list[Pass]:
     """The passes that a plan asks for, the pictures as they are first.
 
     Raises:
         UsageError: this encoder cannot give what is asked for.
     """
+    if plan.pool is not None:
+        return [CropsPass(encoder) if plan.pool == "crops" else PooledPass(encoder)]
     found = [Pass(encoder)]
     if plan.request.views is not None:
         found.append(ViewsPass(encoder, plan.request.views))

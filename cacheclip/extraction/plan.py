@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from cacheclip.datasets.base import DataSet, Source, resolve
+from cacheclip.datasets.boxes import BoxSet, box_set
 from cacheclip.datasets.images import Reading
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
-from cacheclip.errors import InputError, StoreError
+from cacheclip.errors import InputError, StoreError, UsageError
 from cacheclip.extraction.labelling import labels_of
 from cacheclip.extraction.reading import KEPT, reading_of
 from cacheclip.files import regular
@@ -23,7 +24,7 @@ from cacheclip.prompts.ensemble import PromptSet, prompt_set, sentence_set
 from cacheclip.prompts.templates import FAMILIES
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import encoder_options, samples_sha256
-from cacheclip.store.schema import SHIPPED_SENTENCES, SPLITS
+from cacheclip.store.schema import PATCHES, SHIPPED_SENTENCES, SPLITS
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done ("texts", "pictures"), the count done, and the count in all."""
@@ -32,6 +33,7 @@ DEFAULT_ENCODER = ("ViT-B-32-quickgelu", "openai")
 SHIPPED = frozenset({"clipart", "digits"})  # sets that travel with a package, as nano does
 SHARE_BUILTIN = 0.001
 SHARE_OWN = 0.01
+POOLS = ("crops", "patches")  # how a box gets its features
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class ExtractRequest:
         views: of each picture of split train, as augmented for training; None for none.
         sentences: a file of sentences by class, or the name of a data set whose sentences ship:
             kept beside the text of the templates.
+        regions: a file of boxes, whose features are kept instead of those of whole pictures;
+            `dataset` is the folder of these pictures.
+        pool: one of `POOLS`, for boxes alone; None takes the first.
     """
 
     dataset: str
@@ -90,6 +95,8 @@ class ExtractRequest:
     layers: tuple[str, ...] = ()
     views: int | None = None
     sentences: str | None = None
+    regions: Path | None = None
+    pool: str | None = None
 
 
 class _Told(TypedDict):
@@ -106,6 +113,7 @@ class Plan:
 
     request: ExtractRequest
     dataset: DataSet
+    boxes: BoxSet | None  # where the samples are boxes
     labels: Labels
     names: Sequence[str] | None  # of the classes, where the user gave some
     prompts: PromptSet
@@ -114,6 +122,11 @@ class Plan:
     reading: Reading
     allowed: int
     notices: tuple[str, ...]
+
+    @property
+    def pool(self) -> str | None:
+        """How a box gets its features, one of `POOLS`; None of whole pictures."""
+        return None if self.boxes is None else self.request.pool or POOLS[0]
 
     @property
     def rows(self) -> int:
@@ -156,6 +169,8 @@ class Plan:
             **({"layers": ",".join(request.layers)} if request.layers else {}),
             **({"views": request.views} if request.views else {}),
             **({"sentences": _absolute_sentences(request.sentences)} if request.sentences else {}),
+            **({"regions": _absolute_file(str(request.regions))} if request.regions else {}),
+            **({"pool": request.pool} if request.pool else {}),
         }
 
 
@@ -166,14 +181,8 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         InputError: the data are missing, empty, or of another list than the home knows by that
             name; the home lies within them; an option does not make sense.
     """
-    dataset = resolve(
-        request.dataset,
-        data_root=request.data_root,
-        download=request.download,
-        alias=request.alias,
-        hash_files=request.hash_files,
-        classes_from=request.classes_from,
-    )
+    boxes = _boxes(request)
+    dataset = _dataset(request) if boxes is None else boxes.dataset
     reading = reading_of(dataset, request.orientation, request.white_level)
     _refuse_empty(dataset)
     if dataset.root is not None:
@@ -202,6 +211,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
     return Plan(
         request=request,
         dataset=dataset,
+        boxes=boxes,
         labels=labels,
         names=names,
         prompts=prompts,
@@ -216,6 +226,48 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         reading=reading,
         allowed=allowed_failures(request.max_failures, rows=rows, builtin=dataset.builtin),
         notices=tuple(notices),
+    )
+
+
+def _dataset(request: ExtractRequest) -> DataSet:
+    """The pictures that are asked for."""
+    return resolve(
+        request.dataset,
+        data_root=request.data_root,
+        download=request.download,
+        alias=request.alias,
+        hash_files=request.hash_files,
+        classes_from=request.classes_from,
+    )
+
+
+def _boxes(request: ExtractRequest) -> BoxSet | None:
+    """The boxes that are asked for; None where whole pictures are.
+
+    Raises:
+        UsageError: options that are for the one and not for the other.
+    """
+    if request.regions is None:
+        if request.pool is None:
+            return None
+        what, fix = "there are no boxes to pool", "add --regions FILE.json, or leave --pool out"
+        raise UsageError(what, where=f"--pool {request.pool}", fix=fix)
+    pictures = {
+        "--views": request.views is not None,
+        f"--layers {PATCHES}": PATCHES in request.layers,
+        "--classes-from": request.classes_from is not None,
+    }
+    for option in (name for name, asked in pictures.items() if asked):
+        raise UsageError(
+            f"{option} is for whole pictures",
+            where="--regions",
+            fix=f"leave {option} out; --pool patches makes features of boxes from those of places",
+        )
+    return box_set(
+        Path(request.dataset),
+        request.regions,
+        alias=request.alias,
+        hash_files=request.hash_files,
     )
 
 

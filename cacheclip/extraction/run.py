@@ -19,7 +19,8 @@ from cacheclip.store.folders import there
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import extract_command
 from cacheclip.store.reader import Store
-from cacheclip.store.schema import named
+from cacheclip.store.regions import write_regions
+from cacheclip.store.schema import REGIONS_SPLIT, named
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,10 @@ def _record(plan: Plan, home: Home, note: Note) -> list[str]:
     """
     with home.holding(plan.dataset.id):
         labels, kept = _labels_now(plan, home)
+        if (own := plan.boxes) is not None:
+            folder = home.dataset_folder(plan.dataset.id)
+            samples = labels.splits[REGIONS_SPLIT].ids_sha256
+            write_regions(folder, own.proposals, own.annotations, samples)
         home.write_labels(labels)
     home.record_extraction(
         dataset=plan.dataset.id,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cacheclip.datasets.base import DataSet
 from cacheclip.datasets.images import Reading
 from cacheclip.errors import MachineError
-from cacheclip.extraction.decode import picture_reader
+from cacheclip.extraction.decode import picture_reader, regions_reader
 from cacheclip.extraction.passes import Pass
 from cacheclip.extraction.reuse import Reusable
 from cacheclip.extraction.threads import in_order
@@ -60,7 +60,8 @@ class SplitEncoder:
         self._at_once = at_once
         self._advance = advance
         self._batch = next(iter(writers.values())).encode_batch
-        self._read = picture_reader(dataset, split, way.pixels, reading)
+        of = regions_reader if way.many_of_one else picture_reader
+        self._read = of(dataset, split, way.pixels, reading)
         self.encoded = 0
         self.copied = 0
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cacheclip.store.auxiliary import Auxiliary
 
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
-OWN = ("folder", "csv", "npz")  # what their ids begin with
+OWN = ("folder", "csv", "npz", "regions")  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
 VIEWED = "train"  # the split whose pictures methods look at from several sides
 VIEWS = "/views"  # after a layer's name: its augmented views

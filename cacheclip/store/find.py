@@ -12,6 +12,7 @@ from cacheclip.store.features import PRECISIONS, FeatureSet
 from cacheclip.store.gather import Candidate, not_accepted
 from cacheclip.store.key import extract_command
 from cacheclip.store.labels import LABELS_FILE
+from cacheclip.store.schema import REGIONS
 
 DEFAULT_DATASET = "clipart"  # ships with the package, so that the command always works
 
@@ -23,12 +24,12 @@ def matching(name: str | None, ids: Sequence[str], log: Log) -> list[str]:
 
     Args:
         name: an id, the folder or table that was extracted, or the last part of an id; None means
-            any.
+            any of whole pictures.
         ids: those that there are.
         log: the extractions, oldest first.
     """
-    if name is None:
-        return list(ids)
+    if name is None:  # boxes are no pictures that a study could mean
+        return [own for own in ids if not own.startswith(f"{REGIONS}/")]
     if name in ids:
         return [name]
     folder = str(expanded(name.removeprefix("folder/").removeprefix("csv/")).absolute())

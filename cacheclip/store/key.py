@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cacheclip.files.disk import canonical_json, digest, sha256_lines
-from cacheclip.store.schema import IMPORTED, LAYERS, PARTS, STORE_DTYPES, TEXT
+from cacheclip.store.schema import IMPORTED, LAYERS, PARTS, REGIONS, STORE_DTYPES, TEXT
 
 Key = dict[str, Any]
 KEY_DIGITS = 12  # of the digest, in folder names
@@ -236,7 +236,7 @@ def extract_command(
         if asked and asked.get("logit_scale") is not None:
             words += ["--logit-scale", str(asked["logit_scale"])]
         return shlex.join(words) + home
-    if root is not None and family in ("folder", "csv"):
+    if root is not None and family in ("folder", "csv", REGIONS):
         words[-1] = root
         own = Path(root).stem if family == "csv" else Path(root).name
         if own != name:

@@ -15,6 +15,7 @@ from cacheclip.store.given import DRAWS_FILE
 from cacheclip.store.home import RECORDS_LOCK, Home
 from cacheclip.store.key import encoder_options
 from cacheclip.store.labels import LABELS_FILE
+from cacheclip.store.regions import REGIONS_FILE
 from cacheclip.store.scan import scan
 from cacheclip.store.schema import (
     DONE_FILE,
@@ -120,6 +121,7 @@ def parts_of(
     folder = home.dataset_folder(dataset)
     records = [(file, "labels") for file in sorted(folder.glob(f"{LABELS_FILE}*"))]
     records += [(file, "draws") for file in folder.glob(DRAWS_FILE)]
+    records += [(file, "boxes") for file in folder.glob(REGIONS_FILE)]
     return [*parts, *(Part(file, why, file.lstat().st_size, dataset) for file, why in records)]
 
 

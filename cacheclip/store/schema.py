@@ -20,6 +20,7 @@ ENCODER, TOWER, TOKENS = "encoder", "text-tower", "tokens"
 EXTRA = (TOWER, PATCHES)  # what an extraction keeps on request alone
 PARTS = (ENCODER, TOWER, TOKENS)  # of an encoder: what `store.parts` keeps
 STORE_DTYPES = ("float16", "float32")
+REGIONS, REGIONS_SPLIT = "regions", "test"  # family of data sets of boxes, and their one split
 IMPORTED = "npz"  # library and data set family of features that no encoder of ours made
 
 MISSING = "missing"
