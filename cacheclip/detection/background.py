@@ -14,10 +14,11 @@ class Background:
     """A logit s (x b) + c beside those of the classes (the background embedding of 2104.13921).
 
     Classes alone must share all of the probability, so that grass is a sheep. With the logits z of
-    C classes, p(nothing | x) is the sigmoid of s x b + c - log sum exp z. The classes stand, and b
-    and c minimise the mean cross-entropy of things and of nothing, each half of it, plus a penalty
-    on b. That is convex: the numbers depend on no start and no order. The paper learns the
-    embedding in the steps of the detector; here the same loss is met for b alone.
+    C classes, p(nothing | x) is the sigmoid of s x b + c - log sum exp z. The classes stand; b and
+    c minimise the mean cross-entropy of what is known, plus a penalty on b. That is convex: the
+    numbers depend on no start and no order. The paper learns the embedding in the steps of its
+    detector and takes all that is not annotated for nothing, novel things among it; here it is
+    nothing by as much as its objectness says.
 
     Attributes:
         direction: [D].
@@ -41,37 +42,27 @@ class Background:
         return torch.cat([logits, own[:, None]], 1).softmax(1)[:, :-1]
 
 
-def learn(
-    logits: Tensor,
-    image: Tensor,
-    thing: NDArray[np.bool_],
-    counts: NDArray[np.floating],
-    scale: float,
-) -> Background:
+def learn(logits: Tensor, image: Tensor, nothing: NDArray[np.floating], scale: float) -> Background:
     """The background of classes that are fitted.
 
     Args:
         logits: [n, C] of the classes.
         image: [n, D] unit rows.
-        thing: [n], which rows are of a class; the others are nothing.
-        counts: [n], how much each row counts beside others of its kind.
+        nothing: [n], how likely each is nothing: 0 of a thing.
         scale: s.
     """
     x = image.double().cpu().numpy()
     classes = logits.double().logsumexp(1).cpu().numpy()  # [n]
-    weight = np.asarray(counts, np.float64).copy()
-    for kind in (thing, ~thing):
-        weight[kind] *= 0.5 / max(1e-12, weight[kind].sum())
-    sign = np.where(thing, 1.0, -1.0)
+    wanted = np.asarray(nothing, np.float64)
     pull = PENALTY / scale**2
 
     def objective(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        margin = sign * (x @ w[:-1] + w[-1] - classes)  # [n], the log odds of being wrong
-        slope = sign * weight * expit(margin)
-        loss = weight @ np.logaddexp(0, margin) + 0.5 * pull * (w[:-1] @ w[:-1])
+        odds = x @ w[:-1] + w[-1] - classes  # [n], the log odds of nothing
+        loss = (np.logaddexp(0, odds) - wanted * odds).mean() + 0.5 * pull * (w[:-1] @ w[:-1])
+        slope = (expit(odds) - wanted) / len(x)
         return float(loss), np.append(x.T @ slope + pull * w[:-1], slope.sum())
 
-    start = np.append(np.zeros(x.shape[1]), np.average(classes, weights=weight))
+    start = np.append(np.zeros(x.shape[1]), classes.mean())
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
     direction = torch.from_numpy(found.x[:-1] / scale).to(image)
     return Background(direction, float(found.x[-1]), scale)

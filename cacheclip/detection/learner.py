@@ -1,7 +1,7 @@
 """A method on proposals: fitted on those with a class, it answers for all classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -119,21 +119,17 @@ class Detector:
         return np.concatenate(found) * scenes.encoded[:, None]
 
     def with_background(self, scenes: Scenes, known: Matched, seed: int) -> "Detector":
-        """The same beside a background, learned from things and from what overlaps none.
+        """The same beside a background.
 
-        A proposal that overlaps nothing annotated may show a thing that nobody annotated: it counts
-        by 1 - objectness.
+        What overlaps an annotated thing is one; what overlaps none may be a thing that nobody
+        annotated: it is nothing by 1 - objectness.
         """
         rows = np.flatnonzero((known.labels != UNKNOWN) | known.nothing)
         if len(rows) > SAMPLE:
             rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
-        thing = known.labels[rows] != UNKNOWN
-        if thing.all() or not thing.any():
-            return self
-        counts = np.where(thing, 1.0, 1.0 - scenes.proposals.scores[rows])
+        nothing = known.nothing[rows] * (1.0 - scenes.proposals.scores[rows])
         image, logits = self._answers(scenes.read(rows))
-        nothing = learn(logits, image, thing, counts, self.data.logit_scale)
-        return Detector(self.heads, self.data, self.limit, nothing)
+        return replace(self, nothing=learn(logits, image, nothing, self.data.logit_scale))
 
     def _answers(self, raw: NDArray[np.float32]) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit rows [n, D] and logits [n, C] of raw features [n, D]."""

@@ -18,7 +18,7 @@ from cacheclip.store.regions import Annotations
 from tests.detection import toys
 from tests.detection.toys import C, scenes
 
-PROTOCOL = Protocol(rounds=1, rule=Rule(0.5))
+PROTOCOL = Protocol(rounds=1, rule=Rule(0.4))
 
 
 def learner(name: str, **more: Any) -> Learner:
