@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
-# Checks the kernels on this machine's GPU, times every suite at three shapes, and writes the record
-# to benchmarks/results/DEVICE.json. Needs CUDA and cacheclip with its dev extra; about half an hour.
-# Not run yet: no GPU was at hand.
+# benchmarks/gpu.sh [KIND [FOLDER]]: checks the kernels on this machine's GPU, times every suite at
+# three shapes, and writes the record to FOLDER/DEVICE.json, benchmarks/results unasked. Needs CUDA
+# and cacheclip with its dev extra; about half an hour. KIND cpu does the same without a GPU, for
+# the test that runs each line. Not run on a GPU yet.
 set -euo pipefail
+kind="${1:-cuda}"
 cd "$(dirname "$0")/.."
 python="${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}"
+results="${2:-benchmarks/results}"
 unset TRITON_INTERPRET
 
-device="$("$python" - <<'PY'
+device="$("$python" - "$kind" <<'PY'
 import re
+import sys
 import torch
-if torch.cuda.is_available():
+if sys.argv[1] == "cpu":
+    print("cpu")
+elif torch.cuda.is_available():
     print(re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-"))
 PY
 )"
@@ -23,13 +29,13 @@ fi
 
 records="$(mktemp -d)"
 trap 'rm -rf "$records"' EXIT
-bench() { "$python" -m cacheclip bench --device cuda "$@"; }
+bench() { "$python" -m cacheclip bench --device "$kind" "$@"; }
 bench kernels train search store extract startup \
     --shape food101-vitb32 --variants 1000 --json "$records/1.json"
 bench kernels train search --shape imagenet-rn50 --variants 64 --json "$records/2.json"
 bench kernels train search --shape imagenet-vitl14 --variants 64 --json "$records/3.json"
 
-"$python" - "benchmarks/results/$device.json" "$records"/*.json <<'PY'
+"$python" - "$results/$device.json" "$records"/*.json <<'PY'
 import json
 import sys
 from pathlib import Path

@@ -142,11 +142,16 @@ class Row:
     learned_classes: Annotated[
         str | None,
         "classes that it learned from, where it is tested on others or on another data set; it "
-        "read no shot of those",
+        "read no shot of those unless eval_draw_id is there",
     ] = None
     classnames: Annotated[
         list[str] | None,
         "names of the classes that count, where classes is K-of-C-DIGEST; null: nobody noted them",
+    ] = None
+    eval_draw_id: Annotated[
+        str | None,
+        "draw of the classes tested on, whose shots it read without learning from them; null where "
+        "it read none",
     ] = None
 
     @cached_property
@@ -172,7 +177,10 @@ DECIDES = (
 
 
 # Younger than the log: at its default such a field leaves the id of a row what it was without it.
-DECIDES_IF_GIVEN = (("fewer", "error"), ("choice_version", 1), ("learned_classes", None))
+DECIDES_IF_GIVEN = (
+    *(("fewer", "error"), ("choice_version", 1), ("learned_classes", None)),
+    ("eval_draw_id", None),
+)
 
 _FIELDS = frozenset(field.name for field in fields(Row))
 

@@ -40,11 +40,11 @@ def reference(
     *,
     normalize: bool = True,
 ) -> Tensor:
-    """The formula in plain torch, [V,B,D]; any dtype, differentiable in everything."""
+    """The formula in plain torch, [V,B,D]; in the dtype of x, differentiable in everything."""
     x = gather(x, rows, w1.shape[0])
     alpha = torch.as_tensor(alpha, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
-    h = (x @ w1.mT).relu()  # [V,B,H]
-    a = (h @ w2.mT).relu()  # [V,B,D]
+    h = (x @ w1.to(x.dtype).mT).relu()  # [V,B,H]
+    a = (h @ w2.to(x.dtype).mT).relu()  # [V,B,D]
     y = alpha * a + (1 - alpha) * x
     return y / y.norm(dim=-1, keepdim=True).clamp_min(EPS) if normalize else y
 

@@ -42,7 +42,13 @@ def _case(name: str, ours: tuple[str, ...], baseline: tuple[str, ...]) -> Case:
         unit="process",
         ours=Timed(command, gives_apart=True),
         baselines={f"python {' '.join(baseline)}": Timed(bare)},
-        says={"data": "clipart, nano", "batch_size": None, "epochs": None, "optimizer": None},
+        says={
+            "data": "clipart, nano",
+            "batch_size": None,
+            "epochs": None,
+            "optimizer": None,
+            "precision": None,
+        },
         job="process",
     )
 

@@ -103,6 +103,15 @@ def head(method: Method, params: Params, task: Task) -> Params:
     return served
 
 
+def head_elsewhere(method: Method, params: Params, task: Task) -> Params:
+    """The same for classes that were not learned from.
+
+    Of their shares nothing is known, so that no shift goes with them.
+    """
+    with torch.no_grad():
+        return method.head({name: x for name, x in params.items() if name != "bias"}, task)
+
+
 def logits_in_parts(
     method: Method,
     params: Params,

@@ -119,6 +119,7 @@ class Method(ABC):
         setting: `inductive`: a logit depends on its own picture; `transductive`: on the whole query
             set; `online`: on the pictures before it in the stream.
         transfers: whether `head` can serve classes that were not learned from.
+        reads_new_shots: whether it then reads support pictures of those, as well as their text.
         equivariant: whether columns follow the order of the classes; not where each draws.
         table: setting -> its default, domain, grid: the one place that declares it.
         recipes: recipe -> what it sets, where paper and release differ; the first runs unasked.
@@ -133,6 +134,7 @@ class Method(ABC):
     learns: ClassVar[Literal["support", "held-out", "nothing"]] = "support"
     setting: ClassVar[Literal["inductive", "transductive", "online"]] = "inductive"
     transfers: ClassVar[bool] = False
+    reads_new_shots: ClassVar[bool] = False
     equivariant: ClassVar[bool] = True
     table: ClassVar[Mapping[str, Setting]] = {}
     recipes: ClassVar[Mapping[str, Mapping[str, Value]]] = {}

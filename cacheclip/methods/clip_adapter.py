@@ -55,6 +55,7 @@ class ClipAdapter(Trained):
     reads = Reads(text=("norm-mean",))
     size = "2 * D * (D // reduction)"
     drop_last = True
+    transfers = True
     table = {
         "branch": Setting("image", words=tuple(BRANCHES)),
         "alpha": Setting(
@@ -121,6 +122,10 @@ class ClipAdapter(Trained):
             if self._learned:
                 params[f"{branch}shift"] = text.new_zeros(V)
         return params
+
+    def head(self, params: Params, task: Task) -> Params:
+        """The layers beside any classes' text, which those of the text branch adapt."""
+        return params | {"weight": task.class_text("norm-mean")}
 
     def logits(self, params: Params, query: Query) -> Tensor:
         """[V, n, C]."""

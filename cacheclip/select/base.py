@@ -15,7 +15,8 @@ from cacheclip.errors import argument
 from cacheclip.methods.base import LOGIT_SCALE, SEARCH, TEXT_NORM, Method, Settings, Value
 from cacheclip.select import POLICIES as POLICIES, names as names
 
-VERSION = 2  # raised whenever what policies choose changes
+VERSION = 3  # raised whenever what policies choose changes
+SAME = 1e-5  # of a mean log probability: less is rounding, or pictures that all are told right
 
 Choices = Mapping[str, tuple[Value, ...]]
 
@@ -101,9 +102,9 @@ class Policy:
         """Which of P candidates wins on n pictures that none of them learned from.
 
         The constants, or zero-shot if that is likelier, stay unless another candidate makes the
-        labels likelier by more than one standard error of the difference, picture by picture. Few
-        pictures prove little, and then nothing is chosen on them; hits alone are blind to all but
-        the boundary and tie too often.
+        labels likelier by more than one standard error of the difference, picture by picture, and
+        by more than rounding. Few pictures prove little, and then nothing is chosen on them; hits
+        alone are blind to all but the boundary and tie too often.
 
         Args:
             log_p: [P, n] log probability of the labels, each candidate at its best temperature;
@@ -117,7 +118,7 @@ class Policy:
         if len(gain) < 2 or not gain.isfinite().all():
             return start if log_p[start].isfinite().all() else front
         error = gain.std() / len(gain) ** 0.5
-        return front if float(gain.mean()) > float(error) else start
+        return front if float(gain.mean()) > max(float(error), SAME) else start
 
 
 def mean_log_p(log_p: Tensor) -> Tensor:

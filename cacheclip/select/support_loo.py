@@ -3,9 +3,7 @@
 from torch import Tensor
 
 from cacheclip.methods.base import Method
-from cacheclip.select.base import Choices, Policy, mean_log_p
-
-SAME = 1e-5  # of a mean log probability: less is rounding
+from cacheclip.select.base import SAME, Choices, Policy, mean_log_p
 
 
 class SupportLoo(Policy):
@@ -32,12 +30,6 @@ class SupportLoo(Policy):
         mean = mean_log_p(log_p)
         equal = zero_shot is not None and mean[zero_shot] > mean[constant] - SAME
         return zero_shot if zero_shot is not None and equal else constant
-
-    def best(self, log_p: Tensor, constant: int, zero_shot: int | None = None) -> int:
-        """The rule of every policy; a gain that is rounding is none."""
-        mean, start = mean_log_p(log_p), self.start(log_p, constant, zero_shot)
-        best = super().best(log_p, constant, zero_shot)
-        return best if mean[best] > mean[start] + SAME else start
 
 
 POLICY = SupportLoo()

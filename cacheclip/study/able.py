@@ -58,10 +58,20 @@ def able(
     fit = [method for method in chosen if method.name not in (*why, *bound)]
     if not any(method.name in asked for method in fit):
         raise _none_runs(asked, lacking, bound, data)
-    lines = [f"{name} does not run: {reason}" for name, reason in why.items()]
+    lines = [
+        f"{', '.join(names)} {'do' if len(names) > 1 else 'does'} not run: {reason}"
+        for reason, names in _by_reason(why).items()
+    ]
     if bound := [name for name in bound if name in asked]:
         lines.append(f"only for the classes that they learn from, so left out: {', '.join(bound)}")
     return fit, lines
+
+
+def _by_reason(why: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in why.items():
+        reasons.setdefault(reason, []).append(name)
+    return reasons
 
 
 def _lacking(
@@ -71,6 +81,8 @@ def _lacking(
     forms, views = reads_under(method, given), given.get("views", (1,))
     errors = [data.lacking(reads, views) for reads in forms]
     errors += [target.data.untestable(reads) for target in targets for reads in forms]
+    if method.reads_new_shots:
+        errors += [target.data.lacking(reads, views) for target in targets for reads in forms]
     return next(filter(None, errors), None)
 
 
@@ -91,7 +103,7 @@ def _none_runs(
         others = [own.name for own in every if own.transfers or own.learns != "support"]
         return UsageError(
             f"{some([name for name in asked if name in bound])}: only for the classes learned from",
-            where=argument("base-to-new"),
+            where=f"{argument('base-to-new')}, {argument('test-on')}",
             fix=f"take {argument('methods')} of {', '.join(others)}",
         )
     plain = [name for name in methods.names() if not methods.get(name)().reads.text]

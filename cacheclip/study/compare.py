@@ -294,14 +294,15 @@ def _planned(
     """The cells of each block, their rows numbered through all blocks."""
     place = count(step=1 + len(targets))
     for block in blocks:
-        cells = [replace(c, draw=_draw(block, c, data, fewer)) for c in block.cells]
+        cells = [replace(c, draw=_draw(block, c, data, fewer, targets)) for c in block.cells]
         yield [_Planned(next(place), cell, _rows(block, cell, data, targets)) for cell in cells]
 
 
 def _rows(block: Block, cell: Cell, data: SetData, targets: Sequence[Target]) -> tuple[Row, ...]:
     """The rows that a cell owes: of the classes that it learns from, and of each target."""
     row, method = rows.planned(block, cell, data), block.method.of(cell.candidates[0])
-    others = (rows.elsewhere(row, target, method) for target in targets)
+    drawn = cell.draw if isinstance(cell.draw, Draw) else None
+    others = (rows.elsewhere(row, drawn, target, method) for target in targets)
     return row, *others
 
 
@@ -321,11 +322,15 @@ def _shortages(draws: Sequence[Draw | CacheclipError | None]) -> list[str]:
     ]
 
 
-def _draw(block: Block, cell: Cell, data: SetData, fewer: Fewer) -> Draw | CacheclipError | None:
+def _draw(
+    block: Block, cell: Cell, data: SetData, fewer: Fewer, targets: Sequence[Target]
+) -> Draw | CacheclipError | None:
     if cell.seed is None or not block.drawn:
         return None
     try:
         draw = data.draw(block.shots, cell.seed, fewer)
+        for target in targets if block.method.reads_new_shots else ():
+            target.support(draw, fewer)
         return draw.holding(data.pool("val")) if block.policy.held == "all" else draw
     except CacheclipError as error:
         return error

@@ -107,6 +107,8 @@ def asked(
     )
     shots = request.shots if drawing else ()
     sampled(data, request, shots)
+    for target in targets:
+        target.draw_alike()
     fit = [
         method
         for method in fit

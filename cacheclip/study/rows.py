@@ -16,6 +16,7 @@ from cacheclip.methods.base import Method, Value
 from cacheclip.metrics import macro, wilson
 from cacheclip.results import PROTOCOL_VERSION, Row
 from cacheclip.select import base as policies
+from cacheclip.store.features import VIEWED
 from cacheclip.study.calibration import LEFT_OUT, Calibration
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads
@@ -123,20 +124,23 @@ def _of_data(data: SetData) -> dict[str, Any]:
     }
 
 
-def elsewhere(row: Row, target: Target, method: Method) -> Row:
+def elsewhere(row: Row, drawn: Draw | None, target: Target, method: Method) -> Row:
     """The row of the same cell on a target, before it runs.
 
     Args:
         row: that of the classes that it learns from.
+        drawn: what it learns from.
         target: what it is tested on.
         method: one that competes.
     """
     data, learned = target.data, target.learned
-    shifted = target.columns is not None
+    shifted = data.features.dataset != learned.features.dataset
+    draw = target.support(drawn) if drawn and method.reads_new_shots else None
     stores = row.stores
     if shifted:
         stores = {name: own for name, own in stores.items() if not name.startswith("test/")}
         stores = stores | data.test_stores(method.reads)
+        stores |= _eval_stores(target, method, [VIEWED] if draw else [])
     failed = row.n_failed - learned.failed("test") + data.failed("test")
     labels = digest([row.labels, data.labels_digest]) if shifted else data.labels_digest
     return replace(
@@ -153,7 +157,16 @@ def elsewhere(row: Row, target: Target, method: Method) -> Row:
         labels=labels,
         labels_corrected=row.labels_corrected or data.labels_corrected,
         classnames=data.named,
+        eval_draw_id=draw.draw_id if draw else None,
     )
+
+
+def _eval_stores(target: Target, method: Method, splits: Sequence[str]) -> dict[str, str]:
+    """What the head of another set's classes is made of, beside its test pictures."""
+    if target.columns is not None and not splits:
+        return {}
+    stores = target.data.stores(method.reads, splits, [method.views])
+    return {f"eval/{name}": own for name, own in stores.items()}
 
 
 def finished(row: Row, outcome: Outcome, classnames: Sequence[str]) -> Row:

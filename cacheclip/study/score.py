@@ -98,7 +98,7 @@ def score(
     parts = logits_in_parts(method, params, target.query(method), data.limit, seeds)
     told = Told.cat(
         [
-            Told.of(target.of_these(x), labels[first:last], T, keep_logits=keep_logits)
+            Told.of(target.of_these(method, x), labels[first:last], T, keep_logits=keep_logits)
             for first, last, x in parts
         ]
     )

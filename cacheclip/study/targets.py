@@ -9,6 +9,7 @@ from functools import cached_property
 from torch import Tensor
 
 from cacheclip.answers import Classes
+from cacheclip.draws import Draw, Fewer
 from cacheclip.engine import stack as engine
 from cacheclip.errors import InputError, StoreError, UsageError, argument, is_in_python, some
 from cacheclip.methods.base import Method
@@ -19,6 +20,7 @@ from cacheclip.store.source import About, Source
 from cacheclip.study.data import SetData
 from cacheclip.study.heads import Heads, fit
 from cacheclip.study.plan import Variant
+from cacheclip.study.supports import COOP
 from cacheclip.task import Query
 
 FEWEST = 4  # classes, of which two are base and two new
@@ -32,7 +34,7 @@ class Target:
         learned: the classes and the data set that the fit learned from.
         data: the classes and the data set that it is tested on.
         columns: which of the learned classes each of `data` is, for another data set; None for
-            other classes of the same set, for which `served` makes heads.
+            other classes, of this set or of another, for which `served` makes heads.
     """
 
     learned: SetData
@@ -43,9 +45,28 @@ class Target:
         """All good test pictures, beside the encoder as the fit read it."""
         return self.data.test_query(method, self.learned.encoder(method.reads))
 
-    def of_these(self, logits: Tensor) -> Tensor:
+    def of_these(self, method: Method, logits: Tensor) -> Tensor:
         """The logits [V, n, C] of these classes, where those of all learned classes come."""
-        return logits if self.columns is None else logits[..., list(self.columns)]
+        return logits if self._has_own_head(method) else logits[..., list(self.columns or ())]
+
+    def _has_own_head(self, method: Method) -> bool:
+        """Whether a head of these classes answers, and not columns of the learned one's."""
+        return self.columns is None or method.reads_new_shots
+
+    def draw_alike(self) -> None:
+        """Draw shots as those of the learned classes are; what names pictures names one set's."""
+        own, learned = self.data.supports, self.learned.supports
+        same = self.data.features.dataset == self.learned.features.dataset
+        if same or learned.procedure == COOP:
+            own.procedure, own.listed = learned.procedure, learned.listed
+
+    def support(self, draw: Draw, fewer: Fewer = "keep") -> Draw:
+        """The shots of these classes by the seed of a draw of the learned ones.
+
+        Raises:
+            InputError: some have too few pictures, and `fewer` is `error`.
+        """
+        return self.data.draw(draw.shots, draw.seed, fewer)
 
     @cached_property
     def zero_shot(self) -> Classes | None:
@@ -70,19 +91,29 @@ class Target:
             learned: variants as their fit and their search left them.
             served: the same, for the learned classes.
         """
-        if self.columns is not None:
-            return served
         method, variants = learned.method, learned.variants
+        if not self._has_own_head(method):
+            return served
         if type(method).learns != "support":
             undrawn = [Variant(own.cell, own.settings, None) for own in variants]
             heads = list(fit(method, undrawn, self.data))
             return replace(Heads.cat(heads), variants=variants)
+        if method.reads_new_shots:  # of how many pictures may differ by the draw
+            return Heads.cat([self._by_shots(learned.one(v)) for v in range(len(variants))])
         draws, settings = [own.draw for own in variants], [own.settings for own in variants]
         task = self.learned.task(type(method), draws, settings)
         text, n_classes = self.data.text(method.reads), len(self.data.classnames)
         others = replace(task, text=text, n_classes=n_classes)
-        params = engine.head(method, learned.params, others)
+        params = engine.head_elsewhere(method, learned.params, others)
         return Heads.of(method, variants, params, learned.precision)
+
+    def _by_shots(self, learned: Heads) -> Heads:
+        """One variant with a head of the text and the shots of these classes."""
+        (variant,) = learned.variants
+        draws = [self.support(variant.draw)] if variant.draw else [None]
+        task = self.data.task(type(learned.method), draws, [variant.settings])
+        params = engine.head_elsewhere(learned.method, learned.params, task)
+        return Heads.of(learned.method, [variant], params, learned.precision)
 
 
 def of(
@@ -162,11 +193,12 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
     """Other data sets, by the names of their classes.
 
     A class is the same where its name is, capitals and `_` or `-` for a blank aside. Pictures of
-    classes that were not learned are left out.
+    classes that were not learned are left out; of a set that shares no two classes all count, for
+    what serves any class text.
 
     Raises:
         UsageError: a set comes from another encoder, or is tested on already.
-        InputError: it shares fewer than two classes.
+        InputError: it shares fewer than two classes, and has no text to serve its own by.
         StoreError: it has no test pictures.
     """
     _refuse_again(learned, others)
@@ -176,17 +208,21 @@ def of_sets(learned: SetData, others: Sequence[Source]) -> list[Target]:
         names = other.labels.classnames
         column = _columns(learned.classnames, names)
         shared = [k for k, own in enumerate(column) if own is not None]
-        if len(shared) < 2:
+        data, columns = SetData(other, learned.device, learned.limit), None
+        if len(shared) >= 2:
+            data = SetData(among(other, shared), learned.device, learned.limit)
+            columns = tuple(own for own in column if own is not None)
+        elif other.text is None:
             raise InputError(
                 f"{len(shared)} of its {len(names)} classes are among those learned from, and a "
                 "test needs two",
                 where=f"{argument('test-on')}, data set {other.dataset} "
                 f"({some(names)}); learned from: {some(learned.classnames)}",
-                fix="give classes the same names in both sets: cacheclip extract --classnames FILE",
+                fix="give classes the same names in both sets: cacheclip extract --classnames FILE"
+                "; or give it text, for methods that serve any classes",
             )
-        data = SetData(among(other, shared), learned.device, learned.limit)
         _refuse_untested(data, argument("test-on"))
-        found.append(Target(learned, data, tuple(own for own in column if own is not None)))
+        found.append(Target(learned, data, columns))
     return found
 
 
@@ -195,6 +231,12 @@ def notices(targets: Sequence[Target]) -> list[str]:
     lines = []
     for target in targets:
         source = target.data.features
+        other = source.dataset != target.learned.features.dataset
+        if target.columns is None and other:
+            lines.append(
+                f"{source.dataset}: its own {len(target.data.classnames)} classes, by their text: "
+                "none was learned from"
+            )
         if target.columns is None or not isinstance(source, Scope):
             continue
         whole = source.whole.labels.classnames

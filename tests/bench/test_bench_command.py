@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from cacheclip.bench import released
-from cacheclip.bench.shapes import SUITES, Shape
+from cacheclip.bench.shapes import SUITES
 from cacheclip.cli.main import cacheclip, main
 
 MACHINE = {
@@ -26,17 +26,38 @@ RESULT = {
 SAID = {"batch_size", "epochs", "optimizer", "precision"}
 
 
-def test_a_record_holds_all_that_a_figure_must_say(tiny: Shape, tmp_path: Path) -> None:
-    file = tmp_path / "record.json"
-    suites = ("train", "kernels", "search", "store")
-    arguments = ["bench", *suites, "--variants", "2", "--device", "cpu", "--json", str(file)]
-    done = CliRunner().invoke(cacheclip, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    record = json.loads(file.read_text())
+SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def measured(python: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The script for GPUs, by a Python of ours."""
+    line = ["bash", str(SCRIPTS / "gpu.sh"), *map(str, words)]
+    environment = os.environ | {"PYTHON": python, "PYTHONPATH": str(SCRIPTS.parent)}
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="would measure")
+def test_the_script_for_gpus_refuses_a_machine_without_one() -> None:
+    done = measured(sys.executable)
+    assert done.returncode == 5
+    assert "no CUDA device" in done.stderr
+
+
+@pytest.mark.long
+def test_every_line_of_the_script_for_gpus_runs_and_its_record_says_all(tmp_path: Path) -> None:
+    """On a CPU and in miniature: what is new on a GPU is the device."""
+    python = tmp_path / "python"
+    program = Path(__file__).with_name("miniature.py")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
+    python.chmod(0o755)
+    done = measured(str(python), "cpu", tmp_path)
+    assert done.returncode == 0, done.stderr
+    record, *others = json.loads((tmp_path / "cpu.json").read_text())["records"]
+    assert [{r["suite"] for r in other["results"]} for other in others] == [{"kernels"}] * 2
     assert set(record["machine"]) == MACHINE
     assert set(record["ceilings"]) >= {"copy_gb_s", "matmul_fp32_gflops"}
     assert (record["shape"], record["variants"]) == ("food101-vitb32", 2)
-    assert {result["suite"] for result in record["results"]} == set(suites)
+    assert {result["suite"] for result in record["results"]} == set(SUITES.names())
     for result in record["results"]:
         assert set(result) == RESULT
         assert set(result["says"]) >= SAID, result["case"]
@@ -72,17 +93,6 @@ def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stop.value.code == 5
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="would measure")
-def test_the_script_for_gpus_refuses_a_machine_without_one() -> None:
-    script = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.sh"
-    environment = os.environ | {"PYTHON": sys.executable}
-    done = subprocess.run(
-        ["bash", str(script)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 5
-    assert "no CUDA device" in done.stderr
-
-
 def test_help_names_every_suite() -> None:
     shown = CliRunner().invoke(cacheclip, ["bench", "--help"]).output
     for suite in SUITES.names():
@@ -91,6 +101,5 @@ def test_help_names_every_suite() -> None:
 
 @pytest.mark.parametrize("name", ["choice", "parity"])
 def test_the_scripts_name_only_what_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    script = Path(__file__).resolve().parents[2] / "benchmarks" / f"{name}.py"
-    runpy.run_path(str(script), run_name="not main")
+    runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="not main")
     assert capsys.readouterr().out == ""

@@ -21,6 +21,8 @@ from cacheclip.bench import (
     train,
 )
 from cacheclip.bench.harness import Setup, clock, measure
+from cacheclip.bench.kernels import both_ways
+from cacheclip.bench.ops import OPS, Op, Sizes
 from cacheclip.bench.synthetic import features
 from cacheclip.encoders.base import NANO
 from cacheclip.errors import FitError
@@ -120,6 +122,17 @@ def test_every_kernel_is_timed_and_is_its_formula(setup: Setup) -> None:
     ops = {file.stem for file in files if "def reference(" in file.read_text()}
     assert {r.case.split()[0] for r in results} == ops
     assert all(r.ceiling is not None and r.ceiling.median > 0 for r in results)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_a_formula_takes_what_its_kernel_takes_on_a_gpu(op: Op) -> None:
+    """16-bit features beside float32 weights: both ways are timed, and must run."""
+    sizes = Sizes(2, 6, 16, 8, 3, 9, dtype=torch.bfloat16, device=torch.device("cpu"))
+    inputs = op.inputs(sizes)
+    upstream = torch.randn_like(op.reference(**inputs)) if op.wants else None
+    for call in (op.reference, op.call):
+        own = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+        assert all(x.isfinite().all() for x in both_ways(call, op, own, upstream))
 
 
 def test_a_kernel_that_is_off_is_refused(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cacheclip.results import LOG, documented
 
@@ -20,6 +21,7 @@ COMMAND = (
     *("compare", "--methods", "clip-adapter", "--shots", "4", "--seeds", str(SEEDS)),
     *("--select", "fixed", "--max-memory", "50KB"),
 )
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SLOW = ("--set", "epochs=120")
 
 
@@ -113,5 +115,5 @@ def test_a_torn_or_foreign_line_of_the_log_is_no_row(
 def test_the_memory_plan_is_said_when_asked_for(cli: Callable[[Sequence[str]], Any]) -> None:
     answer = cli([*COMMAND[:-1], "20KB", "-v", "--on-existing", "redo", "--set", "epochs=1"])
     assert answer.code == 0, answer.err
-    assert f"--shots 4: {SEEDS} runs, 1 at once on cpu, --max-memory 20 kB" in answer.err
+    assert f"--shots 4: {SEEDS} runs, 1 at once on {DEVICE}, --max-memory 20 kB" in answer.err
     assert cli([*COMMAND[:-1], "much"]).code == 2

@@ -195,6 +195,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], str]]:
         yield start
 
 
+@pytest.mark.filterwarnings("ignore:.*filter extracted tar:DeprecationWarning")  # Python 3.12's
 def test_download_fetches_and_resolves(
     food: Path,
     tmp_path: Path,

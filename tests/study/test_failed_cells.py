@@ -17,7 +17,7 @@ from tests.study.asking import compare, request
 def with_nan(params: Params, variant: int) -> Params:
     """The params with one variant spoilt."""
     return {
-        name: x.clone().index_fill(0, torch.tensor([variant]), torch.nan)
+        name: x.clone().index_fill(0, torch.tensor([variant], device=x.device), torch.nan)
         if x.is_floating_point()
         else x
         for name, x in params.items()

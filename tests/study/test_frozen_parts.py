@@ -58,11 +58,11 @@ def data_of(features: FeatureSet) -> SetData:
 
 def test_a_method_without_its_parts_is_left_out_and_says_what_makes_them(home: Home) -> None:
     found = home.find()
-    asked = Request(("task-res", "coop", "prolip"), (2,), (1,))
+    asked = Request(("task-res", "coop", "prolip", "kgcoop"), (2,), (1,))
     able = Comparison(asked, found)
     assert "task-res" in {block.method.name for block in able.blocks}
     coop, prolip = able.refusals
-    assert coop.startswith("coop does not run: there is no part tower of the encoder; cacheclip ")
+    assert coop.startswith("coop, kgcoop do not run: there is no part tower of the encoder; cachec")
     assert coop.endswith("--layers text-tower")
     assert prolip.startswith("prolip does not run: there are no pre-projection features of split")
     with pytest.raises(StoreError, match="coop: there is no part tower of the encoder") as error:

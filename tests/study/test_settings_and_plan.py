@@ -144,6 +144,15 @@ def test_the_constants_stay_until_another_is_likelier_beyond_one_standard_error(
     assert policy.best(torch.stack([ruled_out, constant, better]), 1) == 2
 
 
+def test_a_gain_on_pictures_that_are_all_told_right_is_none() -> None:
+    """The closest fit always gains something there, and always as much: no error bounds it."""
+    policy = policies.get("fewshot-val")
+    constant = torch.full((16,), -3e-6)
+    closer = torch.full((16,), -1e-6)
+    assert policy.best(torch.stack([constant, closer]), 0) == 0
+    assert policy.best(torch.stack([constant, constant + 1e-3, closer]), 0) == 1
+
+
 def test_settings_are_ordered_from_zero_shot_outwards_and_the_rest_from_the_constant() -> None:
     tip, probe = chosen("tip-adapter", "linear-probe")
     pairs = [{"alpha": a, "beta": b} for a in (2.0, 0.5) for b in (8.0, 1.0)]
