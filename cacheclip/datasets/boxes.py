@@ -76,7 +76,9 @@ def box_set(folder: Path, file: Path, *, alias: str | None, hash_files: bool) ->
     name = dataset_name(file, f"{file.parent.name}-{file.stem}", alias)
     content = _File(file)
     proposals, annotations = content.proposals(), content.annotations()
-    require_pictures(folder, proposals.images, fix="put them there, or name their folder: --dataset")
+    require_pictures(
+        folder, proposals.images, fix="put them there, or name their folder: --dataset"
+    )
     of = np.repeat(np.arange(len(proposals.images)), np.diff(proposals.offsets))
     image = np.concatenate([of, annotations.image])
     boxes = np.concatenate([proposals.boxes, annotations.boxes])

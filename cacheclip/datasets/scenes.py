@@ -114,9 +114,7 @@ def iou(one: Box, other: Box) -> float:
     return common / (one[2] * one[3] + other[2] * other[3] - common)
 
 
-def _scene(
-    drawings: DataSet, split: str, chance: random.Random
-) -> tuple[Image.Image, list[Thing]]:
+def _scene(drawings: DataSet, split: str, chance: random.Random) -> tuple[Image.Image, list[Thing]]:
     """A picture, and what stands in it."""
     picture, things = _ground(chance), []
     for _ in range(chance.randint(*DISTRACTORS)):
@@ -159,9 +157,7 @@ def _distract(picture: Image.Image, box: Box, chance: random.Random) -> None:
     elif kind == "rectangle":
         draw.rectangle(edges, fill=colour)
     else:
-        ends = [
-            (left + chance.random() * width, top + chance.random() * height) for _ in range(8)
-        ]
+        ends = [(left + chance.random() * width, top + chance.random() * height) for _ in range(8)]
         draw.line(ends, fill=colour, width=2)
 
 

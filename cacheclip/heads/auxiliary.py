@@ -10,14 +10,6 @@ from torch import Tensor
 LEAST = 1e-12  # of a deviation: logits that do not differ stand for nothing
 
 
-def class_means(x: Tensor, labels: Tensor, n_classes: int) -> Tensor:
-    """The mean [V, C, D] of each class's rows x [V, n, D]; 0 of a class without any."""
-    which = labels.unsqueeze(-1).expand(x.shape)
-    sums = x.new_zeros(len(x), n_classes, x.shape[-1]).scatter_add_(1, which, x)
-    counts = x.new_zeros(len(x), n_classes).scatter_add_(1, labels, x.new_ones(labels.shape))
-    return sums / counts.clamp_min(1).unsqueeze(-1)
-
-
 def deviation(logits: Tensor) -> Tensor:
     """The deviation d over the classes [..., C]: [..., 1]; of one class there is none."""
     if logits.shape[-1] == 1:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cacheclip.heads.classes import class_votes
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.kernels.cache_affinity import cache_affinity
 from cacheclip.kernels.weight_grad_update import Outer
@@ -138,10 +139,9 @@ def cache_grad(
 
 def class_sums(weights: Tensor, cache: Cache, n_classes: int) -> Tensor:
     """Weights [V, n, M] of single keys, times their values, added up by class: [V, n, C]."""
-    sums = weights.new_zeros(*weights.shape[:-1], n_classes)
     if cache.values is not None:
         weights = weights * cache.values.unsqueeze(-2)
-    return sums.scatter_add_(-1, _class_of_weights(cache, weights), weights)
+    return class_votes(weights, cache.labels, n_classes)
 
 
 def _weights(x: Tensor, cache: Cache, beta: Tensor) -> Tensor:

@@ -8,11 +8,7 @@ weight: a head that a cross-entropy fitted has learned those shares as the prior
 
 from torch import Tensor
 
-
-def class_counts(labels: Tensor, n_classes: int) -> Tensor:
-    """Pictures of each class: labels [V, N] -> [V, C] int64."""
-    counts = labels.new_zeros(len(labels), n_classes)
-    return counts.scatter_add_(1, labels, labels.new_ones(1).expand_as(labels))
+from cacheclip.heads.classes import class_counts, class_sums
 
 
 def balanced_weights(labels: Tensor, n_classes: int) -> Tensor:
@@ -31,6 +27,6 @@ def log_shares(labels: Tensor, weights: Tensor | None, n_classes: int) -> Tensor
         n_classes: C.
     """
     each = labels.new_ones(labels.shape) if weights is None else weights
-    sums = each.double().new_zeros(len(labels), n_classes).scatter_add_(1, labels, each.double())
+    sums = class_sums(each.double(), labels, n_classes)
     shares = sums / sums.sum(1, keepdim=True)
     return shares.where(shares > 0, 1).log()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cacheclip.heads.classes import class_means
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.heads.points import Points, tried
 from cacheclip.task import Query
@@ -29,12 +30,9 @@ def discriminant(x: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Ten
         labels: [V, n] int64. A class without rows has the mean 0.
         n_classes: C.
     """
-    V, n, D = x.shape
-    which = labels.unsqueeze(-1).expand(x.shape)
-    sums = x.new_zeros(V, n_classes, D).scatter_add_(1, which, x)
-    counts = x.new_zeros(V, n_classes).scatter_add_(1, labels, x.new_ones(V, n))
-    means = sums / counts.clamp_min(1).unsqueeze(-1)  # [V, C, D]
-    centred = x - means.gather(1, which)
+    _, n, D = x.shape
+    means = class_means(x, labels, n_classes)  # [V, C, D]
+    centred = x - means.gather(1, labels.unsqueeze(-1).expand(x.shape))
     scatter = (centred.mT @ centred).double()  # [V, D, D]
     diagonal = scatter.diagonal(dim1=1, dim2=2)  # a view
     trace = diagonal.sum(1)

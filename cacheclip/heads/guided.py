@@ -7,6 +7,7 @@ Gaussian of each class.
 import torch
 from torch import Tensor
 
+from cacheclip.heads.classes import class_sums
 from cacheclip.heads.gaussian import discriminant
 from cacheclip.task import Task, unit
 
@@ -58,8 +59,7 @@ def fits(keys: Tensor, labels: Tensor, prompts: Tensor) -> Tensor:
         labels: [V, N] int64.
         prompts: [C, P, D] unit rows.
     """
-    sums = keys.new_zeros(len(keys), len(prompts), keys.shape[-1])
-    sums.scatter_add_(1, labels.unsqueeze(-1).expand(keys.shape), keys)
+    sums = class_sums(keys, labels, len(prompts))
     return torch.einsum("vcd,cpd->vcp", unit(sums), prompts)
 
 

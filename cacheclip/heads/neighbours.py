@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cacheclip.heads.classes import class_sums
+
 PAIRS = 2**24  # cosines that are looked at together: the matrix of all pairs is never whole
 
 
@@ -38,6 +40,9 @@ class Neighbours:
 
     def pushed(self, z: Tensor, m: int) -> Tensor:
         """W^T z for z [n, C]: what those say to whom a column is a neighbour, [m, C]."""
+        if z.is_cuda:
+            said = self.weights.T[..., None] * z  # [k, n, C]
+            return class_sums(said.flatten(0, 1)[None], self.places.T.flatten()[None], m)[0]
         out = z.new_zeros(m, z.shape[1])
         for places, weights in zip(self.places.T, self.weights.T, strict=True):
             out.index_add_(0, places, z * weights[:, None])

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from cacheclip.heads.auxiliary import class_means, standard, standard_grad, unsure
+from cacheclip.heads.auxiliary import standard, standard_grad, unsure
+from cacheclip.heads.classes import class_means
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import residual
 from cacheclip.kernels.weight_grad_update import Outer

@@ -1,10 +1,12 @@
 """APE: a cache that votes in the channels which tell classes apart, by what zero-shot misses."""
 
+import torch
 from torch import Tensor
 
 from cacheclip.heads.cache import Cache, cache_logits, zero_shot_of
 from cacheclip.heads.cache_search import RANGES, tune
 from cacheclip.heads.channels import telling
+from cacheclip.heads.classes import class_means
 from cacheclip.methods.base import VIEWS, ClosedForm, Found, Params, Reads, Setting, from_zero
 from cacheclip.task import Query, Task, unit
 
@@ -82,9 +84,9 @@ class Ape(ClosedForm):
 
 def _means(text: Tensor, keys: Tensor, labels: Tensor) -> Tensor:
     """The mean of each class's text and keys, [V, C, D]."""
-    sums = text.scatter_add(1, labels.unsqueeze(-1).expand(keys.shape), keys)
-    counts = text.new_ones(text.shape[:2]).scatter_add_(1, labels, text.new_ones(labels.shape))
-    return sums / counts.unsqueeze(-1)
+    V, C, _ = text.shape
+    of_text = torch.arange(C, device=labels.device).expand(V, C)
+    return class_means(torch.cat([text, keys], 1), torch.cat([of_text, labels], 1), C)
 
 
 def _cut(x: Tensor, channels: Tensor) -> Tensor:

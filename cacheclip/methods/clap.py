@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from cacheclip.heads.classes import class_means
 from cacheclip.heads.cosine import cosine_logits, mean_cross_entropy
 from cacheclip.heads.linear import cosine_grad, pulled
 from cacheclip.kernels.weight_grad_update import Outer
@@ -44,9 +45,7 @@ class Clap(Trained):
         views = task.flat()
         p = cosine_logits(views.support(), unit(text), scale).softmax(-1)  # [V, N W, C]
         own = p.gather(-1, views.labels.unsqueeze(-1)).squeeze(-1)  # [V, N W]
-        sums = own.new_zeros(V, C).scatter_add_(1, views.labels, own)
-        counts = own.new_zeros(V, C).scatter_add_(1, views.labels, own.new_ones(own.shape))
-        known = sums / counts.clamp_min(1)  # lambda [V, C]
+        known = class_means(own.unsqueeze(-1), views.labels, C).squeeze(-1)  # lambda [V, C]
         pull = task.settings["strength"][:, None] * known
         return {"weight": text, "text": text, "pull": pull, "logit_scale": scale}
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from cacheclip.heads.classes import class_sums
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.methods.base import ClosedForm, Params
 from cacheclip.task import Query, Task, unit
@@ -15,9 +16,7 @@ class NearestMean(ClosedForm):
     def solve(self, task: Task) -> Params:
         """The class means."""
         x = task.support()["image"]  # [V, N, D]
-        sums = x.new_zeros(task.variants, task.n_classes, x.shape[-1])  # [V, C, D]
-        index = task.labels.unsqueeze(-1).expand(x.shape)
-        sums.scatter_add_(1, index, x)  # a mean's direction is its sum's
+        sums = class_sums(x, task.labels, task.n_classes)  # a mean's direction is its sum's
         return {"weight": unit(sums), "logit_scale": x.new_full((len(x),), task.logit_scale)}
 
     def logits(self, params: Params, query: Query) -> Tensor:

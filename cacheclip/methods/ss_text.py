@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from cacheclip.heads.classes import class_sums
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.methods.base import VIEWS, ClosedForm, Params, Reads, Setting
 from cacheclip.task import Query, Task
@@ -35,8 +36,7 @@ class SsText(ClosedForm):
     def solve(self, task: Task) -> Params:
         """The text and how it moves."""
         text, x = task.class_text("norm-mean"), task.mean_of_views()
-        own = task.labels.unsqueeze(-1).expand(x.shape)
-        sums = x.new_zeros(text.shape).scatter_add_(1, own, x)  # [V, C, D]
+        sums = class_sums(x, task.labels, task.n_classes)  # [V, C, D]
         weight = text + (task.settings["strength"] * task.logit_scale)[:, None, None] * sums
         return {"weight": weight, "logit_scale": text.new_full((len(text),), task.logit_scale)}
 

@@ -7,6 +7,7 @@ from math import log2
 import torch
 from torch import Tensor
 
+from cacheclip.heads.classes import class_votes
 from cacheclip.heads.cosine import cosine_logits
 from cacheclip.heads.stream_cache import Passage, through
 from cacheclip.methods.base import ClosedForm, Online, Params, Reads, Setting
@@ -78,8 +79,7 @@ def _seen(state: Params, x: Tensor) -> Tensor:
     unsure = (share > UNSURE[0]) & (share < UNSURE[1])
     likely = ((p > LIKELY[0]) & (p < LIKELY[1])).to(p)  # [V, B, C]
     sure, near = _pass(state, "sure", x, own, entropy)
-    votes = torch.zeros_like(zero_shot)
-    votes.scatter_add_(2, sure.classes[:, None].expand(near.shape), near)
+    votes = class_votes(near, sure.classes, C)
     doubted, near = _pass(state, "unsure", x, own, entropy.masked_fill(~unsure, C))
     held = torch.cat([state["likely"], likely], 1)  # [V, K, C]
     state["likely"] = doubted.kept(held)

@@ -221,9 +221,7 @@ def _arrays(record: Proposals | Annotations) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _part(
-    file: h5py.File, part: str, record: type[Proposals | Annotations]
-) -> dict[str, Any]:
+def _part(file: h5py.File, part: str, record: type[Proposals | Annotations]) -> dict[str, Any]:
     """The fields of one of the two records in a file, every byte checked.
 
     Raises:
