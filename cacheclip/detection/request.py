@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from cacheclip.detection.learner import Learner
-from cacheclip.detection.scenes import Matched, Scenes
+from cacheclip.detection.scenes import UNKNOWN, Matched, Scenes
 from cacheclip.detection.source import Labelled
 from cacheclip.draws import Shots
 from cacheclip.engine.memory import default_limit
-from cacheclip.errors import UsageError, some
+from cacheclip.errors import InputError, UsageError, some
 from cacheclip.methods import base as methods
 from cacheclip.methods.base import Method
 from cacheclip.study.able import able
@@ -55,6 +55,7 @@ def learners(
 
     Raises:
         UsageError: none of them answers for classes without a box, or a setting has several values.
+        InputError: proposals of fewer than two classes overlap an annotated box.
         StoreError: the regions have the features for none of them.
     """
     chosen = [methods.get(name) for name in request.methods]
@@ -70,6 +71,7 @@ def learners(
         )
     if bound := [own.name for own in chosen if not _serves(own)]:
         notice(f"left out, for they answer for no class without a box: {', '.join(bound)}")
+    _refuse_unlabelled(train, known)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     limit = request.max_memory or default_limit(device)
     data = SetData(Labelled(train, known.labels), device, limit)
@@ -86,6 +88,22 @@ def learners(
 def _serves(method: type[Method]) -> bool:
     """Whether it answers for classes that have no box, one proposal at a time."""
     return method.setting == "inductive" and (method.transfers or method.learns == "nothing")
+
+
+def _refuse_unlabelled(train: Scenes, known: Matched) -> None:
+    """Refuse scenes that teach nothing.
+
+    Raises:
+        InputError: they are such.
+    """
+    there = len(set(known.labels.tolist()) - {UNKNOWN})
+    if there < 2:
+        raise InputError(
+            f"proposals overlap annotated boxes of {'one' if there else 'no'} base class, and two "
+            "are the fewest to learn from",
+            where=f"--train {train.of.dataset}",
+            fix="annotate boxes of more classes in its file, or mark fewer of them as novel",
+        )
 
 
 def _refuse_several(given: dict[str, Choices]) -> None:
