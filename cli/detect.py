@@ -54,14 +54,14 @@ if TYPE_CHECKING:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    default=0.8,
+    default=0.5,
     show_default=True,
     help="Least probability of a novel class that makes a proposal a pseudo-label.",
 )
 @click.option(
     "--background",
-    type=click.Choice(["learned", "none"]),
-    default="learned",
+    type=click.Choice(["none", "learned"]),
+    default="none",
     show_default=True,
     help="A class of what is nothing beside the others, or none.",
 )

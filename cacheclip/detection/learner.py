@@ -45,7 +45,7 @@ class Learner:
     seed: int
     device: torch.device
     limit: int
-    background: bool = True
+    background: bool = False
 
     def learned(self, scenes: Scenes, known: Matched) -> "Detector":
         """The method, fitted on the proposals that have a class; the others show what is nothing.

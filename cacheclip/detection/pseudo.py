@@ -19,7 +19,7 @@ class Rule:
         most: of each class, those with the best scores; None for all.
     """
 
-    threshold: float = 0.8
+    threshold: float = 0.5
     most: int | None = None
 
 

@@ -33,7 +33,7 @@ class Request:
     methods: tuple[str, ...]
     settings: Given
     shots: Shots = 16
-    background: bool = True
+    background: bool = False
     max_memory: int | None = None
 
 

@@ -23,7 +23,7 @@ PROTOCOL = Protocol(rounds=1, rule=Rule(0.4))
 
 def learner(name: str, **more: Any) -> Learner:
     given = {"epochs": 20} if name != "zero-shot" else {}
-    own = {"shots": 8, "seed": 1, "device": torch.device("cpu"), "limit": 10**8}
+    own = {"shots": 8, "seed": 1, "device": torch.device("cpu"), "limit": 10**8, "background": True}
     return Learner(base.get(name), given, **own | more)
 
 
