@@ -1,7 +1,7 @@
 """Results on several pairs of scenes as a table, with what a difference from zero-shot is worth."""
 
 from collections.abc import Sequence
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from statistics import mean, stdev
 
 from scipy.special import stdtrit
@@ -31,17 +31,17 @@ def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
         label = method + (f", self-trained {rounds}x" if rounds else "")
         gains = [x.mean(NOVEL) - y.mean(NOVEL) for x, y in zip(own, floor, strict=False)]
         told = "" if own is floor else gain(gains)
-        cells.append([label, *("" if x != x else f"{100 * x:.1f}" for x in means), told])
+        cells.append([label, *("" if isnan(x) else f"{100 * x:.1f}" for x in means), told])
     return [*HEADERS, *([GAIN] if floor else [])], [c if floor else c[:-1] for c in cells]
 
 
 def gain(differences: Sequence[float]) -> str:
-    """A mean of paired differences in points, with its interval where there are several."""
-    if not differences:
+    """A mean of paired differences in points, with its interval; "" where there is none."""
+    if not differences or any(map(isnan, differences)):  # no novel class is in a picture
         return ""
     low, high = interval(differences)
     told = f"{100 * mean(differences):+.1f}"
-    return told if low != low else f"{told} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return told if isnan(low) else f"{told} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
@@ -58,7 +58,7 @@ def notes(results: Sequence[Result]) -> list[str]:
     n = len({own.seed for own in results})
     classes, novel = len(results[0].novel), int(results[0].novel.sum())
     lines = [
-        f"average precision in %, {'mean over' if n > 1 else ''} {counted(n, 'pair')} of sets; "
+        f"average precision in %, {'mean over' if n > 1 else 'of'} {counted(n, 'pair')} of sets; "
         f"{classes - novel} base and {novel} novel classes, all of them competing",
         "AP50 is at an overlap of one half, AP the mean over 0.5 to 0.95",
     ]

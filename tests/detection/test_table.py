@@ -37,3 +37,9 @@ def test_without_zero_shot_there_is_nothing_to_stand_beside() -> None:
     headers, cells = table([own("coop", 0, 1, 0.3)])
     assert headers[-1] == "AP all"
     assert cells == [["coop", "50.0", "30.0", "40.0", "15.0", "20.0"]]
+
+
+def test_without_a_novel_class_nothing_is_said_of_novel_ones() -> None:
+    rows = [own("zero-shot", 0, 1, np.nan), own("coop", 0, 1, np.nan)]
+    _, cells = table(rows)
+    assert cells[1] == ["coop", "50.0", "", "50.0", "", "25.0", ""]

@@ -29,7 +29,7 @@ def test_what_an_extraction_keeps_on_request_is_asked_for() -> None:
     assert asked == {
         "calip": ("--layers patches",),
         "cupl": ("--sentences FILE",),
-        **dict.fromkeys(("coop", "kgcoop", "cocoop"), tower),
+        **dict.fromkeys(("coop", "kgcoop", "cocoop", "vtp-ovd-like"), tower),
         "amu": ("--model NAME@TAG",),
     }
 
