@@ -140,7 +140,8 @@ def command(home: Path | None, as_json: bool, **request: object) -> None:
         f"encoded, {report.reused:,} were there, {report.failed:,} failed, {report.seconds:.1f} s"
     )
     if asked.regions is not None:
-        output.talk(f"home: {place.root}")
+        command = f"detect --train {report.dataset} --test SET"
+        output.talk(f"home: {place.root}", f"next: cacheclip {command}{place.option}")
         return
     shots = min(16, place.labels(report.dataset).smallest_class("train"))
     command = f"fit --shots {shots}" if shots else "compare --methods zero-shot"

@@ -5,7 +5,6 @@ something may be in, each of an `image_id`, with a `bbox` and a `score`. A categ
 `novel` is one of which nothing may be learned.
 """
 
-import json
 import math
 import shlex
 from collections import Counter
@@ -29,6 +28,7 @@ from cacheclip.store.regions import Annotations, Proposals
 from cacheclip.store.schema import REGIONS, REGIONS_SPLIT
 
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
+Size = tuple[float, float]  # width and height in pixels, infinite where nobody told
 
 DECIMALS = 2  # of a pixel: what is finer moves no feature
 WANTED = (
@@ -45,11 +45,13 @@ class BoxSet:
         dataset: its samples are the proposals, picture by picture, and then the annotations.
         proposals: the first of them.
         annotations: the rest.
+        sizes: width and height of each picture, by its name, as far as the file tells them.
     """
 
     dataset: DataSet
     proposals: Proposals
     annotations: Annotations
+    sizes: Mapping[str, Size]
 
 
 def box_set(folder: Path, file: Path, *, alias: str | None, hash_files: bool) -> BoxSet:
@@ -107,7 +109,7 @@ def box_set(folder: Path, file: Path, *, alias: str | None, hash_files: bool) ->
         notices=(f"{REGIONS}/{name}: {told}",),
         root=folder,
     )
-    return BoxSet(dataset, proposals, annotations)
+    return BoxSet(dataset, proposals, annotations, content.sizes())
 
 
 def region_id(file: str, box: Sequence[float]) -> str:
@@ -187,6 +189,10 @@ class _File:
         ids = np.array([one.get("id", k + 1) for k, one in enumerate(entries)], np.int64)
         return Annotations(image[order], boxes[order], labels[order], crowd[order], ids[order])
 
+    def sizes(self) -> dict[str, Size]:
+        """Width and height of each picture by its name."""
+        return {self._name(one): _size(one) for one in self._images}
+
     def _list(self, name: str, *, required: bool = False) -> list[dict[str, Any]]:
         found = self._content.get(name, [])
         whole = isinstance(found, list) and all(isinstance(one, dict) for one in found)
@@ -238,26 +244,35 @@ def _is_box(box: Any, image: Mapping[str, Any]) -> bool:
     if not all(type(side) in (int, float) and math.isfinite(side) for side in box):
         return False
     left, top, width, height = box
-    wide, high = (
-        own if type(own := image.get(side)) in (int, float) else math.inf
-        for side in ("width", "height")
-    )
+    wide, high = _size(image)
     inside = left < wide and top < high and left + width > 0 and top + height > 0
     return bool(inside and round(width, DECIMALS) > 0 and round(height, DECIMALS) > 0)
 
 
+def _size(image: Mapping[str, Any]) -> Size:
+    """Width and height as the file tells them, infinite where it does not."""
+    sides: list[Any] = [image.get("width"), image.get("height")]
+    wide, high = (side if type(side) in (int, float) else math.inf for side in sides)
+    return wide, high
+
+
 def _json(file: Path) -> dict[str, Any]:
-    fix = f"name a file in {WANTED}"
+    """The object that a file holds.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
     try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise InputError("there is no such file of boxes", where=str(file), fix=fix) from None
+        content = regular.parsed(regular.read_text(file))
+        why = None if isinstance(content, dict) else "it is no object"
     except OSError as error:
+        why = str(error.strerror)
+    except ValueError as error:
+        why = str(error)
+    if why is not None:
         raise InputError(
-            f"the boxes cannot be read: {error.strerror}", where=str(file), fix=fix
-        ) from error
-    except (ValueError, RecursionError):
-        raise InputError("this file is not JSON", where=str(file), fix=fix) from None
-    if not isinstance(content, dict):
-        raise InputError("this file is a list, not an object", where=str(file), fix=fix)
-    return content
+            f"the boxes cannot be read: {why}",
+            where=str(file),
+            fix=f"--regions FILE, a file in {WANTED}",
+        )
+    return content  # type: ignore[no-any-return]

@@ -63,7 +63,9 @@ def make_scenes(
     drawings = clipart.load(Request("clipart", folder))
     for split, count in (("train", train), ("test", test)):
         chance = random.Random(f"{seed} {split}")
-        images, annotations, proposals = [], [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        proposals: list[dict[str, Any]] = []
         for number in range(count):
             picture, things = _scene(drawings, split, chance)
             name = f"pictures/{split}-{number:04d}.png"
@@ -116,7 +118,8 @@ def iou(one: Box, other: Box) -> float:
 
 def _scene(drawings: DataSet, split: str, chance: random.Random) -> tuple[Image.Image, list[Thing]]:
     """A picture, and what stands in it."""
-    picture, things = _ground(chance), []
+    picture = _ground(chance)
+    things: list[Thing] = []
     for _ in range(chance.randint(*DISTRACTORS)):
         size = (chance.randint(12, 48), chance.randint(12, 48))
         if (box := _place(size, things, chance)) is not None:
@@ -166,7 +169,7 @@ def _cut_out(drawing: Image.Image, chance: random.Random) -> tuple[Image.Image, 
     marked = drawing.copy()
     colour = (255, 0, 254)
     for corner in ((0, 0), (drawing.width - 1, 0), (0, drawing.height - 1)):
-        if min(marked.getpixel(corner)) > 255 - WHITE:  # type: ignore[type-var, arg-type]
+        if min(marked.getpixel(corner)) > 255 - WHITE:  # type: ignore[arg-type]
             ImageDraw.floodfill(marked, corner, colour, thresh=WHITE)
     mask = Image.fromarray((np.asarray(marked) != colour).any(2).astype(np.uint8) * 255)
     content = mask.getbbox() or (0, 0, *drawing.size)

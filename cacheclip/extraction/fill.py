@@ -14,10 +14,11 @@ import numpy as np
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import InputError, MachineError
 from cacheclip.extraction import memo
+from cacheclip.extraction.boxes import pooling
 from cacheclip.extraction.labelling import files_of
 from cacheclip.extraction.memo import Note
 from cacheclip.extraction.parts import keep_parts
-from cacheclip.extraction.passes import Pass, passes, pooling
+from cacheclip.extraction.passes import Pass, passes
 from cacheclip.extraction.plan import Plan, Progress
 from cacheclip.extraction.reuse import Reusable
 from cacheclip.extraction.shard import SplitEncoder, Writers

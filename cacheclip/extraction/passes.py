@@ -1,14 +1,17 @@
 """What goes through the encoder for a picture: it as it is, views, its parts, or boxes of it."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.datasets.boxes import box_of
+from cacheclip.datasets.boxes import Box, Size, box_of, file_of
+from cacheclip.datasets.images import ImageError
 from cacheclip.encoders.base import Encoder
 from cacheclip.errors import UsageError
+from cacheclip.extraction.boxes import CROPS
 from cacheclip.extraction.crops import SCALES, coverage, crop, stretched
 from cacheclip.extraction.plan import Plan
 from cacheclip.extraction.views import recipe, view
@@ -101,18 +104,9 @@ class PatchesPass(Pass):
         Raises:
             UsageError: this encoder gives none.
         """
-        import torch
-
         super().__init__(encoder)
         self.layers = (PATCHES,)
-        tried = encoder.encode_patches(torch.zeros(1, *self.shape))
-        if tried is None:
-            raise UsageError(
-                "the image tower of this encoder gives no features of the parts of a picture",
-                where=f"--model {encoder.identity['name']}",
-                fix=f"leave {PATCHES} out of --layers, or use another --model",
-            )
-        self.vectors = tried.shape[1]
+        self.vectors = _places(encoder, self.shape, f"leave {PATCHES} out of --layers")
 
     def encode(self, pixels: "Tensor") -> Encoded:
         """Layer `patches`, [B, P D] float32, of pixels [B, 3, H, W]."""
@@ -127,9 +121,16 @@ class RegionsPass(Pass):
 
     many_of_one = True
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, sizes: Mapping[str, Size]) -> None:
+        """Prepare only.
+
+        Args:
+            encoder: what the pictures go through.
+            sizes: width and height of each picture that the boxes were drawn on, by its name.
+        """
         super().__init__(encoder)
         self.layers = ("image",)
+        self._sizes = sizes
         height, width = encoder.preprocess["size"]
         self._size = (width, height)
 
@@ -137,6 +138,20 @@ class RegionsPass(Pass):
     def is_plain(self) -> bool:
         """Whether these are the samples as they are, which here are boxes."""
         return True
+
+    def box(self, picture: "Image.Image", sample: str) -> Box:
+        """The box of that id, in a picture that is as large as the one it was drawn on.
+
+        Raises:
+            ImageError: the picture is of another size.
+        """
+        told = self._sizes.get(file_of(sample), picture.size)
+        if any(b not in (a, math.inf) for a, b in zip(picture.size, told, strict=True)):
+            (wide, high), turned = picture.size, tuple(told[::-1]) == picture.size
+            advice = "; perhaps --orientation as-stored" if turned else ""
+            text = f"{wide} x {high} pixels, the file of boxes says {told[0]} x {told[1]}{advice}"
+            raise ImageError("other", text)
+        return box_of(sample)
 
 
 class CropsPass(RegionsPass):
@@ -147,8 +162,8 @@ class CropsPass(RegionsPass):
 
     name = "crops"
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__(encoder)
+    def __init__(self, encoder: Encoder, sizes: Mapping[str, Size]) -> None:
+        super().__init__(encoder, sizes)
         self.at_once = len(SCALES)
         self.shape = (len(SCALES), *self.shape)
 
@@ -156,7 +171,8 @@ class CropsPass(RegionsPass):
         """The box at each of `SCALES`, [2, 3, H, W] float32."""
         import torch
 
-        cuts = [crop(picture, box_of(sample), scale) for scale in SCALES]
+        box = self.box(picture, sample)
+        cuts = [crop(picture, box, scale) for scale in SCALES]
         return torch.stack([self._encoder.transform(stretched(cut, self._size)) for cut in cuts])
 
     def encode(self, pixels: "Tensor") -> Encoded:
@@ -176,9 +192,9 @@ class PooledPass(RegionsPass):
 
     name = "pooled patches"
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__(encoder)
-        places = PatchesPass(encoder).vectors
+    def __init__(self, encoder: Encoder, sizes: Mapping[str, Size]) -> None:
+        super().__init__(encoder, sizes)
+        places = _places(encoder, self.shape, "use --pool crops")
         height, width = self.shape[1:]
         rows = round((places * height / width) ** 0.5)
         self._grid = (rows, places // rows)
@@ -195,7 +211,7 @@ class PooledPass(RegionsPass):
         import torch
 
         whole = self._encoder.transform(stretched(picture, self._size))
-        covered = coverage(picture.size, box_of(sample), self._size)
+        covered = coverage(picture.size, self.box(picture, sample), self._size)
         return torch.cat([whole, torch.from_numpy(covered)[None]])
 
     def encode(self, pixels: "Tensor") -> Encoded:
@@ -215,12 +231,22 @@ class PooledPass(RegionsPass):
         return {"image": np.einsum("bp,bpd->bd", share.numpy(), places[of])}
 
 
-def pooling(pool: str | None) -> dict[str, Any]:
-    """What the key of a store says of how boxes get their features; nothing of whole pictures."""
-    if pool is None:
-        return {}
-    scales = {"scales": list(SCALES)} if pool == "crops" else {}
-    return {"regions": {"pool": pool, "resize": "stretch", **scales}}
+def _places(encoder: Encoder, shape: tuple[int, ...], fix: str) -> int:
+    """How many places of a picture have features, which a black one of this shape tells.
+
+    Raises:
+        UsageError: this encoder gives none.
+    """
+    import torch
+
+    tried = encoder.encode_patches(torch.zeros(1, *shape))
+    if tried is None:
+        raise UsageError(
+            "the image tower of this encoder gives no features of the parts of a picture",
+            where=f"--model {encoder.identity['name']}",
+            fix=f"{fix}, or use another --model",
+        )
+    return int(tried.shape[1])
 
 
 def passes(plan: Plan, encoder: Encoder) -> list[Pass]:
@@ -229,8 +255,9 @@ def passes(plan: Plan, encoder: Encoder) -> list[Pass]:
     Raises:
         UsageError: this encoder cannot give what is asked for.
     """
-    if plan.pool is not None:
-        return [CropsPass(encoder) if plan.pool == "crops" else PooledPass(encoder)]
+    if plan.boxes is not None:
+        pooled = CropsPass if plan.pool == CROPS else PooledPass
+        return [pooled(encoder, plan.boxes.sizes)]
     found = [Pass(encoder)]
     if plan.request.views is not None:
         found.append(ViewsPass(encoder, plan.request.views))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from cacheclip.datasets.base import DataSet, Source, resolve
-from cacheclip.datasets.boxes import BoxSet, box_set
+from cacheclip.datasets.boxes import BoxSet
 from cacheclip.datasets.images import Reading
 from cacheclip.encoders.base import LOCAL_DIR, NANO, EncoderSpec
-from cacheclip.errors import InputError, StoreError, UsageError
+from cacheclip.errors import InputError, StoreError
+from cacheclip.extraction.boxes import POOLS, boxes_of
 from cacheclip.extraction.labelling import labels_of
 from cacheclip.extraction.reading import KEPT, reading_of
 from cacheclip.files import regular
@@ -24,7 +25,7 @@ from cacheclip.prompts.ensemble import PromptSet, prompt_set, sentence_set
 from cacheclip.prompts.templates import FAMILIES
 from cacheclip.store.home import Home, Labels
 from cacheclip.store.key import encoder_options, samples_sha256
-from cacheclip.store.schema import PATCHES, SHIPPED_SENTENCES, SPLITS
+from cacheclip.store.schema import SHIPPED_SENTENCES, SPLITS
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done ("texts", "pictures"), the count done, and the count in all."""
@@ -33,7 +34,6 @@ DEFAULT_ENCODER = ("ViT-B-32-quickgelu", "openai")
 SHIPPED = frozenset({"clipart", "digits"})  # sets that travel with a package, as nano does
 SHARE_BUILTIN = 0.001
 SHARE_OWN = 0.01
-POOLS = ("crops", "patches")  # how a box gets its features
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def make_plan(request: ExtractRequest, home: Home) -> Plan:
         InputError: the data are missing, empty, or of another list than the home knows by that
             name; the home lies within them; an option does not make sense.
     """
-    boxes = _boxes(request)
+    boxes = boxes_of(request)
     dataset = _dataset(request) if boxes is None else boxes.dataset
     reading = reading_of(dataset, request.orientation, request.white_level)
     _refuse_empty(dataset)
@@ -238,36 +238,6 @@ def _dataset(request: ExtractRequest) -> DataSet:
         alias=request.alias,
         hash_files=request.hash_files,
         classes_from=request.classes_from,
-    )
-
-
-def _boxes(request: ExtractRequest) -> BoxSet | None:
-    """The boxes that are asked for; None where whole pictures are.
-
-    Raises:
-        UsageError: options that are for the one and not for the other.
-    """
-    if request.regions is None:
-        if request.pool is None:
-            return None
-        what, fix = "there are no boxes to pool", "add --regions FILE.json, or leave --pool out"
-        raise UsageError(what, where=f"--pool {request.pool}", fix=fix)
-    pictures = {
-        "--views": request.views is not None,
-        f"--layers {PATCHES}": PATCHES in request.layers,
-        "--classes-from": request.classes_from is not None,
-    }
-    for option in (name for name, asked in pictures.items() if asked):
-        raise UsageError(
-            f"{option} is for whole pictures",
-            where="--regions",
-            fix=f"leave {option} out; --pool patches makes features of boxes from those of places",
-        )
-    return box_set(
-        Path(request.dataset),
-        request.regions,
-        alias=request.alias,
-        hash_files=request.hash_files,
     )
 
 

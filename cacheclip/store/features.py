@@ -19,6 +19,8 @@ from cacheclip.store.schema import (
     IMPORTED,
     KEY_FILE,
     PATCHES,
+    REGIONS,
+    REGIONS_SPLIT,
     SENTENCES,
     SHIPPED_SENTENCES,
     TEXT,
@@ -32,12 +34,17 @@ if TYPE_CHECKING:
     from cacheclip.store.auxiliary import Auxiliary
 
 NO_SPLIT = "-"  # the folder of what belongs to a data set and to none of its splits
-OWN = ("folder", "csv", "npz", "regions")  # what their ids begin with
+OWN = ("folder", "csv", IMPORTED, REGIONS)  # what their ids begin with
 PRECISIONS = ("float32", "float16", "bfloat16")  # best first
 VIEWED = "train"  # the split whose pictures methods look at from several sides
 VIEWS = "/views"  # after a layer's name: its augmented views
 OTHERS = ("ViT-B-32", "RN50")  # encoders to put beside one
 _KINDS = {"tower": TOWER, "tokens": TOKENS}  # of stores of parts; all other parts are in ENCODER
+
+
+def is_of_boxes(dataset: str) -> bool:
+    """Whether the samples of a data set of this id are boxes of pictures."""
+    return dataset.startswith(f"{REGIONS}/")
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,11 @@ class FeatureSet:
     def own(self) -> bool:
         """Whether these are a user's pictures or arrays, and no data set of the field."""
         return self.dataset.partition("/")[0] in OWN
+
+    @property
+    def of_boxes(self) -> bool:
+        """Whether its samples are boxes of pictures: see `store.regions`."""
+        return is_of_boxes(self.dataset)
 
     @property
     def option(self) -> str:
@@ -172,6 +184,8 @@ class FeatureSet:
         else:
             own = [w for at, of, w in self.views if (at, of) == (split, layer) and w >= views]
             found = self.views[split, layer, min(own)] if own else None
+        if found is None and self.of_boxes and (split, layer) not in self.problems:
+            raise self._of_boxes_alone(split, layer if views is None else layer + VIEWS)
         if found is None:
             if views is not None and split != VIEWED:
                 raise StoreError(
@@ -225,6 +239,18 @@ class FeatureSet:
             )
         raise self.problems.get((NO_SPLIT, kind)) or self._missing(
             f"there is no part {name} of the encoder", layers=None if kind == ENCODER else TOWER
+        )
+
+    def _of_boxes_alone(self, split: str, layer: str) -> StoreError:
+        """The error of what no extraction of boxes makes."""
+        where = f"data set {self.dataset}, encoder {self.name}"
+        if split == REGIONS_SPLIT:
+            what, fix = f"of boxes there are no {layer} features", "use a method that reads image"
+            return StoreError(what, where=where, fix=f"{fix} features alone: cacheclip methods")
+        return StoreError(
+            f"these are boxes, and boxes have no split {split}",
+            where=where,
+            fix=f"cacheclip detect --train {self.dataset} --test SET{self.option}",
         )
 
     def _missing(

@@ -8,11 +8,10 @@ from typing import Any
 from cacheclip.errors import StoreError, argument, instead, is_in_python, some
 from cacheclip.files.regular import expanded
 from cacheclip.store.begun import Begun
-from cacheclip.store.features import PRECISIONS, FeatureSet
+from cacheclip.store.features import PRECISIONS, FeatureSet, is_of_boxes
 from cacheclip.store.gather import Candidate, not_accepted
 from cacheclip.store.key import extract_command
 from cacheclip.store.labels import LABELS_FILE
-from cacheclip.store.schema import REGIONS
 
 DEFAULT_DATASET = "clipart"  # ships with the package, so that the command always works
 
@@ -29,7 +28,7 @@ def matching(name: str | None, ids: Sequence[str], log: Log) -> list[str]:
         log: the extractions, oldest first.
     """
     if name is None:  # boxes are no pictures that a study could mean
-        return [own for own in ids if not own.startswith(f"{REGIONS}/")]
+        return [own for own in ids if not is_of_boxes(own)]
     if name in ids:
         return [name]
     folder = str(expanded(name.removeprefix("folder/").removeprefix("csv/")).absolute())

@@ -40,7 +40,7 @@ from cacheclip.files.refusals import refusals
 from cacheclip.files.regular import expanded
 from cacheclip.store.begun import begun, unread
 from cacheclip.store.extractions import encoder_of, read_extractions
-from cacheclip.store.features import NO_SPLIT, FeatureSet
+from cacheclip.store.features import NO_SPLIT, FeatureSet, is_of_boxes
 from cacheclip.store.find import Log, choose, is_encoder, matching, missing
 from cacheclip.store.folders import dataset_folders, store_folders, there
 from cacheclip.store.gather import Candidate, candidates
@@ -262,8 +262,9 @@ class Home:
         return lines_left_out(self._log, read_extractions(self._log).left_out)
 
     def last_extraction(self) -> dict[str, Any] | None:
-        """The last line of that log."""
-        return next(reversed(self.extractions()), None)
+        """The last line of that log of a data set of pictures, which boxes are none of."""
+        lines = reversed(self.extractions())
+        return next((line for line in lines if not is_of_boxes(line["dataset"])), None)
 
     def memo(self, digest: str) -> Any | None:
         """What was remembered under a digest; None if nothing was, or something else by now."""

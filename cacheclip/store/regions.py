@@ -15,13 +15,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cacheclip.errors import StoreError
+from cacheclip.errors import UPGRADE, StoreError
 from cacheclip.files.disk import publish_bytes
 from cacheclip.store import hdf5
 from cacheclip.store.features import FeatureSet
 from cacheclip.store.home import Home
 from cacheclip.store.reader import Features, Store
-from cacheclip.store.schema import FORMAT, REGIONS, REGIONS_SPLIT
+from cacheclip.store.schema import FORMAT, REGIONS_SPLIT
 
 REGIONS_FILE = "regions.h5"
 
@@ -119,7 +119,7 @@ class Regions(Proposals):
                 is the command that makes it.
         """
         found = home.find(dataset, model, pretrained)
-        if not found.dataset.startswith(f"{REGIONS}/"):
+        if not found.of_boxes:
             raise StoreError(
                 f"{found.dataset} is a data set of whole pictures, not of boxes",
                 where=str(home.dataset_folder(found.dataset)),
@@ -250,8 +250,10 @@ def _opened(path: Path, found: FeatureSet) -> Iterator[h5py.File]:
         StoreError: it is missing, damaged, or of other boxes.
     """
     with hdf5.checked(path, found.extract_command) as file:
-        if hdf5.attribute(file, "format") != FORMAT:
-            raise hdf5.ContentError("it is of another format")
+        version = hdf5.attribute(file, "format")
+        if isinstance(version, int) and version > FORMAT:
+            what = "these boxes were written by a newer cacheclip"
+            raise StoreError(what, where=str(path), fix=UPGRADE)
         if hdf5.attribute(file, "ids_sha256") != found.labels.splits[REGIONS_SPLIT].ids_sha256:
             raise hdf5.ContentError("it is of other boxes than the features")
         yield file

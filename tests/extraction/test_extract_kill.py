@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from cacheclip.datasets.scenes import make_scenes
 from cacheclip.errors import StoreError
 from cacheclip.files.disk import read_json, sha256_file
 from cacheclip.store.home import Home
 from cacheclip.store.reader import IncompleteStoreError, Store
+from cacheclip.store.regions import Regions
 from tests.makers import cacheclip
 
 pytestmark = pytest.mark.long
@@ -197,3 +199,32 @@ def test_an_interrupt_keeps_what_is_encoded_and_says_how_much(
     again = cacheclip(*words, "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out)["reused"] == kept
+
+
+def test_boxes_outlive_kills_as_pictures_do(
+    tower: Path, tmp_path: Path, victims: Victims, every: bool
+) -> None:
+    make_scenes(tmp_path / "scenes", seed=1, train=1, test=0)
+    request = {
+        "dataset": str(tmp_path / "scenes"),
+        "regions": str(tmp_path / "scenes" / "train.json"),
+        "model": f"local-dir:{tower}",
+        "device": "cpu",
+        "rows_per_shard": 10,
+        "batch_size": 5,
+    }
+    whole, home = Home(tmp_path / "whole"), Home(tmp_path / "home")
+
+    def run(home: Home, moment: str | None, nth: int) -> int:
+        victims.start(home=str(home.root), request=request, moment=moment, nth=nth)
+        return victims.end()
+
+    assert run(whole, None, 0) == 0
+    for moment, nth in MOMENTS if every else [("writing", 1), ("encoding", 5)]:
+        assert run(home, moment, nth) < 0 or every  # with `every`, the last kills find it whole
+        for key in home.root.glob("stores/regions/*/test/*/key.json"):
+            with suppress(IncompleteStoreError):
+                Store.open(key.parent).load()
+    assert run(home, None, 0) == 0
+    assert contents(home) == contents(whole)
+    assert Regions.find(home, "scenes-train").features().ok.all()

@@ -100,7 +100,7 @@ def test_a_box_is_cut_about_its_middle_and_at_the_edge_of_the_picture() -> None:
 
 
 def test_a_crop_is_the_mean_of_two_unit_vectors(encoder: Encoder) -> None:
-    way = CropsPass(encoder)
+    way = CropsPass(encoder, {})
     one, whole = region_id("a", (4, 2, 8, 6)), region_id("a", (0, 0, 24, 20))
     import torch
 
@@ -116,7 +116,7 @@ def test_a_crop_is_the_mean_of_two_unit_vectors(encoder: Encoder) -> None:
 def test_a_pooled_box_is_the_mean_of_the_places_it_covers(encoder: Encoder) -> None:
     import torch
 
-    way, places = PooledPass(encoder), PatchesPass(encoder)
+    way, places = PooledPass(encoder, {}), PatchesPass(encoder)
     boxes = [(0, 0, 24, 20), (0, 0, 12, 10), (12, 0, 12, 20), (6, 0, 12, 10)]
     ids = [region_id("a", box) for box in boxes]
     other = Image.fromarray(np.asarray(picture())[::-1].copy())
@@ -149,7 +149,7 @@ def test_proposals_and_truth_come_back_as_the_file_has_them(
     for number, own in enumerate([7, 3, 9, 5]):
         here = slice(*regions.offsets[number : number + 2])
         mine = [one for one in content["proposals"] if one["image_id"] == own]
-        np.testing.assert_allclose(regions.boxes[here], np.float32([o["bbox"] for o in mine]))
+        np.testing.assert_allclose(regions.boxes[here], [o["bbox"] for o in mine], rtol=1e-6)
         np.testing.assert_allclose(regions.scores[here], [o["score"] for o in mine])
         true = [one for one in content["annotations"] if one["image_id"] == own]
         at = truth.image == number
@@ -169,7 +169,7 @@ def test_features_are_read_by_proposal_and_those_of_truth_apart(
     every, some = regions.features(), regions.features([31, 2, 2])
     assert every.features.shape == (40, 16)
     np.testing.assert_array_equal(some.features, every.features[[31, 2, 2]])
-    way = CropsPass(encoder)
+    way = CropsPass(encoder, {})
     sample = regions.store.ids()[31]
     whole = Image.open(zoo.parent / file_of(sample)).convert("RGB")
     own = way.encode(way.pixels(whole, sample)[None])["image"]
@@ -302,6 +302,18 @@ def test_pictures_that_are_broken_fail_by_box_and_are_left_out(
     assert not found.ok[last].any() and found.ok[: regions.offsets[3]].all()
 
 
+def test_boxes_of_another_copy_of_a_picture_are_no_boxes_of_this_one(
+    asked: Asked, home: Home, zoo: Path
+) -> None:
+    Image.open(zoo.parent / "park" / "0.png").rotate(90, expand=True).save(
+        zoo.parent / "park" / "0.png"
+    )
+    with pytest.raises(InputError, match="failed") as caught:
+        run(asked(zoo.parent, regions=zoo), home)
+    assert "20 x 24 pixels, the file of boxes says 24 x 20" in caught.value.where
+    assert "--orientation as-stored" in caught.value.where
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
@@ -335,5 +347,5 @@ def test_options_that_do_not_go_with_boxes_are_refused(asked: Asked, home: Home,
         make_plan(asked(zoo.parent, pool="crops"), home)
     with pytest.raises(InputError, match="no folder of pictures"):
         make_plan(asked("nowhere", regions=zoo), home)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="No such file"):
         make_plan(asked(zoo.parent, regions=zoo.with_name("no.json")), home)

@@ -116,6 +116,17 @@ def test_a_set_may_have_no_proposals_or_no_truth(tmp_path: Path, count: int, tru
     np.testing.assert_allclose(truth.features().features, x[count:], rtol=1e-3, atol=1e-3)
 
 
+def test_boxes_of_a_newer_version_are_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as newer:
+        newer.setattr("cacheclip.store.regions.FORMAT", 2)
+        home, _ = write_set(tmp_path, np.array([3]), 1)
+    with pytest.raises(StoreError, match="by a newer cacheclip") as caught:
+        Regions.find(home, "made")
+    assert "rm" not in caught.value.fix.split()
+
+
 def test_boxes_of_another_set_are_refused_and_so_are_whole_pictures(tmp_path: Path) -> None:
     home, _ = write_set(tmp_path / "one", np.array([3, 4]), 2)
     other, _ = write_set(tmp_path / "other", np.array([4, 3]), 2)
@@ -129,3 +140,9 @@ def test_boxes_of_another_set_are_refused_and_so_are_whole_pictures(tmp_path: Pa
         Regions.find(home, "toys")
     assert "--regions" in caught.value.fix
     assert home.find().dataset == "toys"  # boxes are not what a study means
+    for split, layer, said in (
+        ("train", "image", "have no split train"),
+        (REGIONS_SPLIT, "pre-projection", "no pre-projection features"),
+    ):
+        with pytest.raises(StoreError, match=said):
+            other.find("made").store(split, layer)
