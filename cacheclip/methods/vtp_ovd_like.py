@@ -20,9 +20,11 @@ class VtpOvdLike(Trained):
     (q = x Q) and the class texts w answer (K = w P, V = w R), Q, P, R [D, A] and U [A, D] with
     A = D / reduction. U starts as zeros, so that no step is zero-shot by that prompt.
 
+    So the same picture is another one where other classes are asked about.
+
     The paper trains both on pixels of a detector's dense features, within base boxes; here a
-    pixel's place is taken by one feature a picture or a box, as it is cached. It does not say how
-    its module is built in what of it could be read: one head of attention is a guess, and hence the
+    pixel's place is taken by one feature a picture or a box, as it is cached. The structure of its
+    module is not verified: no code was released, and one head of attention is a guess, hence the
     name. The recipe is CoOp's, as no other is known.
     """
 
