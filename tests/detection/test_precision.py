@@ -63,9 +63,12 @@ def test_nothing_found_is_zero_and_not_unknown() -> None:
 def test_a_crowd_makes_no_detection_wrong() -> None:
     some, many = there((0, 0)), there((1, 0), crowd=True)
     both = Annotations(
-        *(np.concatenate([getattr(some, n), getattr(many, n)]) for n in ("image", "boxes")),
-        np.zeros(2, np.int64), np.array([False, True]), np.arange(2) + 1,
-    )  # fmt: skip
+        image=np.concatenate([some.image, many.image]),
+        boxes=np.concatenate([some.boxes, many.boxes]),
+        labels=np.zeros(2, np.int64),
+        crowd=np.array([False, True]),
+        ids=np.arange(2) + 1,
+    )
     own = average_precision(both, found((1, 0, 0.9, 0), (0, 0, 0.5, 0)), 2, 1)
     np.testing.assert_allclose(own.ap50, [1])
 

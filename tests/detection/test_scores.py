@@ -25,7 +25,7 @@ def test_fusion_is_the_geometric_mean_between_its_ends() -> None:
     o, p = np.array([0.25, 1.0]), np.array([[1.0, 0.49], [0.0, 0.5]])
     np.testing.assert_allclose(Fusion(0.5).scores(o, p), np.sqrt(o[:, None] * p))
     np.testing.assert_allclose(Fusion(1.0).scores(o, p), p)
-    np.testing.assert_allclose(Fusion(0.0).scores(o, p), [[0.25, 0.25], [1, 1]])
+    np.testing.assert_allclose(Fusion(0.0).scores(o, p), np.array([[0.25, 0.25], [1.0, 1.0]]))
 
 
 def test_a_detection_is_a_proposal_with_its_score() -> None:

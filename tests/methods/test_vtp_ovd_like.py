@@ -69,7 +69,7 @@ def test_before_any_step_it_is_coop_by_the_words_it_starts_from() -> None:
     """A module that says nothing yet leaves zero-shot by "a photo of a"."""
     still = {"lr": 0.0, "weight_decay": 0.0, "schedule": "constant", "epochs": 1}
     x = {"image": unit(normal(9, D, seed=4))}
-    own = {"batch_size": BATCH, "context": "words", **still}
+    own: dict[str, Any] = {"batch_size": BATCH, "context": "words", **still}
     words = problem(Coop, [own, own], encoder={"tower": tower()}, text={"tokens": tokens()})
     start = made(**still).logits(x)
     torch.testing.assert_close(start[0], words.logits(x)[0], rtol=0, atol=1e-10)
