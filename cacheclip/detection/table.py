@@ -19,8 +19,8 @@ Line = tuple[str, int]  # method, rounds of self-training
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Headers and cells: a line a method and round, percent, means over pairs."""
     lines: dict[Line, list[Result]] = {}
-    for own in results:
-        lines.setdefault((own.method, own.rounds), []).append(own)
+    for result in results:
+        lines.setdefault((result.method, result.rounds), []).append(result)
     floor = lines.get((FIRST, 0), [])
     cells = []
     for (method, rounds), own in lines.items():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cacheclip.detection import run as running
+from cacheclip.detection import precision, run as running, score
 from cacheclip.detection.learner import Learner
 from cacheclip.detection.pseudo import Rule
 from cacheclip.detection.run import ALL, BASE, NOVEL, Protocol, Result, run
@@ -23,7 +23,13 @@ PROTOCOL = Protocol(rounds=1, rule=Rule(0.4))
 
 def learner(name: str, **more: Any) -> Learner:
     given = {"epochs": 20} if name != "zero-shot" else {}
-    own = {"shots": 8, "seed": 1, "device": torch.device("cpu"), "limit": 10**8, "background": True}
+    own: dict[str, Any] = {
+        "shots": 8,
+        "seed": 1,
+        "device": torch.device("cpu"),
+        "limit": 10**8,
+        "background": True,
+    }
     return Learner(base.get(name), given, **own | more)
 
 
@@ -60,7 +66,7 @@ def test_what_is_true_of_test_scenes_is_opened_once_and_last(
         done.append("answered")
         return kept(*args)
 
-    kept = running.detections
+    kept = score.detections
     monkeypatch.setattr(running, "detections", detections)
     result(scenes(1), scenes(2, opened=opened), "zero-shot", "linear-adapter")
     assert done == ["answered"] * 3 + ["opened"]
@@ -69,7 +75,7 @@ def test_what_is_true_of_test_scenes_is_opened_once_and_last(
 def test_nothing_but_the_score_depends_on_what_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     """Detections are the same bits whatever the test scenes' labels are."""
     answers: list[Any] = []
-    kept = running.average_precision
+    kept = precision.average_precision
 
     def watched(truth: Annotations, found: Any, *sizes: int) -> Any:
         answers.append(found)
