@@ -14,7 +14,7 @@ from cacheclip.registry import Registry
 from cacheclip.version import __version__
 
 SECTIONS = {
-    "Work": ("extract", "fit", "compare", "predict", "transfer"),
+    "Work": ("extract", "fit", "compare", "predict", "transfer", "detect"),
     "Results": ("stats", "honesty", "row"),
     "Catalogue": ("methods",),
     "Exchange": ("import",),
@@ -27,7 +27,7 @@ COMMANDS = Registry(
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 # Commands that go on where they were interrupted, and those that lose what they were doing.
 GOES_ON = ("extract", "compare", "import", "demo")
-BEGINS_ANEW = ("fit", "predict", "transfer", "bench")
+BEGINS_ANEW = ("fit", "predict", "transfer", "detect", "bench")
 
 
 class Commands(click.Group):
