@@ -29,6 +29,7 @@ class VtpOvdLike(Trained):
     """
 
     paper = "2211.00849"
+    unverified = "form of the visual prompt and recipe"
     reads = Reads(text=("tokens",), encoder=("tower",))
     size = "M * d + 4 * D * (D // reduction)"
     trainable = ("context", "ask", "key", "value", "out")
