@@ -149,7 +149,7 @@ def test_the_next_step_of_compare_makes_a_cell_of_its_table(
         (
             ["fit", "--method", "tip"],
             2,
-            "tip-adapter or tip-adapter-f? all of them: cacheclip methods",
+            "tip-adapter or tip-adapter-f or tpt? all of them: cacheclip methods",
         ),
         (["fit", "--select", "oracle"], 2, "fewshot-val"),
         (["compare", "--set", "alpha=1"], 2, "--set clip-adapter.alpha=1"),

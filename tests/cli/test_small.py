@@ -189,7 +189,9 @@ def test_methods_lists_all_and_shows_the_settings_of_one(cli: Cli) -> None:
         ]
         assert ("text" in words) == bool(of_templates)
         assert ("sentences" in words) == any(name.startswith("cupl:") for name in reads.text)
-        assert ("text tower" in words) == ("tower" in reads.encoder)
+        forms = [{n: word} for n, own in method.table.items() if own.static for word in own.words]
+        towered = any("tower" in method(**form).reads.encoder for form in [{}, *forms])
+        assert ("text tower" in words) == towered
         assert ("patches" in words) == ("patches" in reads.query)
         assert ("second encoder" in words) == (entry["name"] in ("amu", "gp"))
         assert ("pictures" in words) == (method.learns == "support")

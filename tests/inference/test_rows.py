@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from cacheclip.bundle import Bundle
 from cacheclip.cli import predict as command
 from cacheclip.errors import StoreError
 from cacheclip.exchange.import_npz import import_npz
-from cacheclip.inference import rows
+from cacheclip.inference import cached, rows
 from cacheclip.inference.cached import cached_rows, find_cached
+from cacheclip.methods import base as methods
 from cacheclip.store.home import Home
 from tests.inference.asking import NAMES, answers, classes, fit, of_file, refused
 from tests.makers import DIM, build_home, cacheclip
@@ -124,8 +126,12 @@ def test_another_encoders_set_is_refused_and_a_split_that_is_not_there(
     )
 
 
-def test_a_layer_that_was_not_extracted_is_named_with_what_makes_it(root: Path) -> None:
+def test_a_layer_that_was_not_extracted_is_named_with_what_makes_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = Bundle.read(root / "b.safetensors")
+    of_any_layers = SimpleNamespace(method=methods.get(bundle.method)())
+    monkeypatch.setattr(cached, "Classifier", lambda bundle: of_any_layers)
     reads = replace(bundle, layers=["image", "pre-projection"])
     with pytest.raises(StoreError, match="no pre-projection features of split test") as caught:
         list(cached_rows(reads, find_cached(reads, Home(root / "home"), "toys/test")))

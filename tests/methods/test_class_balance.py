@@ -77,7 +77,7 @@ def test_unequal_classes_give_finite_logits_together_as_alone(method: type[Metho
 )
 def test_a_closed_form_does_not_see_the_order_of_unequal_classes(method: type[Method]) -> None:
     """As papers have them: what was released may pair rows by their places."""
-    query, made = Query(layers(6, 3)), built(method, **method.recipes.get("as-paper", {}))
+    query, made = Query(layers(6, 3), frozen()), built(method, **method.recipes.get("as-paper", {}))
     mixed = task_of(method, order=[8, 0, 5, 1, 7, 2, 3, 6, 4])
     plain = made.logits(fitted(made, task_of(method)), query)
     torch.testing.assert_close(made.logits(fitted(made, mixed), query), plain, rtol=0, atol=1e-6)
