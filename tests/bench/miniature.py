@@ -1,4 +1,4 @@
-"""The bench in miniature; run as a program it stands in the place of a Python for gpu.sh."""
+"""The bench in miniature; run as a program it stands in the place of a Python for a bench."""
 
 import sys
 import tempfile
@@ -45,22 +45,18 @@ def photographed(root: Path) -> Path:
 
 
 def main() -> None:
-    """`-` runs what stands in the standard input, `-m pytest` nothing, `-m cacheclip` a bench."""
-    what, *arguments = sys.argv[1:]
-    if what == "-":
-        sys.argv = [what, *arguments]
-        exec(compile(sys.stdin.read(), "<stdin>", "exec"), {"__name__": "__main__"})
-    elif arguments[0] != "pytest":
-        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-            shrunk(patch)
-            patch.setattr(extract, "DATASET", str(photographed(Path(folder) / "colours")))
-            helped = startup._case("--help", (*startup.COMMAND, "--help"), startup.BARE)
-            patch.setattr(startup, "cases", lambda setup: [helped])
-            arguments[arguments.index("--variants") + 1] = "2"
-            if "food101-vitb32" not in arguments:  # all shapes are one
-                arguments = [word for word in arguments if word not in ("train", "search")]
-            patch.setattr(sys, "argv", arguments)
-            cli()
+    """`-m cacheclip bench ...`, as a Python takes it."""
+    arguments = sys.argv[2:]
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        shrunk(patch)
+        patch.setattr(extract, "DATASET", str(photographed(Path(folder) / "colours")))
+        helped = startup._case("--help", (*startup.COMMAND, "--help"), startup.BARE)
+        patch.setattr(startup, "cases", lambda setup: [helped])
+        arguments[arguments.index("--variants") + 1] = "2"
+        if "food101-vitb32" not in arguments:  # all shapes are one
+            arguments = [word for word in arguments if word not in ("train", "search")]
+        patch.setattr(sys, "argv", arguments)
+        cli()
 
 
 if __name__ == "__main__":

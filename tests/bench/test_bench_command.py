@@ -43,12 +43,21 @@ def test_the_script_for_gpus_refuses_a_machine_without_one() -> None:
     assert "no CUDA device" in done.stderr
 
 
+PYTHON = """#!/bin/sh
+case "$1 $2" in
+    "-m pytest") ;;
+    -m*) exec {python} {miniature} "$@" ;;
+    *) exec {python} "$@" ;;
+esac
+"""
+
+
 @pytest.mark.long
 def test_every_line_of_the_script_for_gpus_runs_and_its_record_says_all(tmp_path: Path) -> None:
     """On a CPU and in miniature: what is new on a GPU is the device."""
     python = tmp_path / "python"
-    program = Path(__file__).with_name("miniature.py")
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
+    miniature = Path(__file__).with_name("miniature.py")
+    python.write_text(PYTHON.format(python=sys.executable, miniature=miniature))
     python.chmod(0o755)
     done = measured(str(python), "cpu", tmp_path)
     assert done.returncode == 0, done.stderr
