@@ -78,7 +78,7 @@ def _lacking(
     method: type[Method], given: Choices, data: SetData, targets: Sequence[Target]
 ) -> StoreError | None:
     """What is missing of what a method reads, where it learns or where it is tested; or None."""
-    forms, views = reads_under(method, given), given.get("views", (1,))
+    forms, views = reads_under(method, given), given.get("views", (method().views,))
     errors = [data.lacking(reads, views) for reads in forms]
     errors += [target.data.untestable(reads, views) for target in targets for reads in forms]
     if method.reads_new_shots:

@@ -69,3 +69,12 @@ def test_without_them_the_command_that_makes_them_is_named(home: Home) -> None:
     with pytest.raises(StoreError, match="no 3 views of layer image of split") as error:
         Comparison(ASKED, home.find())
     assert "--query-views 3" in error.value.fix
+
+
+def test_without_them_the_method_is_left_out_and_the_others_run(home: Home) -> None:
+    """Nothing said how many views, so the constant counts."""
+    features = with_tower(home)
+    asked = Request(("zero-shot", "tpt"), (2,), (1,))
+    (said,) = Comparison(asked, features).refusals
+    assert said.startswith("tpt does not run: there are no 64 views of layer image")
+    assert "--query-views 64" in said
