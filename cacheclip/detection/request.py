@@ -65,12 +65,13 @@ def learners(
     if not open_:
         every = [own.name for own in map(methods.get, methods.names()) if _serves(own)]
         raise UsageError(
-            f"{some(request.methods)}: only for the classes learned from, or for a whole test set",
+            f"{some(request.methods)}: for the classes learned from alone, for a whole test set, "
+            "from shots of novel classes, or by more than one feature a box",
             where="--methods",
             fix=f"take --methods of {', '.join(every)}",
         )
     if bound := [own.name for own in chosen if not _serves(own)]:
-        notice(f"left out, for they answer for no class without a box: {', '.join(bound)}")
+        notice(f"left out, for they need more than a box's own feature: {', '.join(bound)}")
     _refuse_unlabelled(train, known)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     limit = request.max_memory or default_limit(device)
@@ -86,8 +87,11 @@ def learners(
 
 
 def _serves(method: type[Method]) -> bool:
-    """Whether it answers for classes that have no box, one proposal at a time."""
-    return method.setting == "inductive" and (method.transfers or method.learns == "nothing")
+    """Whether it answers for classes that have no box, one proposal at a time, by its feature."""
+    reads = method().reads
+    by_one = {*reads.support, *reads.query} <= {"image", "image-norm"}
+    open_ = method.transfers or method.learns == "nothing"
+    return method.setting == "inductive" and by_one and open_ and not method.reads_new_shots
 
 
 def _refuse_unlabelled(train: Scenes, known: Matched) -> None:

@@ -28,6 +28,7 @@ def boxes_of(request: "ExtractRequest") -> BoxSet | None:
         raise UsageError(what, where=f"--pool {request.pool}", fix=fix)
     pictures = {
         "--views": request.views is not None,
+        "--query-views": request.query_views is not None,
         f"--layers {PATCHES}": PATCHES in request.layers,
         "--classes-from": request.classes_from is not None,
     }

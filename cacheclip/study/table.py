@@ -129,9 +129,9 @@ def spread(draws: Mapping[Shots, Sequence[Draw]], *, chooses: bool) -> str:
 def named(row: Row) -> str:
     """Its method, with what sets it apart: not verified, how it answers, tuned on test, and more.
 
-    A method without settings has none that could be tuned.
+    A method without settings has none that could be tuned; a name may say `-like` itself.
     """
-    marks = ["like"] * bool(row.unverified)
+    marks = ["like"] * bool(row.unverified and not row.method.endswith("-like"))
     marks += [] if row.setting in (None, "inductive") else [str(row.setting)]
     marks += ["tuned on test"] if row.select == ORACLE and (row.hparams or row.error) else []
     marks += ["new shots"] if row.eval_draw_id else []

@@ -77,9 +77,10 @@ def _refuse(bundle: Bundle, method: Method, source: Source) -> None:
     moved = method.trainable if isinstance(method, Trained) else ()
     if not method.transfers or not set(moved) <= set(bundle.head):
         raise UsageError(
-            f"a bundle of {method.name} serves the classes that it learned from alone",
+            f"a bundle of {method.name} keeps what serves its own classes alone",
             where="the bundle",
-            fix=f"take a bundle of {' or '.join(_able())}",
+            fix=f"take a bundle of {' or '.join(_able())}, or compare --base-to-new and --test-on, "
+            "which fit anew",
         )
     if not is_same_encoder(bundle.encoder, source.encoder):
         raise UsageError(
@@ -90,7 +91,7 @@ def _refuse(bundle: Bundle, method: Method, source: Source) -> None:
 
 
 def _able() -> Sequence[str]:
-    """The methods whose bundles keep what serves other classes."""
+    """The methods whose bundles are there to serve other classes."""
     return [name for name in methods.names() if methods.get(name).reads_new_shots]
 
 
