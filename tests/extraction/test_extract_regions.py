@@ -340,7 +340,12 @@ def test_a_file_of_another_form_is_refused_by_what_is_wrong(
 
 
 def test_options_that_do_not_go_with_boxes_are_refused(asked: Asked, home: Home, zoo: Path) -> None:
-    for told in ({"views": 3}, {"query_views": 3}, {"layers": ("patches",)}, {"classes_from": "top"}):
+    for told in (
+        {"views": 3},
+        {"query_views": 3},
+        {"layers": ("patches",)},
+        {"classes_from": "top"},
+    ):
         with pytest.raises(UsageError, match="for whole pictures"):
             make_plan(asked(zoo.parent, regions=zoo, **told), home)
     with pytest.raises(UsageError, match="no boxes to pool"):
