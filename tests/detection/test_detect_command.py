@@ -112,7 +112,7 @@ def test_what_lies_on_disk_is_what_arrays_give(home: Home) -> None:
         (("--train", "one", "--test", "one"), 2, "the same scenes", "--regions FILE"),
         (("--train", "one,two", "--test", "three"), 2, "2 sets to learn from", "A,B --test C,D"),
         (("--train", "six", "--test", "one"), 4, "six", "cacheclip extract"),
-        ((*PAIR[:4], "--methods", "tip-adapter"), 2, "classes learned from alone", "linear-adapter"),
+        ((*PAIR[:4], "--methods", "tip-adapter"), 2, "classes learned from", "linear-adapter"),
         ((*PAIR[:4], "--methods", "coop"), 4, "coop", "cacheclip extract"),
         ((*PAIR[:4], "--set", "strength=1,2"), 2, "nothing here chooses", "strength=1"),
     ],
