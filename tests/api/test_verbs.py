@@ -396,7 +396,7 @@ def test_a_head_serves_other_classes_by_their_shots_without_a_step(data: Feature
     table = compare("meta-adapter", data, seeds=1, base_to_new=True, **asked)
     assert other.score(new) == table.rows[1].top1_test
     assert other.transfer(base, shots=2).score(base) == head.score(base)
-    with pytest.raises(UsageError, match="learned from alone"):
+    with pytest.raises(UsageError, match="its own classes alone"):
         fit("tip-adapter", base, shots=2, select="fixed").transfer(new)
     by_difficulty = compare("zero-shot", data, seeds=1, base_to_new="difficulty")
     assert [row.classes for row in by_difficulty.rows] == ["easy", "hard", "all"]
