@@ -79,8 +79,8 @@ def _refuse(bundle: Bundle, method: Method, source: Source) -> None:
         raise UsageError(
             f"a bundle of {method.name} keeps what serves its own classes alone",
             where="the bundle",
-            fix=f"take a bundle of {' or '.join(_able())}, or compare --base-to-new and --test-on, "
-            "which fit anew",
+            fix=f"take a bundle of {' or '.join(_able())}"
+            + (", or compare --base-to-new, which fits anew" if method.transfers else ""),
         )
     if not is_same_encoder(bundle.encoder, source.encoder):
         raise UsageError(
